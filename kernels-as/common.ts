@@ -1,0 +1,34 @@
+// Helpers of all kernels: each thread's share of the work, small vector sums.
+
+/** Multiples of `unit` below `n` that come before this thread's share; threads split whole units as evenly as they go. */
+// @ts-ignore: decorator
+@inline
+export function shareStart(n: i32, unit: i32, thread: i32, threads: i32): i32 {
+  const units = (n + unit - 1) / unit
+  return min(n, <i32>((<i64>units * thread) / threads) * unit)
+}
+
+/** End of this thread's share: where the next one's begins. */
+// @ts-ignore: decorator
+@inline
+export function shareEnd(n: i32, unit: i32, thread: i32, threads: i32): i32 {
+  return shareStart(n, unit, thread + 1, threads)
+}
+
+/** (a0 + a2) + (a1 + a3) */
+// @ts-ignore: decorator
+@inline
+export function sum4(a: v128): f32 {
+  const b = f32x4.add(a, i8x16.shuffle(a, a, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7))
+  return f32x4.extract_lane(b, 0) + f32x4.extract_lane(b, 1)
+}
+
+/** Greatest of the four lanes. */
+// @ts-ignore: decorator
+@inline
+export function max4(a: v128): f32 {
+  return max(
+    max(f32x4.extract_lane(a, 0), f32x4.extract_lane(a, 1)),
+    max(f32x4.extract_lane(a, 2), f32x4.extract_lane(a, 3)),
+  )
+}
