@@ -1,0 +1,50 @@
+import { describe, elementCount } from '../dtype.ts'
+import { ShapeError } from '../errors.ts'
+import type { Graph, Tensor } from '../graph/graph.ts'
+import type { OpSpec } from '../graph/spec.ts'
+import { normal } from './cases.ts'
+import { f32, parseShape, shapeText, signature } from './signature.ts'
+
+const viewArguments = signature('view', 'x[...]')
+
+/** The same bytes under another shape. */
+export const viewOp: OpSpec<{ shape: string }> = {
+  name: 'view',
+  view: [[0, 0]],
+  infer(inputs, attrs) {
+    viewArguments(inputs)
+    const shape = parseShape('view', attrs.shape)
+    if (elementCount(shape) !== elementCount(inputs[0].shape))
+      throw new ShapeError(`view: x is ${describe(inputs[0])}, expected as many elements as [${shape.join(', ')}]`)
+    return [f32(...shape)]
+  },
+  vjp(g, { inputs: [x] }, [dy]) {
+    return [view(g, dy!, x.shape)]
+  },
+  reference([x], attrs) {
+    return [{ shape: parseShape('view', attrs.shape), data: x.data.slice() }]
+  },
+  cases: [{ name: 'split', inputs: [normal([3, 10])], attrs: { shape: '3x2x5' } }],
+}
+
+/** x under another shape of as many elements. */
+export const view = (g: Graph, x: Tensor, shape: readonly number[]): Tensor =>
+  g.apply(viewOp, [x], { shape: shapeText(shape) })[0]
+
+const stopArguments = signature('stopGradient', 'x[...]')
+
+export const stopGradientOp: OpSpec = {
+  name: 'stopGradient',
+  view: [[0, 0]],
+  infer(inputs) {
+    stopArguments(inputs)
+    return [f32(...inputs[0].shape)]
+  },
+  reference([x]) {
+    return [{ shape: x.shape, data: x.data.slice() }]
+  },
+  cases: [{ name: 'vector', inputs: [normal([5])], attrs: {} }],
+}
+
+/** x, through which no gradient flows. */
+export const stopGradient = (g: Graph, x: Tensor): Tensor => g.apply(stopGradientOp, [x], {})[0]
