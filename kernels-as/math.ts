@@ -7,7 +7,7 @@
 // @ts-ignore: decorator
 @inline
 export function exp4(x: v128): v128 {
-  const c = f32x4.max(f32x4.min(x, f32x4.splat(89)), f32x4.splat(-88))
+  const c = f32x4.pmax(f32x4.pmin(x, f32x4.splat(89)), f32x4.splat(-88))
   const n = f32x4.nearest(f32x4.mul(c, f32x4.splat(1.44269504088896341)))
   let r = f32x4.sub(c, f32x4.mul(n, f32x4.splat(0.693359375)))
   r = f32x4.sub(r, f32x4.mul(n, f32x4.splat(-2.12194440e-4)))
