@@ -5,7 +5,7 @@ import type { OpSpec } from '../graph/spec.ts'
 import { array } from './array.ts'
 import { attentionBack } from './attention-back.ts'
 import { attentionCases } from './attention-cases.ts'
-import { f32, signature } from './signature.ts'
+import { f32, noGradient, signature } from './signature.ts'
 
 /** `scale` multiplies q·k: 1/sqrt(D) as a rule. Query head h reads key/value head floor(h / (heads/kvHeads)). */
 export type AttentionAttrs = { heads: number; kvHeads: number; scale: number }
@@ -29,7 +29,8 @@ export const attentionOp: OpSpec<AttentionAttrs> = {
     checkHeads('attention', inputs[0], inputs[1], attrs)
     return [f32(N, HD), f32(N, attrs.heads)]
   },
-  vjp(g, { inputs: [q, k, v, starts], outputs: [out, lse], attrs }, [dout]) {
+  vjp(g, { inputs: [q, k, v, starts], outputs: [out, lse], attrs }, [dout, dLse]) {
+    noGradient('attention', 'lse', dLse)
     if (!dout) return [null, null, null, null]
     return [...attentionBack(g, dout, q, k, v, out, lse, starts, attrs), null]
   },

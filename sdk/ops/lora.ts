@@ -3,7 +3,7 @@ import type { OpSpec } from '../graph/spec.ts'
 import { array, copyOf } from './array.ts'
 import { floats, frozen, normal, trained } from './cases.ts'
 import { linearBackWeight } from './linear-back.ts'
-import { f32, gradientState, signature } from './signature.ts'
+import { f32, gradientState, noGradient, signature } from './signature.ts'
 
 const loraArguments = signature('lora', 'y[N,O]', 'x[N,I]', 'A[r,I]', 'B[O,r]', 'scale[1]')
 
@@ -15,7 +15,8 @@ export const loraOp: OpSpec = {
     const { N, O, r } = loraArguments(inputs)
     return [f32(N, O), f32(N, r)]
   },
-  vjp(g, { inputs: [, x, a, b, scale], outputs: [, h] }, [dy], need) {
+  vjp(g, { inputs: [, x, a, b, scale], outputs: [, h] }, [dy, dH], need) {
+    noGradient('lora', 'h', dH)
     if (!dy) return [null, null, null, null, null]
     const [dx, t] = loraBack(g, dy, a, b, scale)
     if (need[2]) linearBackWeight(g, t, x, gradientState(g, 'lora', 'A', a))

@@ -3,7 +3,7 @@ import type { OpSpec } from '../graph/spec.ts'
 import { array } from './array.ts'
 import { frozen, normal, trained, vectorDTypes } from './cases.ts'
 import { rmsnormBack, rmsnormBackWeight } from './rmsnorm-back.ts'
-import { f32, gradientState, signature } from './signature.ts'
+import { f32, gradientState, noGradient, signature } from './signature.ts'
 
 const parameters = signature('rmsnorm', 'x[M,C]', 'w[C]:vector')
 
@@ -14,7 +14,8 @@ export const rmsnormOp: OpSpec<{ eps: number }> = {
     const { M, C } = parameters(inputs)
     return [f32(M, C), f32(M)]
   },
-  vjp(g, { inputs: [x, w], outputs: [, rstd] }, [dy], need) {
+  vjp(g, { inputs: [x, w], outputs: [, rstd] }, [dy, dRstd], need) {
+    noGradient('rmsnorm', 'rstd', dRstd)
     if (!dy) return [null, null]
     if (need[1]) rmsnormBackWeight(g, dy, x, rstd, gradientState(g, 'rmsnorm', 'w', w))
     return [need[0] ? rmsnormBack(g, dy, x, w, rstd) : null, null]

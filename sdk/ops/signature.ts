@@ -72,3 +72,8 @@ export function gradientState(g: Graph, op: string, argument: string, w: Tensor)
     throw new ShapeError(`${op}: ${argument} ${w.name} ${describe(w)} needs a gradient but is no trainable f32 weight`)
   return g.gradState(w)
 }
+
+/** For outputs that are kept for the reverse pass only. */
+export function noGradient(op: string, output: string, grad: Tensor | null): void {
+  if (grad) throw new ShapeError(`${op}: no gradient flows through ${output}; wrap it in stopGradient`)
+}
