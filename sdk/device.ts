@@ -1,0 +1,55 @@
+import { DeviceError, OptionError } from './errors.ts'
+import type { Target } from './target.ts'
+
+export type DeviceName = 'auto' | 'wasm' | 'reference'
+
+export interface DeviceOptions {
+  /** Default: the HALFLING_DEVICE environment variable, then 'auto'. */
+  readonly device?: DeviceName
+  /** Compute threads; default: as many as the machine has, at most 8. */
+  readonly threads?: number
+}
+
+/** What was looked at, in the order of preference, and why it was not taken. */
+export interface DeviceReport {
+  readonly name: string
+  readonly available: boolean
+  readonly reason: string
+}
+
+const names: readonly DeviceName[] = ['auto', 'wasm', 'reference']
+
+/** Opens the best target, or the one asked for. Throws DeviceError, OptionError. */
+export async function openTarget(options: DeviceOptions = {}): Promise<Target> {
+  const fromEnvironment = typeof process === 'undefined' ? undefined : process.env.HALFLING_DEVICE
+  const device = options.device ?? ((fromEnvironment || 'auto') as DeviceName)
+  if (!names.includes(device)) throw new OptionError(`device: "${device}" is not one of ${names.join(', ')}`)
+  if (device === 'reference') return (await import('../targets/reference/index.ts')).referenceTarget()
+  try {
+    return await (await import('../targets/wasm/index.ts')).wasmTarget({ threads: options.threads })
+  } catch (cause) {
+    throw new DeviceError(`wasm: ${(cause as Error).message}`, { cause })
+  }
+}
+
+/** Every target with its state, for `halfling devices`. */
+export async function findDevices(): Promise<DeviceReport[]> {
+  const reports: DeviceReport[] = [
+    { name: 'cuda', available: false, reason: 'not built yet' },
+    { name: 'webgpu', available: false, reason: 'not built yet' },
+  ]
+  try {
+    const target = await openTarget({ device: 'wasm' })
+    const { description, threads, features } = target.info
+    reports.push({
+      name: 'wasm',
+      available: true,
+      reason: `${description}, ${threads} threads, ${features.join(', ')}`,
+    })
+    await target.close()
+  } catch (error) {
+    reports.push({ name: 'wasm', available: false, reason: (error as Error).message })
+  }
+  reports.push({ name: 'reference', available: true, reason: 'float64, slow: for tests' })
+  return reports
+}

@@ -1,0 +1,103 @@
+import { ContextError } from '../errors.ts'
+import { KeyValueCache } from './cache.ts'
+import { decode, prefill, type Sequence } from './engine.ts'
+import type { Completion, FinishReason, GenerateOptions, LanguageModel } from './language-model.ts'
+import { resolveSampling } from './sampling.ts'
+
+export interface BatchOptions extends GenerateOptions {
+  /** Sequences decoded side by side. */
+  readonly slots?: number
+}
+
+interface Running extends Sequence {
+  readonly index: number
+  readonly tokenIds: number[]
+  readonly logProbs: number[]
+  readonly budget: number
+}
+
+/**
+ * Continues many prompts (token ids) side by side: a row leaves when it ends, and the next prompt takes its slot.
+ * Completions come in the order in which they end; each is the same whatever else is in the batch, but for last bits.
+ */
+export async function* generateBatch(
+  lm: LanguageModel,
+  prompts: readonly (readonly number[])[],
+  options: BatchOptions = {},
+): AsyncGenerator<Completion & { readonly index: number }, void> {
+  const slots = Math.max(1, Math.min(options.slots ?? 16, prompts.length))
+  const room = lm.model.config.maxPositionEmbeddings
+  prompts.forEach((ids, i) => {
+    if (ids.length === 0 || ids.length >= room)
+      throw new ContextError(`prompt ${i}: ${ids.length} tokens, the model's context takes 1 to ${room - 1}`)
+  })
+  const sampling = resolveSampling(options, lm.generationConfig)
+  const maxNewTokens = lm.maxNewTokens(options)
+  const cache = new KeyValueCache(lm.model, slots)
+  try {
+    const longest = Math.max(0, ...prompts.map((ids) => ids.length))
+    await cache.reserve(Math.min(longest + maxNewTokens, room))
+    const free = Array.from({ length: slots }, (_, i) => slots - 1 - i)
+    let running: Running[] = []
+    let waiting = 0
+    const finish = (s: Running): FinishReason | null => {
+      if (lm.eosTokenIds.has(s.tokenIds.at(-1)!)) return 'stop'
+      if (options.stop && options.stop.length > 0) {
+        const text = lm.tokenizer.decode(s.tokenIds, { skipSpecialTokens: true })
+        if (options.stop.some((stop) => text.includes(stop))) return 'stop'
+      }
+      return s.tokenIds.length >= s.budget ? 'length' : null
+    }
+    while (waiting < prompts.length || running.length > 0) {
+      const fresh: Running[] = []
+      while (waiting < prompts.length && free.length > 0) {
+        const ids = prompts[waiting]
+        const s: Running = {
+          index: waiting,
+          slot: free.pop()!,
+          sampling,
+          stream: [waiting, 0],
+          cached: 0,
+          seen: new Set(ids),
+          counts: new Map(),
+          tokenIds: [],
+          logProbs: [],
+          budget: Math.min(maxNewTokens, room - ids.length),
+        }
+        record(s, await prefill(lm.model, cache, s, ids, options.signal))
+        fresh.push(s)
+        waiting++
+      }
+      if (running.length > 0) {
+        const last = running.map((s) => s.tokenIds.at(-1)!)
+        const next = await decode(lm.model, cache, running, last, options.signal)
+        running.forEach((s, i) => {
+          record(s, next[i])
+        })
+      }
+      running.push(...fresh)
+      const ended = running.map((s) => [s, finish(s)] as const)
+      running = running.filter((_, i) => ended[i][1] === null)
+      for (const [s, finishReason] of ended) {
+        if (finishReason === null) continue
+        free.push(s.slot)
+        yield { index: s.index, tokenIds: s.tokenIds, logProbs: s.logProbs, finishReason, text: textOf(lm, s, options) }
+      }
+    }
+  } finally {
+    cache.free()
+  }
+}
+
+function record(s: Running, sampled: { id: number; logProb: number }): void {
+  s.tokenIds.push(sampled.id)
+  s.logProbs.push(sampled.logProb)
+  s.seen.add(sampled.id)
+  s.counts.set(sampled.id, (s.counts.get(sampled.id) ?? 0) + 1)
+}
+
+function textOf(lm: LanguageModel, s: Running, { stop = [] }: BatchOptions): string {
+  const text = lm.tokenizer.decode(s.tokenIds, { skipSpecialTokens: true })
+  const cuts = stop.map((at) => text.indexOf(at)).filter((at) => at >= 0)
+  return cuts.length > 0 ? text.slice(0, Math.min(...cuts)) : text
+}

@@ -1,0 +1,268 @@
+import { ContextError, OptionError } from '../errors.ts'
+import type { Model } from '../model/model.ts'
+import { type ChatMessage, type ChatTemplate, renderChat, requireChatTemplate } from '../text/chat-template.ts'
+import { DecodeStream } from '../text/decode-stream.ts'
+import { StopStrings } from '../text/stop.ts'
+import type { Tokenizer } from '../text/tokenizer.ts'
+import { KeyValueCache } from './cache.ts'
+import { decode, prefill, type Sampled, type Sequence } from './engine.ts'
+import { resolveSampling, type SamplingOptions } from './sampling.ts'
+
+export interface GenerateOptions extends SamplingOptions {
+  /** Default: the model's generation_config.json, then 256. */
+  readonly maxNewTokens?: number
+  /** Text at which the answer ends; it is not part of the answer. */
+  readonly stop?: readonly string[]
+  /** Checked between the nodes of a step; the iteration throws the signal's reason. */
+  readonly signal?: AbortSignal
+}
+
+export interface ChatOptions extends GenerateOptions {
+  /** JSON schemas of tools, handed to the chat template as transformers does. */
+  readonly tools?: readonly unknown[]
+  /** When a conversation outgrows the context: an error (default), or forget the oldest turns after the system message. */
+  readonly contextOverflow?: 'error' | 'dropOldest'
+  /** Further variables of the template, `enable_thinking` for instance. */
+  readonly templateOptions?: Readonly<Record<string, unknown>>
+}
+
+export type FinishReason = 'stop' | 'length'
+
+/** A part of an answer: text as soon as its characters are whole, with the tokens that came since the last piece. */
+export interface Piece {
+  readonly text: string
+  readonly tokenIds: readonly number[]
+  /** Natural logarithms, one a token. */
+  readonly logProbs: readonly number[]
+  /** On the last piece. */
+  readonly finishReason?: FinishReason
+}
+
+export interface Completion {
+  readonly text: string
+  readonly tokenIds: number[]
+  readonly logProbs: number[]
+  readonly finishReason: FinishReason
+}
+
+/** The JSON that came with the weights; written out again beside weights that are saved. */
+export interface ModelFiles {
+  readonly config: Readonly<Record<string, unknown>>
+  readonly generationConfig: Readonly<Record<string, unknown>>
+  readonly tokenizerJson: object
+  readonly tokenizerConfig: object
+  readonly chatTemplate: string | null
+}
+
+/** A model with its tokenizer and chat template: what people talk to. */
+export class LanguageModel {
+  readonly model: Model
+  readonly tokenizer: Tokenizer
+  readonly chatTemplate: ChatTemplate | null
+  readonly generationConfig: Readonly<Record<string, unknown>>
+  /** Tokens that end an answer. */
+  readonly eosTokenIds: ReadonlySet<number>
+  private readonly files: ModelFiles
+  /** Prompt tokens that were computed rather than found in the cache, since the model was loaded. */
+  prefilledTokens = 0
+  private readonly cache: KeyValueCache
+  /** What the chat's cache holds, so that the next turn computes only what is new. */
+  private cachedIds: number[] = []
+  private cachedAdapters = ''
+  private busy: Promise<void> = Promise.resolve()
+  private closed = false
+
+  constructor(
+    model: Model,
+    tokenizer: Tokenizer,
+    chatTemplate: ChatTemplate | null,
+    generationConfig: Readonly<Record<string, unknown>>,
+    eosTokenIds: ReadonlySet<number>,
+    files: ModelFiles,
+  ) {
+    this.model = model
+    this.tokenizer = tokenizer
+    this.chatTemplate = chatTemplate
+    this.generationConfig = generationConfig
+    this.eosTokenIds = eosTokenIds
+    this.files = files
+    this.cache = new KeyValueCache(model, 1)
+  }
+
+  /** Answers a conversation. Pieces come as they are made; the last one has a finishReason. */
+  async *chat(messages: readonly ChatMessage[], options: ChatOptions = {}): AsyncGenerator<Piece, void> {
+    yield* this.generate(this.chatPrompt(messages, options), options)
+  }
+
+  /** The token ids of a conversation, ready for the answer. Applies contextOverflow. */
+  chatPrompt(messages: readonly ChatMessage[], options: ChatOptions = {}): number[] {
+    const template = requireChatTemplate(this.chatTemplate)
+    const room = this.model.config.maxPositionEmbeddings
+    const reserve = Math.min(this.maxNewTokens(options), Math.floor(room / 2))
+    let kept = [...messages]
+    for (;;) {
+      const text = renderChat(template, kept, {
+        tools: options.tools,
+        addGenerationPrompt: true,
+        ...options.templateOptions,
+      })
+      const ids = this.tokenizer.encode(text)
+      if (ids.length + reserve <= room || options.contextOverflow !== 'dropOldest') return ids
+      const first = kept[0]?.role === 'system' ? 1 : 0
+      // A turn is a user message with everything up to the next one.
+      const next = kept.findIndex((m, i) => i > first && m.role === 'user')
+      if (next < 0) return ids
+      kept = [...kept.slice(0, first), ...kept.slice(next)]
+    }
+  }
+
+  /** Continues a raw prompt (text or token ids). */
+  async *generate(prompt: string | readonly number[], options: GenerateOptions = {}): AsyncGenerator<Piece, void> {
+    const ids = typeof prompt === 'string' ? this.encodePrompt(prompt) : [...prompt]
+    if (ids.length === 0) throw new OptionError('prompt: it has no tokens')
+    const room = this.model.config.maxPositionEmbeddings
+    if (ids.length >= room)
+      throw new ContextError(
+        `the prompt has ${ids.length} tokens, the model's context is ${room}: shorten it, or use contextOverflow: 'dropOldest' in a chat`,
+      )
+    const sequence: Sequence = {
+      slot: 0,
+      sampling: resolveSampling(options, this.generationConfig),
+      stream: [0, 0],
+      cached: 0,
+      seen: new Set(ids),
+      counts: new Map(),
+    }
+    const release = await this.lock()
+    try {
+      options.signal?.throwIfAborted()
+      const next = await this.prefillPrompt(sequence, ids, options.signal)
+      const budget = Math.min(this.maxNewTokens(options), room - ids.length)
+      yield* this.answer(sequence, next, budget, options)
+    } finally {
+      release()
+    }
+  }
+
+  /** Runs `chat` or `generate` to its end. */
+  static async complete(pieces: AsyncIterable<Piece>): Promise<Completion> {
+    const all: Piece[] = []
+    for await (const piece of pieces) all.push(piece)
+    return {
+      text: all.map((p) => p.text).join(''),
+      tokenIds: all.flatMap((p) => p.tokenIds),
+      logProbs: all.flatMap((p) => p.logProbs),
+      finishReason: all.at(-1)!.finishReason!,
+    }
+  }
+
+  /** A raw prompt's tokens, with the beginning-of-sequence token where the tokenizer adds one. */
+  encodePrompt(text: string): number[] {
+    return this.tokenizer.encode(text, { addSpecialTokens: true })
+  }
+
+  maxNewTokens(options: GenerateOptions): number {
+    const configured = this.generationConfig.max_new_tokens
+    const n = options.maxNewTokens ?? (typeof configured === 'number' ? configured : 256)
+    if (!Number.isInteger(n) || n < 1) throw new OptionError(`maxNewTokens: ${n} is not a positive integer`)
+    return n
+  }
+
+  /** Contents of the files of an HF snapshot beside its weights. `dtype` as in config.json. */
+  configFiles({ dtype }: { dtype: string }): Map<string, string> {
+    const { config, generationConfig, tokenizerJson, tokenizerConfig, chatTemplate } = this.files
+    const json = (value: object) => `${JSON.stringify(value, null, 2)}\n`
+    return new Map([
+      ['config.json', json({ ...config, dtype })],
+      ['generation_config.json', json(generationConfig)],
+      ['tokenizer.json', json(tokenizerJson)],
+      ['tokenizer_config.json', json(tokenizerConfig)],
+      ...(chatTemplate === null ? [] : ([['chat_template.jinja', chatTemplate]] as const)),
+    ])
+  }
+
+  /** Takes the chat's cache as far as it agrees with the prompt and computes the rest. */
+  private async prefillPrompt(sequence: Sequence, ids: readonly number[], signal?: AbortSignal): Promise<Sampled> {
+    // Numbers of another adapter are of no use.
+    const adapters = `${this.model.version} ${this.model.activeAdapters.join(' ')} ${this.model.numbersVersion}`
+    if (adapters !== this.cachedAdapters) this.cachedIds = []
+    this.cachedAdapters = adapters
+    let common = 0
+    while (common < ids.length - 1 && common < this.cachedIds.length && ids[common] === this.cachedIds[common]) common++
+    sequence.cached = common
+    this.cachedIds.length = common
+    const fresh = ids.slice(common)
+    try {
+      return await prefill(this.model, this.cache, sequence, fresh, signal)
+    } finally {
+      this.cachedIds.push(...fresh.slice(0, sequence.cached - common))
+      this.prefilledTokens += sequence.cached - common
+    }
+  }
+
+  private async *answer(
+    sequence: Sequence,
+    first: Sampled,
+    budget: number,
+    options: GenerateOptions,
+  ): AsyncGenerator<Piece, void> {
+    const stream = new DecodeStream(this.tokenizer)
+    const stops = new StopStrings(options.stop ?? [])
+    let pending: Sampled[] = []
+    const piece = (text: string, finishReason?: FinishReason): Piece => {
+      const since = pending
+      pending = []
+      return {
+        text,
+        tokenIds: since.map((s) => s.id),
+        logProbs: since.map((s) => s.logProb),
+        ...(finishReason && { finishReason }),
+      }
+    }
+    let next = first
+    for (let n = 1; ; n++) {
+      pending.push(next)
+      sequence.seen.add(next.id)
+      sequence.counts.set(next.id, (sequence.counts.get(next.id) ?? 0) + 1)
+      if (this.eosTokenIds.has(next.id)) {
+        yield piece(stops.push(stream.flush()).text + stops.flush(), 'stop')
+        return
+      }
+      const { text, stopped } = stops.push(stream.push(next.id))
+      if (stopped) {
+        yield piece(text, 'stop')
+        return
+      }
+      if (n === budget) {
+        const rest = stops.push(stream.flush())
+        yield piece(text + rest.text + (rest.stopped ? '' : stops.flush()), rest.stopped ? 'stop' : 'length')
+        return
+      }
+      if (text !== '') yield piece(text)
+      const fed = next.id
+      ;[next] = await decode(this.model, this.cache, [sequence], [fed], options.signal)
+      this.cachedIds.push(fed)
+    }
+  }
+
+  /** One generation at a time: they share the chat's cache. */
+  private async lock(): Promise<() => void> {
+    if (this.closed) throw new OptionError('this model is closed: load it again')
+    const before = this.busy
+    let release = () => {}
+    this.busy = new Promise((resolve) => {
+      release = resolve
+    })
+    await before
+    return release
+  }
+
+  /** Frees the model's memory and its target. */
+  async close(): Promise<void> {
+    if (this.closed) return
+    this.closed = true
+    this.cache.free()
+    this.model.free()
+    await this.model.target.close()
+  }
+}

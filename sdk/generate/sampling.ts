@@ -1,0 +1,80 @@
+import { OptionError } from '../errors.ts'
+
+/** How the next token is drawn; names and meanings as in transformers' GenerationConfig. */
+export interface SamplingOptions {
+  /** 0 is greedy. */
+  readonly temperature?: number
+  /** 0 keeps all. */
+  readonly topK?: number
+  readonly topP?: number
+  readonly minP?: number
+  /** 1 is off; logits of seen tokens are divided (positive) or multiplied (negative) by it. */
+  readonly repetitionPenalty?: number
+  /** Subtracted once for every occurrence in the answer so far. */
+  readonly frequencyPenalty?: number
+  /** Subtracted from every token that the answer holds already. */
+  readonly presencePenalty?: number
+  /** Added to logits by token id; -Infinity bans. */
+  readonly logitBias?: Readonly<Record<number, number>>
+  /** 32-bit; the same seed gives the same answer on the same target. */
+  readonly seed?: number
+}
+
+export type Sampling = Required<SamplingOptions>
+
+/** Fills in what is missing from the model's generation_config.json, then from transformers' defaults. Throws OptionError. */
+export function resolveSampling(options: SamplingOptions, generationConfig: Record<string, unknown>): Sampling {
+  const from = (key: string): number | undefined => {
+    const value = generationConfig[key]
+    return typeof value === 'number' ? value : undefined
+  }
+  const samples = generationConfig.do_sample === true
+  const sampling: Sampling = {
+    temperature: options.temperature ?? (samples ? (from('temperature') ?? 1) : 0),
+    topK: options.topK ?? (samples ? (from('top_k') ?? 0) : 0),
+    topP: options.topP ?? (samples ? (from('top_p') ?? 1) : 1),
+    minP: options.minP ?? (samples ? (from('min_p') ?? 0) : 0),
+    repetitionPenalty: options.repetitionPenalty ?? from('repetition_penalty') ?? 1,
+    frequencyPenalty: options.frequencyPenalty ?? 0,
+    presencePenalty: options.presencePenalty ?? 0,
+    logitBias: options.logitBias ?? {},
+    seed: options.seed ?? 0,
+  }
+  const range = (name: keyof Sampling, low: number, high: number) => {
+    const value = sampling[name] as number
+    if (!(value >= low && value <= high)) throw new OptionError(`${name}: ${value} is not within ${low} and ${high}`)
+  }
+  range('temperature', 0, 100)
+  range('topK', 0, 2 ** 31 - 1)
+  range('topP', 0, 1)
+  range('minP', 0, 1)
+  range('repetitionPenalty', 1e-3, 1000)
+  range('frequencyPenalty', -100, 100)
+  range('presencePenalty', -100, 100)
+  return sampling
+}
+
+/** One change of one logit: first the repetition penalty's scale, then the bias. */
+export interface Edit {
+  readonly id: number
+  readonly scale: number
+  readonly bias: number
+}
+
+/** The penalties and biases of one sequence as sparse edits, by ascending id. */
+export function logitEdits(s: Sampling, seen: ReadonlySet<number>, counts: ReadonlyMap<number, number>): Edit[] {
+  const edits = new Map<number, { scale: number; bias: number }>()
+  const edit = (id: number) => {
+    let e = edits.get(id)
+    if (!e) {
+      e = { scale: 1, bias: 0 }
+      edits.set(id, e)
+    }
+    return e
+  }
+  if (s.repetitionPenalty !== 1) for (const id of seen) edit(id).scale = s.repetitionPenalty
+  if (s.frequencyPenalty !== 0 || s.presencePenalty !== 0)
+    for (const [id, count] of counts) edit(id).bias -= s.frequencyPenalty * count + s.presencePenalty
+  for (const [id, bias] of Object.entries(s.logitBias)) edit(Number(id)).bias += Math.max(bias, -1e30)
+  return [...edits].sort(([a], [b]) => a - b).map(([id, e]) => ({ id, ...e }))
+}

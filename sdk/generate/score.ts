@@ -1,0 +1,66 @@
+import { type PackedBatch, packBatch } from '../data/pack.ts'
+import type { Example } from '../data/tokenize.ts'
+import { ContextError } from '../errors.ts'
+import type { Graph } from '../graph/graph.ts'
+import { headWeight, packedHidden } from '../model/decoder.ts'
+import type { Model } from '../model/model.ts'
+import { Programs } from '../model/programs.ts'
+import { fill, gatherRows, vocabPick } from '../ops/index.ts'
+
+/** Rows of at most this many tokens together are scored in one run. */
+const maxPackedTokens = 1024
+
+/**
+ * Log-probabilities of the scored tokens (labels other than -100) of each example, in order, under the full softmax.
+ * The first token of a row has no prediction and is never scored.
+ */
+export async function scoreExamples(
+  model: Model,
+  examples: readonly Example[],
+  { signal, programs = new Programs(model) }: { signal?: AbortSignal; programs?: Programs } = {},
+): Promise<Float32Array[]> {
+  const results: Float32Array[] = []
+  for (let at = 0; at < examples.length; ) {
+    let end = at
+    let tokens = 0
+    while (end < examples.length && (end === at || tokens + examples[end].inputIds.length <= maxPackedTokens))
+      tokens += examples[end++].inputIds.length
+    const batch = examples.slice(at, end)
+    const tooLong = batch.find((e) => e.inputIds.length > model.config.maxPositionEmbeddings)
+    if (tooLong)
+      throw new ContextError(
+        `row ${tooLong.row}: ${tooLong.inputIds.length} tokens do not fit in the model's context of ${model.config.maxPositionEmbeddings}`,
+      )
+    const logProbs = await scorePacked(model, programs, packBatch(batch), signal)
+    let row = 0
+    for (const example of batch) {
+      const scored = example.labels.slice(1).filter((label) => label !== -100).length
+      results.push(logProbs.slice(row, row + scored))
+      row += scored
+    }
+    at = end
+  }
+  return results
+}
+
+async function scorePacked(
+  model: Model,
+  programs: Programs,
+  batch: PackedBatch,
+  signal?: AbortSignal,
+): Promise<Float32Array> {
+  const [n, r] = [batch.ids.length, batch.rows.length]
+  const executable = await programs.get(`score ${n} ${r}`, (g) => buildScore(g, model, n, r))
+  const { ids, positions, starts, rows, targets } = batch
+  const out = await executable.run({ ids, positions, starts, rows, targets }, { signal })
+  return out.logProbs as Float32Array
+}
+
+function buildScore(g: Graph, model: Model, n: number, r: number): void {
+  const i32 = (name: string, ...shape: number[]) => g.input(name, { dtype: 'i32', shape })
+  const c = model.context()
+  const hidden = packedHidden(g, c, i32('ids', n), i32('positions', n), i32('starts', n)) // [N, C]
+  const scored = gatherRows(g, hidden, i32('rows', r)) // [R, C]
+  const [logProbs] = vocabPick(g, scored, headWeight(g, c), i32('targets', r, 1), fill(g, [1], 1))
+  g.output('logProbs', logProbs)
+}

@@ -1,0 +1,29 @@
+export { type DeviceName, type DeviceOptions, type DeviceReport, findDevices } from './device.ts'
+export type { DType } from './dtype.ts'
+export {
+  ContextError,
+  DataError,
+  DeviceError,
+  FormatError,
+  HalflingError,
+  MemoryError,
+  NumericError,
+  OptionError,
+  ShapeError,
+} from './errors.ts'
+export { type BatchOptions, generateBatch } from './generate/batch.ts'
+export {
+  type ChatOptions,
+  type Completion,
+  type FinishReason,
+  type GenerateOptions,
+  LanguageModel,
+  type Piece,
+} from './generate/language-model.ts'
+export type { SamplingOptions } from './generate/sampling.ts'
+export { scoreExamples } from './generate/score.ts'
+export { type LoadOptions, loadModel } from './load.ts'
+export type { Adapter, LoraConfig } from './model/adapter.ts'
+export type { LoadProgress, WeightDType } from './model/model.ts'
+export type { MetricsLine } from './train/metrics.ts'
+export { type SFTConfig, type SFTOptions, SFTTrainer, type TrainLog } from './train/sft.ts'

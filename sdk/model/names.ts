@@ -1,0 +1,46 @@
+import type { ModelConfig } from './config.ts'
+
+/** The seven linear modules of a layer, by PEFT's names, with [outFeatures, inFeatures]. */
+export function linearModules(c: ModelConfig): ReadonlyMap<string, readonly [out: number, input: number]> {
+  const q = c.numAttentionHeads * c.headDim
+  const kv = c.numKeyValueHeads * c.headDim
+  return new Map([
+    ['self_attn.q_proj', [q, c.hiddenSize]],
+    ['self_attn.k_proj', [kv, c.hiddenSize]],
+    ['self_attn.v_proj', [kv, c.hiddenSize]],
+    ['self_attn.o_proj', [c.hiddenSize, q]],
+    ['mlp.gate_proj', [c.intermediateSize, c.hiddenSize]],
+    ['mlp.up_proj', [c.intermediateSize, c.hiddenSize]],
+    ['mlp.down_proj', [c.hiddenSize, c.intermediateSize]],
+  ] as const)
+}
+
+export const layerName = (layer: number): string => `model.layers.${layer}`
+
+/** Every weight of the model by its name in the checkpoint, with its shape. */
+export function weightShapes(c: ModelConfig): Map<string, readonly number[]> {
+  const shapes = new Map<string, readonly number[]>([['model.embed_tokens.weight', [c.vocabSize, c.hiddenSize]]])
+  for (let layer = 0; layer < c.numHiddenLayers; layer++) {
+    const at = layerName(layer)
+    shapes.set(`${at}.input_layernorm.weight`, [c.hiddenSize])
+    shapes.set(`${at}.post_attention_layernorm.weight`, [c.hiddenSize])
+    for (const [name, shape] of linearModules(c)) {
+      shapes.set(`${at}.${name}.weight`, shape)
+      if (hasBias(c, name)) shapes.set(`${at}.${name}.bias`, [shape[0]])
+    }
+    if (c.qkNorm) for (const name of ['q_norm', 'k_norm']) shapes.set(`${at}.self_attn.${name}.weight`, [c.headDim])
+  }
+  shapes.set('model.norm.weight', [c.hiddenSize])
+  if (!c.tieWordEmbeddings) shapes.set('lm_head.weight', [c.vocabSize, c.hiddenSize])
+  return shapes
+}
+
+/** Does this linear module (`self_attn.q_proj` ...) have a bias? */
+export function hasBias(c: ModelConfig, module: string): boolean {
+  if (module.startsWith('mlp.')) return c.mlpBias
+  return module === 'self_attn.o_proj' ? c.outputBias : c.qkvBias
+}
+
+/** The vocabulary table that scores hidden states. */
+export const headName = (c: ModelConfig): string =>
+  c.tieWordEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight'

@@ -1,0 +1,38 @@
+import type { ModelConfig } from './config.ts'
+
+/**
+ * Rotary table: D/2 cosines, then D/2 sines a row. Made on the host because WGSL's own sin and cos are too coarse.
+ * Frequencies as transformers' modeling_rope_utils computes them (f32 inverse frequencies, f32 angles).
+ *
+ * @returns [positions, headDim] row-major
+ */
+export function ropeTable(config: ModelConfig, positions: number): Float32Array {
+  const half = config.headDim / 2
+  const inverse = inverseFrequencies(config)
+  const table = new Float32Array(positions * config.headDim)
+  for (let p = 0; p < positions; p++)
+    for (let i = 0; i < half; i++) {
+      const angle = Math.fround(p * inverse[i])
+      table[p * config.headDim + i] = Math.cos(angle)
+      table[p * config.headDim + half + i] = Math.sin(angle)
+    }
+  return table
+}
+
+function inverseFrequencies({ headDim, ropeTheta, ropeScaling: s }: ModelConfig): Float32Array {
+  return Float32Array.from({ length: headDim / 2 }, (_, i) => {
+    const f = Math.fround(1 / Math.fround(ropeTheta ** ((2 * i) / headDim)))
+    if (s.type === 'linear') return f / s.factor
+    if (s.type === 'factors') return f / s.factors[i]
+    if (s.type === 'default') return f
+    // llama3: long wavelengths are divided by `factor`, short ones kept, those between blended.
+    const wavelength = (2 * Math.PI) / f
+    const low = s.originalMaxPositionEmbeddings / s.lowFreqFactor
+    const high = s.originalMaxPositionEmbeddings / s.highFreqFactor
+    if (wavelength < high) return f
+    if (wavelength > low) return f / s.factor
+    const smooth =
+      (s.originalMaxPositionEmbeddings / wavelength - s.lowFreqFactor) / (s.highFreqFactor - s.lowFreqFactor)
+    return ((1 - smooth) * f) / s.factor + smooth * f
+  })
+}

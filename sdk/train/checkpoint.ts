@@ -1,0 +1,137 @@
+import { FormatError, OptionError } from '../errors.ts'
+import { openFile, writeAtomically } from '../formats/node-file.ts'
+import { openSafetensors, writeSafetensors } from '../formats/safetensors.ts'
+import type { TrainStep } from './step.ts'
+
+/** Where a run stands: everything else follows from the seed and the step. */
+export interface TrainerState {
+  readonly version: 1
+  /** Optimizer steps done. */
+  readonly step: number
+  /** Tokens seen. */
+  readonly tokens: number
+  /** Losses since the last line of the log. */
+  readonly pendingLosses: readonly number[]
+  /** Length of metrics.jsonl at this step, in bytes. */
+  readonly metricsBytes: number
+  readonly best: { readonly step: number; readonly evalLoss: number } | null
+  /** Evaluations since the best one. */
+  readonly evaluationsSinceBest: number
+  /** Arguments that decide the numbers; a resumed run must have the same. */
+  readonly arguments: Readonly<Record<string, unknown>>
+}
+
+const stateFile = 'trainer_state.json'
+const optimizerFile = 'optimizer.safetensors'
+const checkpointName = (step: number) => `checkpoint-${step}`
+
+/** Writes `checkpoint-<step>` beside its place and renames it, so that it is whole or not there. Returns its path. */
+export async function saveCheckpoint(
+  outputDir: string,
+  state: TrainerState,
+  step: TrainStep,
+  writeWeights: (folder: string) => Promise<void>,
+): Promise<string> {
+  const fs = await import('node:fs/promises')
+  const { join } = await import('node:path')
+  const final = join(outputDir, checkpointName(state.step))
+  const beside = `${final}.tmp`
+  await fs.rm(beside, { recursive: true, force: true })
+  await fs.mkdir(beside, { recursive: true })
+  try {
+    await writeWeights(beside)
+    const moments = []
+    for (const { name, type } of step.moments())
+      moments.push({
+        name,
+        dtype: 'F32',
+        shape: [...type.shape],
+        data: new Uint8Array((await step.model.readFloats(name)).buffer),
+      } as const)
+    await writeSafetensors(join(beside, optimizerFile), moments)
+    await writeAtomically(join(beside, stateFile), [new TextEncoder().encode(`${JSON.stringify(state, null, 2)}\n`)])
+    await fs.rm(final, { recursive: true, force: true })
+    await fs.rename(beside, final)
+  } catch (error) {
+    await fs.rm(beside, { recursive: true, force: true })
+    throw error
+  }
+  return final
+}
+
+/** Checkpoints in a folder, oldest first. What was cut off while being written has another name and is not among them. */
+export async function listCheckpoints(outputDir: string): Promise<{ step: number; folder: string }[]> {
+  const fs = await import('node:fs/promises')
+  const { join } = await import('node:path')
+  const names = await fs.readdir(outputDir).catch(() => [] as string[])
+  return names
+    .flatMap((name) => {
+      const match = /^checkpoint-(\d+)$/.exec(name)
+      return match ? [{ step: Number(match[1]), folder: join(outputDir, name) }] : []
+    })
+    .sort((a, b) => a.step - b.step)
+}
+
+/** Deletes the oldest checkpoints above `limit`, never the best nor the newest. */
+export async function rotateCheckpoints(
+  outputDir: string,
+  limit: number | null,
+  bestStep: number | null,
+): Promise<void> {
+  if (limit === null) return
+  const fs = await import('node:fs/promises')
+  const all = await listCheckpoints(outputDir)
+  const newest = all.at(-1)?.step
+  let excess = all.length - Math.max(1, limit)
+  for (const { step, folder } of all) {
+    if (excess <= 0) return
+    if (step === bestStep || step === newest) continue
+    await fs.rm(folder, { recursive: true, force: true })
+    excess--
+  }
+}
+
+/** Reads a checkpoint's state and refuses it when the run's arguments differ. Throws FormatError, OptionError. */
+export async function readState(folder: string, args: Readonly<Record<string, unknown>>): Promise<TrainerState> {
+  const fs = await import('node:fs/promises')
+  const { join } = await import('node:path')
+  const file = join(folder, stateFile)
+  let state: TrainerState
+  try {
+    state = JSON.parse(await fs.readFile(file, 'utf8'))
+  } catch (cause) {
+    throw new FormatError(
+      `${file}: not readable: ${(cause as Error).message} (delete the checkpoint to resume from an older one)`,
+      { cause },
+    )
+  }
+  if (state?.version !== 1 || !Number.isInteger(state.step) || typeof state.arguments !== 'object')
+    throw new FormatError(`${file}: not a trainer state of version 1`)
+  for (const key of new Set([...Object.keys(args), ...Object.keys(state.arguments)])) {
+    const [was, is] = [JSON.stringify(state.arguments[key]), JSON.stringify(args[key])]
+    if (was !== is)
+      throw new OptionError(
+        `${folder} was trained with ${key} ${was}, this run has ${is}: use the same, or another output folder`,
+      )
+  }
+  return state
+}
+
+/** Puts the Adam moments of a checkpoint back onto the target. */
+export async function restoreMoments(folder: string, step: TrainStep): Promise<void> {
+  const { join } = await import('node:path')
+  const source = await openFile(join(folder, optimizerFile))
+  try {
+    const file = await openSafetensors(source)
+    for (const { name, type } of step.moments()) {
+      const stored = file.tensors.get(name)
+      if (!stored || stored.dtype !== 'F32' || stored.shape.join() !== type.shape.join())
+        throw new FormatError(
+          `${source.name}: ${name}: expected F32 [${type.shape.join(', ')}], ${stored ? `got ${stored.dtype} [${stored.shape.join(', ')}]` : 'it is missing'}`,
+        )
+      await step.model.target.write(step.model.buffer(name, type), await stored.read())
+    }
+  } finally {
+    await source.close()
+  }
+}

@@ -1,0 +1,43 @@
+/** One line of metrics.jsonl. */
+export type MetricsLine =
+  | {
+      readonly step: number
+      readonly epoch: number
+      readonly loss: number
+      /** Global norm of the gradients before clipping. */
+      readonly gradNorm: number
+      readonly learningRate: number
+      /** Tokens seen since the start of the run. */
+      readonly tokens: number
+      readonly tokensPerSecond: number
+    }
+  | { readonly step: number; readonly evalLoss: number }
+
+/** metrics.jsonl of a run: every line is on disk before the next step starts. */
+export class MetricsFile {
+  private readonly path: string
+  bytes = 0
+
+  constructor(path: string) {
+    this.path = path
+  }
+
+  /** Cuts the file to what was known at a checkpoint (0: a fresh run). */
+  async truncate(bytes: number): Promise<void> {
+    const fs = await import('node:fs/promises')
+    const handle = await fs.open(this.path, 'a')
+    try {
+      await handle.truncate(bytes)
+    } finally {
+      await handle.close()
+    }
+    this.bytes = bytes
+  }
+
+  async append(line: MetricsLine): Promise<void> {
+    const fs = await import('node:fs/promises')
+    const text = `${JSON.stringify(line)}\n`
+    await fs.appendFile(this.path, text)
+    this.bytes += new TextEncoder().encode(text).length
+  }
+}

@@ -1,0 +1,86 @@
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { packBatch } from '../../sdk/data/pack.ts'
+import { adapterToPeft } from '../../sdk/model/lora.ts'
+import { crossEntropy } from '../../sdk/train/sft.ts'
+import { TrainStep } from '../../sdk/train/step.ts'
+import { candidates } from '../suite.ts'
+import {
+  bareModel,
+  filesOf,
+  foldersWith,
+  type GoldenLora,
+  missing,
+  readJson,
+  readTensors,
+  relativeError,
+  useAdapter,
+} from './golden.ts'
+
+interface Curve {
+  readonly kind: string
+  readonly lora: GoldenLora | null
+  readonly optimizer: { lr: number; betas: [number, number]; eps: number; weight_decay: number; clip: number }
+  readonly log: { loss: number; grad_norm: number; lr: number }[]
+  readonly data: { ids: number[][]; labels: number[][] }[]
+}
+
+for (const candidate of await candidates())
+  describe.skipIf(missing !== null || candidate.skip !== undefined)(
+    `golden training curves, ${candidate.label}${missing ? ` (${missing})` : ''}`,
+    () => {
+      for (const folder of foldersWith('train'))
+        for (const file of filesOf(join(folder, 'train'), /\.json$/)) {
+          const path = join(folder, 'train', file)
+          const curve = readJson<Curve>(path)
+          if (curve.kind !== 'sft') continue
+          // The golden splits its batch in two where its name says so; the numbers are the same.
+          const parts = /accum(\d+)/.exec(file)?.[1] ?? '1'
+          it(`${path}: loss and gradient norm of every step within 1e-4, result within 1e-3`, async () => {
+            const model = await bareModel(await candidate.open(), folder, 'f32')
+            try {
+              if (curve.lora) await useAdapter(model, path.replace(/json$/, 'init.safetensors'), curve.lora)
+              const step = new TrainStep(model, {
+                trains: curve.lora ? 'adapter' : 'model',
+                gradientCheckpointing: parts === '2',
+                dropout: 0,
+                decays: () => true,
+                objective: crossEntropy,
+              })
+              const { betas, eps, weight_decay, clip } = curve.optimizer
+              for (const [s, { ids, labels }] of curve.data.entries()) {
+                const rows = ids.map((inputIds, row) => ({ inputIds, labels: [-100, ...labels[row].slice(1)], row }))
+                const scored = packBatch(rows).scored
+                const size = rows.length / Number(parts)
+                let loss = 0
+                for (let at = 0; at < rows.length; at += size) {
+                  const batch = packBatch(rows.slice(at, at + size))
+                  const weights = Float32Array.from(batch.rows, (row) => (row < 0 ? 0 : 1 / scored))
+                  loss += (await step.accumulate(batch, { targets: batch.targets, weights }, [0, 0])).loss[0]
+                }
+                const want = curve.log[s]
+                const norm = await step.apply({
+                  learningRate: want.lr,
+                  weightDecay: weight_decay,
+                  maxGradNorm: clip,
+                  adamBeta1: betas[0],
+                  adamBeta2: betas[1],
+                  adamEpsilon: eps,
+                })
+                expect(Math.abs(loss - want.loss) / want.loss, `loss of step ${s + 1}`).toBeLessThan(1e-4)
+                expect(Math.abs(norm - want.grad_norm) / want.grad_norm, `norm of step ${s + 1}`).toBeLessThan(1e-4)
+              }
+              const final = await readTensors(path.replace(/json$/, 'final.safetensors'))
+              await model.pullAdapters()
+              const trained = curve.lora ? adapterToPeft(model.adapters.get('golden')!, model.config).tensors : null
+              for (const [name, want] of final) {
+                const got = trained ? trained.get(name)!.data : await model.readFloats(name)
+                expect(relativeError(got, want.data), name).toBeLessThan(1e-3)
+              }
+            } finally {
+              await model.target.close()
+            }
+          })
+        }
+    },
+  )
