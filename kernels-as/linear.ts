@@ -1,0 +1,167 @@
+// linear, linearBackInput, linearBackWeight, linearBackBias, and (with a start and a scale) both halves of lora.
+// x[N, I], w[O, I] of any weight dtype, dy[N, O]. Weights are unpacked to f32 panel by panel (pack.ts), the product is
+// gemm.ts; a few rows go through gemv.ts. Threads split the columns of the result, or its rows where there are too few
+// columns. `scratch`: scratchBytes of targets/wasm/lower/matrix.ts for each thread, one after the other.
+//
+// Measured: test/bench/gemm.ts; see docs/log.md.
+
+import { shareEnd, shareStart } from './common'
+import { BASE_ROW, block, COLUMNS, DEPTH, PANELS, ROWS, TILE, TRANSPOSED, UNPACKED } from './gemm'
+import { gemv } from './gemv'
+import { F32, loadFloat, packColumns, packRows, rowBytes, transpose } from './pack'
+
+/** Up to as many rows the weights are read once, as they are; from there on packing pays. */
+const FEW_ROWS: i32 = 8
+
+/** Whether threads split the columns (in units) rather than the rows (by 4) of the result. */
+// @ts-ignore: decorator
+@inline
+function splitColumns(rows: i32, columns: i32, unit: i32, threads: i32): bool {
+  return (columns + unit - 1) / unit >= 4 * threads || rows < 8 * threads
+}
+
+/**
+ * y[N, O] = base + scale * x[N, I] * wᵀ. base: start[N, O] where it is not 0 (may be y itself), else the bias b[O]
+ * where it is not 0 (f32, f16 or bf16), else nothing. scale: address of an f32, or 0 for 1.
+ */
+export function linear(x: usize, w: usize, dtype: i32, bias: usize, biasType: i32, start: usize, scale: usize, y: usize, N: i32, I: i32, O: i32, scratch: usize, scratchSize: usize, thread: i32, threads: i32): void {
+  const own = scratch + <usize>thread * scratchSize
+  const factor: f32 = scale ? load<f32>(scale) : 1
+  if (N <= FEW_ROWS) {
+    gemv(x, w, dtype, bias, biasType, start, y, N, I, O, factor, own, thread, threads)
+    return
+  }
+  const byColumns = splitColumns(N, O, 8, threads)
+  const n0 = byColumns ? shareStart(O, 8, thread, threads) : 0
+  const n1 = byColumns ? shareEnd(O, 8, thread, threads) : O
+  const m0 = byColumns ? 0 : shareStart(N, 4, thread, threads)
+  const m1 = byColumns ? N : shareEnd(N, 4, thread, threads)
+  if (m0 >= m1) return
+  const rowSize = rowBytes(dtype, I)
+  const xStride = <usize>I << 2
+  const yStride = <usize>O << 2
+  for (let n = n0; n < n1; n += COLUMNS) {
+    const columns = min(COLUMNS, n1 - n)
+    for (let j = 0; j < columns; j++)
+      store<f32>(own + BASE_ROW + (<usize>j << 2), bias ? loadFloat(biasType, bias, n + j) : 0)
+    for (let k = 0; k < I; k += DEPTH) {
+      const depth = min(DEPTH, I - k)
+      packRows(dtype, w, rowSize, n, columns, k, depth, own + UNPACKED, own + PANELS)
+      for (let m = m0; m < m1; m += ROWS) {
+        const at = <usize>m * yStride + (<usize>n << 2)
+        const from = k > 0 ? y : start
+        block(x + <usize>m * xStride + (<usize>k << 2), xStride, min(ROWS, m1 - m), own + PANELS, depth, y + at, yStride, columns, from ? from + at : own + BASE_ROW, from ? yStride : 0, factor, own + TILE)
+      }
+    }
+  }
+}
+
+/** dx[N, I] = start + scale * dy[N, O] * w. start: 0, or [N, I] (may be dx itself). scale: address of an f32, or 0 for 1. */
+export function linearBackInput(dy: usize, w: usize, dtype: i32, start: usize, scale: usize, dx: usize, N: i32, I: i32, O: i32, scratch: usize, scratchSize: usize, thread: i32, threads: i32): void {
+  const own = scratch + <usize>thread * scratchSize
+  const factor: f32 = scale ? load<f32>(scale) : 1
+  // Blocks of 32 must not be cut.
+  const byColumns = splitColumns(N, I, 32, threads)
+  const n0 = byColumns ? shareStart(I, 32, thread, threads) : 0
+  const n1 = byColumns ? shareEnd(I, 32, thread, threads) : I
+  const m0 = byColumns ? 0 : shareStart(N, 4, thread, threads)
+  const m1 = byColumns ? N : shareEnd(N, 4, thread, threads)
+  if (m0 >= m1) return
+  const rowSize = rowBytes(dtype, I)
+  const dyStride = <usize>O << 2
+  const dxStride = <usize>I << 2
+  memory.fill(own + BASE_ROW, 0, <usize>COLUMNS << 2)
+  for (let n = n0; n < n1; n += COLUMNS) {
+    const columns = min(COLUMNS, n1 - n)
+    for (let k = 0; k < O; k += DEPTH) {
+      const depth = min(DEPTH, O - k)
+      packColumns(dtype, w, rowSize, n, columns, k, depth, own + UNPACKED, own + PANELS)
+      for (let m = m0; m < m1; m += ROWS) {
+        const at = <usize>m * dxStride + (<usize>n << 2)
+        const from = k > 0 ? dx : start
+        block(dy + <usize>m * dyStride + (<usize>k << 2), dyStride, min(ROWS, m1 - m), own + PANELS, depth, dx + at, dxStride, columns, from ? from + at : own + BASE_ROW, from ? dxStride : 0, factor, own + TILE)
+      }
+    }
+  }
+}
+
+/** grad[O, I] += dyᵀ[O, N] * x[N, I]. */
+export function linearBackWeight(dy: usize, x: usize, grad: usize, N: i32, I: i32, O: i32, scratch: usize, scratchSize: usize, thread: i32, threads: i32): void {
+  const own = scratch + <usize>thread * scratchSize
+  // The transposed side is packed per thread, so threads split the rows of grad, unless there are few (lora's A).
+  const byRows = splitColumns(I, O, 4, threads)
+  const m0 = byRows ? shareStart(O, 4, thread, threads) : 0
+  const m1 = byRows ? shareEnd(O, 4, thread, threads) : O
+  const n0 = byRows ? 0 : shareStart(I, 8, thread, threads)
+  const n1 = byRows ? I : shareEnd(I, 8, thread, threads)
+  if (n0 >= n1) return
+  const dyStride = <usize>O << 2
+  const xStride = <usize>I << 2
+  for (let k = 0; k < N; k += DEPTH) {
+    const depth = min(DEPTH, N - k)
+    for (let m = m0; m < m1; m += ROWS) {
+      const rows = min(ROWS, m1 - m)
+      transpose(dy + <usize>k * dyStride + (<usize>m << 2), dyStride, depth, rows, own + TRANSPOSED, <usize>depth << 2)
+      for (let n = n0; n < n1; n += COLUMNS) {
+        const columns = min(COLUMNS, n1 - n)
+        packColumns(F32, x, xStride, n, columns, k, depth, own + UNPACKED, own + PANELS)
+        const c = grad + <usize>m * xStride + (<usize>n << 2)
+        block(own + TRANSPOSED, <usize>depth << 2, rows, own + PANELS, depth, c, xStride, columns, c, xStride, 1, own + TILE)
+      }
+    }
+  }
+}
+
+/** sums[O] (+)= column sums of a[N, O], or of a * b where b is not 0; f64 inside, rows in order. Split by columns. */
+export function columnSums(a: usize, b: usize, sums: usize, accumulate: i32, N: i32, O: i32, thread: i32, threads: i32): void {
+  const end = shareEnd(O, 16, thread, threads)
+  const stride = <usize>O << 2
+  let c = shareStart(O, 16, thread, threads)
+  for (; c < end; c += 4) {
+    const count = min(4, end - c)
+    let low = f64x2.splat(0)
+    let high = f64x2.splat(0)
+    if (count == 4) {
+      let at = <usize>c << 2
+      for (let n = 0; n < N; n++, at += stride) {
+        const p = v128.load(a + at)
+        const q = b ? v128.load(b + at) : f32x4.splat(1)
+        const p2 = i8x16.shuffle(p, p, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
+        const q2 = i8x16.shuffle(q, q, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
+        low = f64x2.add(low, f64x2.mul(f64x2.promote_low_f32x4(p), f64x2.promote_low_f32x4(q)))
+        high = f64x2.add(high, f64x2.mul(f64x2.promote_low_f32x4(p2), f64x2.promote_low_f32x4(q2)))
+      }
+      put(sums, c, accumulate, f64x2.extract_lane(low, 0))
+      put(sums, c + 1, accumulate, f64x2.extract_lane(low, 1))
+      put(sums, c + 2, accumulate, f64x2.extract_lane(high, 0))
+      put(sums, c + 3, accumulate, f64x2.extract_lane(high, 1))
+      continue
+    }
+    for (let j = c; j < end; j++) {
+      let sum: f64 = 0
+      let at = <usize>j << 2
+      for (let n = 0; n < N; n++, at += stride) sum += <f64>load<f32>(a + at) * (b ? <f64>load<f32>(b + at) : 1)
+      put(sums, j, accumulate, sum)
+    }
+  }
+}
+
+// @ts-ignore: decorator
+@inline
+function put(sums: usize, c: i32, accumulate: i32, sum: f64): void {
+  const at = sums + (<usize>c << 2)
+  store<f32>(at, <f32>(accumulate ? <f64>load<f32>(at) + sum : sum))
+}
+
+/** out[N, O] = y[N, O] * gain[O] + b[O] (0: none; f32, f16 or bf16). out may be y. Split by rows. */
+export function scaleColumns(y: usize, gain: usize, bias: usize, biasType: i32, out: usize, N: i32, O: i32, thread: i32, threads: i32): void {
+  const end = shareEnd(N, 1, thread, threads)
+  for (let n = shareStart(N, 1, thread, threads); n < end; n++) {
+    const at = <usize>(n * O) << 2
+    for (let c = 0; c < O; c++) {
+      const offset = <usize>c << 2
+      const b: f32 = bias ? loadFloat(biasType, bias, c) : 0
+      store<f32>(out + at + offset, load<f32>(y + at + offset) * load<f32>(gain + offset) + b)
+    }
+  }
+}
