@@ -5,6 +5,7 @@ import type { Graph, Tensor } from '../graph/graph.ts'
 const dtypesOf: Record<string, readonly DType[]> = {
   f32: ['f32'],
   i32: ['i32'],
+  any: ['f32', 'i32'],
   vector: ['f32', 'f16', 'bf16'],
   weight: ['f32', 'f16', 'bf16', 'q8', 'q4'],
 }

