@@ -1,5 +1,6 @@
 // Counter-based random numbers: a value depends on its seed and counters alone, never on what was drawn before, so that
-// batch order, threads and resuming change nothing. Integer arithmetic only, hence equal on every platform.
+// batch order, threads and resuming change nothing. Bits and uniforms come from integer arithmetic and are the same on
+// every platform; normals go through Math.log and Math.cos, whose last bit is the engine's.
 
 /** Two lanes of 32 bits: 64 bits of state, so that streams of one seed do not collide in practice. */
 const lanes = new Uint32Array(2)

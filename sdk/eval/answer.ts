@@ -1,0 +1,54 @@
+/**
+ * The final answer of a text, normalized: the last <answer>...</answer>, else the last \boxed{...}, else the last
+ * `#### n`, else the last "The answer is n"; null without any.
+ */
+export function extractAnswer(text: string): string | null {
+  for (const read of [tagged, boxed, hashed, spoken]) {
+    const found = read(text)
+    if (found === null) continue
+    const answer = normalizeAnswer(boxed(found) ?? found)
+    if (answer !== '') return answer
+  }
+  return null
+}
+
+/** Equal after normalization; numbers by value: 1,000 = 1000 = 1000.0. */
+export function sameAnswer(a: string, b: string): boolean {
+  return normalizeAnswer(a) === normalizeAnswer(b)
+}
+
+const number = /^([-+]?)(\d+|\d{1,3}(?:,\d{3})+)?(?:\.(\d*))?$/
+
+/** Without surrounding spaces, dollar signs, closing periods and commas; numbers in their shortest form. */
+export function normalizeAnswer(answer: string): string {
+  const bare = answer.replace(/^(?:\s|\\?\$)+|[\s$.,]+$/g, '').replace(/^([-+])\\?\$/, '$1')
+  const match = number.exec(bare)
+  if (!match || (match[2] === undefined && !match[3])) return bare
+  const whole = (match[2] ?? '').replaceAll(',', '').replace(/^0+/, '') || '0'
+  const fraction = (match[3] ?? '').replace(/0+$/, '')
+  const value = fraction === '' ? whole : `${whole}.${fraction}`
+  return match[1] === '-' && value !== '0' ? `-${value}` : value
+}
+
+const lastMatch = (text: string, pattern: RegExp): string | null => [...text.matchAll(pattern)].at(-1)?.[1] ?? null
+
+const tagged = (text: string) => lastMatch(text, /<answer>((?:(?!<answer>)[\s\S])*?)<\/answer>/g)
+
+/** The last \boxed{...} whose braces are balanced. */
+function boxed(text: string): string | null {
+  for (let at = text.lastIndexOf('\\boxed{'); at >= 0; at = at === 0 ? -1 : text.lastIndexOf('\\boxed{', at - 1)) {
+    const start = at + '\\boxed{'.length
+    let depth = 1
+    for (let i = start; i < text.length; i++) {
+      if (text[i] === '\\') i++
+      else if (text[i] === '{') depth++
+      else if (text[i] === '}' && --depth === 0) return text.slice(start, i)
+    }
+  }
+  return null
+}
+
+const hashed = (text: string) => lastMatch(text, /####[ \t]*([^\n]+)/g)
+
+/** Up to the end of the sentence or line: a period between digits does not end it. */
+const spoken = (text: string) => lastMatch(text, /the answer is:?[ \t]*((?:[^.\n]|\.(?=\d))+)/gi)

@@ -1,0 +1,189 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { scoredTokens } from '../../sdk/data/pack.ts'
+import type { Row } from '../../sdk/data/rows.ts'
+import { type Example, rowTokenizer, type TokenizeOptions, tokenizeRows } from '../../sdk/data/tokenize.ts'
+import { DataError, OptionError } from '../../sdk/errors.ts'
+import { type ChatTemplate, loadChatTemplate } from '../../sdk/text/chat-template.ts'
+import { golden, has, models, qwenFolder, readJson, tokenizerOf } from '../text/golden.ts'
+
+const qwen = tokenizerOf(qwenFolder)
+const template = (source: string): ChatTemplate => loadChatTemplate({ chat_template: source })!
+const chatml = template(
+  "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+)
+/** As Qwen3: thinking stays in the turn after the last user message only. */
+const forgetful = template(
+  "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' and not loop.last %}{{ m.content.split('</think>')[-1] }}{% else %}{{ m.content }}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+)
+
+const row = (values: Row['values'], index = 4): Row => ({ values, index, place: `data.jsonl:${index + 1}` })
+const user = (content: string) => ({ role: 'user', content })
+const assistant = (content: string) => ({ role: 'assistant', content })
+
+/** The scored stretches as text. */
+function scored({ inputIds, labels }: Example): string[] {
+  const stretches: number[][] = []
+  for (const [t, label] of labels.entries()) {
+    if (label === -100) continue
+    expect(label).toBe(inputIds[t])
+    if (t === 0 || labels[t - 1] === -100) stretches.push([])
+    stretches.at(-1)!.push(label)
+  }
+  return stretches.map((ids) => qwen.decode(ids))
+}
+
+function tokenize(values: Row['values'], chat: ChatTemplate | null, options: TokenizeOptions = {}) {
+  const warnings: string[] = []
+  const run = rowTokenizer(qwen, chat, { warn: (message) => warnings.push(message), ...options })
+  const example = run(row(values))!
+  return { example, warnings, again: () => run(row(values)), text: example && qwen.decode(example.inputIds) }
+}
+
+describe("TRL's rows", () => {
+  const folders = has(golden) ? readdirSync(golden).filter((f) => has(golden, f, 'sft_trl', 'expected.json')) : []
+  it.skipIf(folders.length === 0).each(folders)(
+    '%s/sft_trl: tokens and labels (needs shared/golden)',
+    async (folder) => {
+      const at = join(golden, folder, 'sft_trl')
+      const model = has(models, folder) ? join(models, folder) : join(golden, folder)
+      const jinja = join(model, 'chat_template.jinja')
+      const chat = loadChatTemplate(
+        readJson(join(model, 'tokenizer_config.json')),
+        has(jinja) ? readFileSync(jinja, 'utf8') : undefined,
+      )
+      const { args, firstRows } = readJson(join(at, 'expected.json'))
+      const warnings: string[] = []
+      const options = { maxLength: args.max_length, warn: (message: string) => warnings.push(message) }
+      const examples: Example[] = []
+      for await (const e of tokenizeRows(join(at, 'train.jsonl'), tokenizerOf(model), chat, options)) examples.push(e)
+      expect(firstRows.length).toBeGreaterThan(0)
+      for (const [i, { inputIds, labels }] of firstRows.entries())
+        expect(examples[i]).toEqual({ inputIds, labels, row: i })
+      expect(examples.length).toBe(readFileSync(join(at, 'train.jsonl'), 'utf8').trim().split('\n').length)
+      if (chat) expect(warnings).toEqual([])
+    },
+  )
+})
+
+describe('plain rows', () => {
+  it('scores the completion and its end', () => {
+    const { example, text } = tokenize({ prompt: '2 + 2 =', completion: ' 4' }, null)
+    expect(text).toBe('2 + 2 = 4<|im_end|>')
+    expect(scored(example)).toEqual([' 4<|im_end|>'])
+    expect(example.row).toBe(4)
+    const ended = tokenize({ prompt: '2 + 2 =', completion: ' 4<|im_end|>' }, null)
+    expect(ended.example).toEqual(example)
+    const all = tokenize({ prompt: '2 + 2 =', completion: ' 4' }, null, { completionOnlyLoss: false })
+    expect(scored(all.example)).toEqual(['2 + 2 = 4<|im_end|>'])
+  })
+
+  it('scores all of a text', () => {
+    expect(scored(tokenize({ text: 'Once upon' }, null).example)).toEqual(['Once upon<|im_end|>'])
+  })
+
+  it('asks questions', () => {
+    const plain = tokenize({ question: 'Why?', answer: '7' }, null)
+    expect(plain.text).toBe('Question: Why?\nAnswer: 7<|im_end|>')
+    expect(scored(plain.example)).toEqual([' 7<|im_end|>'])
+    const chat = tokenize({ q: 'Why?', solution: '7', answer: 'x' }, chatml, {
+      columns: { question: 'q', answer: 'solution' },
+    })
+    expect(chat.text).toBe('<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n7<|im_end|>\n')
+    expect(scored(chat.example)).toEqual(['7<|im_end|>\n'])
+  })
+
+  it('begins where the tokens part when they merge across the boundary, and says so once', () => {
+    const { example, warnings, again } = tokenize({ prompt: 'un', completion: 'able' }, null)
+    again()
+    expect(scored(example)).toEqual(['unable<|im_end|>'])
+    expect(warnings.length).toBe(1)
+    expect(warnings[0]).toContain('data.jsonl:5')
+    expect(warnings[0]).toContain('"un"')
+  })
+})
+
+describe('conversations', () => {
+  const messages = [user('a'), assistant('<think>x</think>one'), user('b'), assistant('<think>y</think>two')]
+
+  it('scores what the assistant says, ends of turns included', () => {
+    const { example, warnings } = tokenize({ messages }, chatml)
+    expect(scored(example)).toEqual(['<think>x</think>one<|im_end|>\n', '<think>y</think>two<|im_end|>\n'])
+    expect(warnings).toEqual([])
+    const all = tokenize({ messages }, chatml, { assistantOnlyLoss: false })
+    expect(all.example.inputIds).toEqual(example.inputIds)
+    expect(scored(all.example)).toEqual([qwen.decode(example.inputIds)])
+  })
+
+  it('a last turn alone is what prompt + completion is', () => {
+    const chat = tokenize({ messages: messages.slice(0, 2) }, chatml)
+    const split = tokenize({ prompt: messages.slice(0, 1), completion: messages.slice(1, 2) }, chatml)
+    expect(split.example).toEqual(chat.example)
+  })
+
+  it('leaves out what follows the last assistant turn', () => {
+    const { example } = tokenize({ messages: [...messages, user('c')] }, chatml)
+    expect(example).toEqual(tokenize({ messages }, chatml).example)
+  })
+
+  it('trains the last turn only where the template rewrites earlier ones, and says so once', () => {
+    const { example, warnings, again, text } = tokenize({ messages }, forgetful)
+    again()
+    expect(text).not.toContain('<think>x')
+    expect(scored(example)).toEqual(['<think>y</think>two<|im_end|>\n'])
+    expect(warnings.length).toBe(1)
+    expect(warnings[0]).toContain('only the last assistant turn')
+    expect(tokenize({ messages: messages.slice(0, 2) }, forgetful).warnings).toEqual([])
+  })
+
+  it('scores turns between tool results', () => {
+    const calls = [user('a'), assistant('call'), { role: 'tool', content: 'r' }, assistant('done')]
+    expect(scored(tokenize({ messages: calls }, chatml).example)).toEqual(['call<|im_end|>\n', 'done<|im_end|>\n'])
+  })
+
+  it('hands tools to the template', () => {
+    const withTools = template("{{ tools[0].name }}{% for m in messages %}{{ m.content + '<|im_end|>' }}{% endfor %}")
+    const { text } = tokenize({ messages: [user('a'), assistant('b')], tools: [{ name: 'T' }] }, withTools)
+    expect(text).toBe('Ta<|im_end|>b<|im_end|>')
+  })
+})
+
+describe('rows that cannot be used', () => {
+  it('are named', () => {
+    const fails = (values: Row['values'], chat: ChatTemplate | null, message: string | RegExp, options = {}) => {
+      const run = () => tokenize(values, chat, options)
+      expect(run).toThrow(DataError)
+      expect(run).toThrow(message)
+      expect(run).toThrow('data.jsonl:5')
+    }
+    fails({ messages: [user('a')] }, chatml, 'no assistant message')
+    fails({ text: '' }, null, 'its text is empty')
+    fails({ prompt: 'a', completion: ' b' }, null, /3 tokens, maxLength is 2/, {
+      maxLength: 2,
+      truncationMode: 'error',
+    })
+    fails({ foo: 1 }, null, 'its columns are foo')
+    fails({ messages: [user('a')] }, template("{{ raise_exception('no') }}"), 'refuses', { assistantOnlyLoss: false })
+    expect(() => tokenize({ messages: [user('a'), assistant('b')] }, null)).toThrow(OptionError)
+    expect(() => tokenize({ text: 'a' }, null, { maxLength: 0 })).toThrow(OptionError)
+  })
+
+  it('are cut, or left out, or an error when too long', () => {
+    const values = { prompt: 'a b c', completion: ' d e f' }
+    const whole = tokenize(values, null).example
+    expect([whole.inputIds.length, scoredTokens(whole)]).toEqual([7, 4])
+    const cut = tokenize(values, null, { maxLength: 5 })
+    expect(cut.example).toEqual({ inputIds: whole.inputIds.slice(0, 5), labels: whole.labels.slice(0, 5), row: 4 })
+    expect(cut.warnings.length).toBe(1)
+    expect(tokenize(values, null, { maxLength: 7 }).warnings).toEqual([])
+    expect(tokenize(values, null, { maxLength: null }).example).toEqual(whole)
+    expect(() => tokenize(values, null, { maxLength: 3 })).toThrow(
+      /data.jsonl:5: nothing is scored in its first 3 of 7/,
+    )
+    expect(() => tokenize(values, null, { maxLength: 6, truncationMode: 'error' })).toThrow(/7 tokens, maxLength is 6/)
+    const skipped = tokenize(values, null, { maxLength: 6, truncationMode: 'skip' })
+    expect(skipped.example).toBeNull()
+    expect(skipped.warnings.length).toBe(1)
+  })
+})
