@@ -137,6 +137,27 @@ describe('conversations', () => {
     expect(tokenize({ messages: messages.slice(0, 2) }, forgetful).warnings).toEqual([])
   })
 
+  const table = join(golden, 'tables', 'chat_template_jinja_e2e.json')
+  it.skipIf(!has(table))(
+    "knows Qwen2.5's template as one that keeps, Qwen3's as one that drops (needs shared/golden)",
+    () => {
+      const cases = readJson(table) as { name: string; template: string }[]
+      const thinking = [
+        user('a'),
+        assistant('<think>\nx\n</think>\n\none'),
+        user('b'),
+        assistant('<think>\ny\n</think>\n\ntwo'),
+      ]
+      const turns = ['<think>\nx\n</think>\n\none<|im_end|>\n', '<think>\ny\n</think>\n\ntwo<|im_end|>\n']
+      const run = (name: string) =>
+        tokenize({ messages: thinking }, template(cases.find((c) => c.name.startsWith(name))!.template))
+      expect(scored(run('Qwen/Qwen2.5').example)).toEqual(turns)
+      expect(run('Qwen/Qwen2.5').warnings).toEqual([])
+      expect(scored(run('Qwen/Qwen3').example)).toEqual(turns.slice(1))
+      expect(run('Qwen/Qwen3').warnings.length).toBe(1)
+    },
+  )
+
   it('scores turns between tool results', () => {
     const calls = [user('a'), assistant('call'), { role: 'tool', content: 'r' }, assistant('done')]
     expect(scored(tokenize({ messages: calls }, chatml).example)).toEqual(['call<|im_end|>\n', 'done<|im_end|>\n'])
