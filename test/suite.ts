@@ -1,13 +1,13 @@
 import { existsSync } from 'node:fs'
-import { byteLength, type DType, elementCount, type TensorType } from '../sdk/dtype.ts'
+import { type DType, elementCount, type TensorType } from '../sdk/dtype.ts'
 import { relativeError } from '../sdk/graph/compare.ts'
 import { Graph, type Tensor } from '../sdk/graph/graph.ts'
 import { type Program, toProgram } from '../sdk/graph/program.ts'
 import type { CaseInput, OpCase, OpSpec } from '../sdk/graph/spec.ts'
 import { scale } from '../sdk/ops/index.ts'
+import { fromFloats } from '../sdk/quant/convert.ts'
 import type { Buffer, Target } from '../sdk/target.ts'
-import { decode } from '../targets/reference/decode.ts'
-import { referenceTarget } from '../targets/reference/index.ts'
+import { decode, referenceTarget } from '../targets/reference/index.ts'
 
 // What the tests of ops share: the targets at hand, and running one op case on one of them.
 
@@ -59,47 +59,13 @@ export function fillCase(spec: OpSpec, c: OpCase): Filled[] {
     const values = Float64Array.from({ length: elementCount(type.shape) }, (_, i) =>
       fill.kind === 'values' ? fill.values[i] : random() * (fill.scale ?? 1) + (fill.offset ?? 0),
     )
-    const bytes = encode(type, values)
-    return { bytes, data: decode(type, bytes) }
+    const bytes = encode(type.dtype, values)
+    return { bytes, data: decode(type.dtype, bytes) }
   })
 }
 
-/** Stores numbers in a dtype. Rounds toward zero where a real encoder rounds to nearest: any representable numbers do. */
-export function encode({ dtype, shape }: TensorType, values: Float64Array): Uint8Array {
-  const bytes = new Uint8Array(byteLength({ dtype, shape }))
-  const view = new DataView(bytes.buffer)
-  const bits = (v: number) => new Uint32Array(Float32Array.of(v).buffer)[0]
-  const half = (v: number) => {
-    const b = bits(v)
-    const exponent = ((b >>> 23) & 255) - 112
-    const sign = (b >>> 16) & 0x8000
-    return exponent <= 0 ? sign : sign | (Math.min(exponent, 30) << 10) | ((b >>> 13) & 1023)
-  }
-  const scalars: Partial<Record<DType, (v: number, i: number) => void>> = {
-    f32: (v, i) => view.setFloat32(4 * i, v, true),
-    i32: (v, i) => view.setInt32(4 * i, v, true),
-    f16: (v, i) => view.setUint16(2 * i, half(v), true),
-    bf16: (v, i) => view.setUint16(2 * i, bits(v) >>> 16, true),
-  }
-  const scalar = scalars[dtype]
-  if (scalar) {
-    values.forEach(scalar)
-    return bytes
-  }
-  for (let block = 0; block * 32 < values.length; block++) {
-    const own = values.subarray(block * 32, block * 32 + 32)
-    const largest = own.reduce((a, b) => Math.max(a, Math.abs(b)), 0)
-    const at = block * (dtype === 'q8' ? 34 : 18)
-    const d = largest / (dtype === 'q8' ? 126 : 7)
-    view.setUint16(at, half(d), true)
-    own.forEach((v, i) => {
-      const q = d === 0 ? 0 : Math.trunc(v / d)
-      if (dtype === 'q8') view.setInt8(at + 2 + i, q)
-      else bytes[at + 2 + (i & 15)] |= (q + 8) << (i & 16 ? 4 : 0)
-    })
-  }
-  return bytes
-}
+const encode = (dtype: DType, values: Float64Array): Uint8Array =>
+  dtype === 'i32' ? new Uint8Array(Int32Array.from(values).buffer) : fromFloats(Float32Array.from(values), dtype)
 
 const stateInputs = (spec: OpSpec): Set<number> => new Set(spec.state?.map(([input]) => input))
 

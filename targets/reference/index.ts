@@ -1,9 +1,9 @@
-import { byteLength, describe, elementCount, type TensorType } from '../../sdk/dtype.ts'
+import { byteLength, type DType, describe, elementCount, type TensorType } from '../../sdk/dtype.ts'
 import { DeviceError, ShapeError } from '../../sdk/errors.ts'
 import { bindings, type Program, planMemory } from '../../sdk/graph/program.ts'
 import { ops } from '../../sdk/ops/index.ts'
+import { toFloats } from '../../sdk/quant/convert.ts'
 import type { Buffer, Executable, RunInputs, RunOptions, RunOutputs, Target } from '../../sdk/target.ts'
-import { decode } from './decode.ts'
 
 /**
  * Runs a program in f64, each op by its `reference`.
@@ -102,10 +102,10 @@ export function referenceTarget(): Target {
         throw new ShapeError(
           `${p.name}: input ${name} has ${bytes.byteLength} bytes, expected ${describe(type)} of ${byteLength(type)}`,
         )
-      inputs[name] = decode(type, bytes)
+      inputs[name] = decode(type.dtype, bytes)
     }
     const bound: Record<string, Float64Array> = {}
-    for (const [name, buffer] of Object.entries(buffers)) bound[name] = decode(buffer.type, bytesOf(buffer))
+    for (const [name, buffer] of Object.entries(buffers)) bound[name] = decode(buffer.type.dtype, bytesOf(buffer))
     const steps = execute(p, inputs, bound)
     let step = steps.next()
     while (!step.done) {
@@ -176,6 +176,11 @@ export function referenceTarget(): Target {
   }
 }
 
-function bytesFrom(dtype: TensorType['dtype'], data: Float64Array): Uint8Array<ArrayBuffer> {
+/** Canonical bytes (sdk/dtype.ts) of any dtype to f64. */
+export function decode(dtype: DType, bytes: Uint8Array): Float64Array {
+  return new Float64Array(dtype === 'i32' ? new Int32Array(bytes.slice().buffer) : toFloats(bytes, dtype))
+}
+
+function bytesFrom(dtype: DType, data: Float64Array): Uint8Array<ArrayBuffer> {
   return new Uint8Array(dtype === 'i32' ? Int32Array.from(data).buffer : Float32Array.from(data).buffer)
 }

@@ -1,0 +1,270 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { elementCount } from '../../sdk/dtype.ts'
+import { relativeError } from '../../sdk/graph/compare.ts'
+import { gradient } from '../../sdk/graph/gradient.ts'
+import { Graph, gradientName, type Tensor } from '../../sdk/graph/graph.ts'
+import { toProgram } from '../../sdk/graph/program.ts'
+import {
+  adamw,
+  add,
+  div,
+  doraNorm,
+  fill,
+  gradientOps,
+  linear,
+  lora,
+  mul,
+  scale,
+  scaleColumns,
+  sum,
+  sumSquares,
+  vocabPick,
+} from '../../sdk/ops/index.ts'
+import { distillLoss, grpoLoss } from '../../sdk/train/objectives.ts'
+import { runReference } from '../../targets/reference/index.ts'
+
+// Ops and objectives against tables made by PyTorch, PEFT and TRL (README beside the tables).
+const tables = join(process.env.HALFLING_GOLDEN ?? '../shared/golden', 'tables')
+// biome-ignore lint/suspicious/noExplicitAny: the tables' layouts are theirs
+const table = (name: string): any => JSON.parse(readFileSync(join(tables, name), 'utf8'))
+const described = (name: string, body: () => void) =>
+  existsSync(join(tables, name)) ? describe(name, body) : describe.skip(`${name} (not in ${tables})`, body)
+
+type Arrays = Record<string, Float64Array>
+type Nested = number | Nested[]
+const numbers = (values: Nested): number[] => (typeof values === 'number' ? [values] : values.flatMap(numbers))
+const flat = (values: Nested): Float64Array => Float64Array.from(numbers(values))
+const f32 = (...shape: number[]) => ({ dtype: 'f32' as const, shape })
+const i32 = (...shape: number[]) => ({ dtype: 'i32' as const, shape })
+
+/** Loss and gradients of `wrt`, on the reference. */
+function differentiate(
+  build: (g: Graph) => { loss: Tensor; wrt?: Tensor[]; outputs?: Record<string, Tensor> },
+  inputs: Arrays,
+  bound: Arrays = {},
+): Arrays {
+  const g = new Graph()
+  const { loss, wrt = [], outputs = {} } = build(g)
+  gradient(g, gradientOps, [[loss, fill(g, [1], 1)]], { wrt }).forEach((grad, i) => {
+    g.output(`d ${wrt[i].name}`, grad!)
+  })
+  for (const [name, t] of Object.entries({ ...outputs, loss })) g.output(name, t)
+  const p = toProgram(g, 'golden')
+  for (const t of p.tensors) if (t.kind === 'state') bound[t.name] ??= new Float64Array(elementCount(t.shape))
+  return { ...runReference(p, inputs, bound), ...bound }
+}
+
+const close = (got: Float64Array, want: Nested, tolerance = 2e-6) =>
+  expect(relativeError(got, flat(want))).toBeLessThan(tolerance)
+
+described('lora_peft.json', () => {
+  for (const c of table('lora_peft.json').cases)
+    it(c.kind, () => {
+      const [[o, i], r, n] = [[c.W.length, c.W[0].length], c.r, c.x.length]
+      const build = (g: Graph) => {
+        const x = g.input('x', f32(n, i))
+        const w = g.weight('W', f32(o, i))
+        const bias = g.weight('bias', f32(o))
+        const [a, b] = [g.weight('A', f32(r, i), true), g.weight('B', f32(o, r), true)]
+        const s = g.input('scale', f32(1))
+        let y: Tensor
+        if (c.kind === 'dora') {
+          const gain = div(g, g.weight('magnitude', f32(o), true), doraNorm(g, w, a, b, s))
+          y = scaleColumns(g, lora(g, linear(g, x, w), x, a, b, s)[0], gain, bias)
+        } else y = lora(g, linear(g, x, w, bias), x, a, b, s)[0]
+        return { loss: sum(g, mul(g, y, y)), outputs: { y } }
+      }
+      const inputs = {
+        x: flat(c.x),
+        scale: Float64Array.of(c.kind === 'rslora' ? c.alpha / Math.sqrt(r) : c.alpha / r),
+      }
+      const bound: Arrays = { W: flat(c.W), bias: flat(c.bias), A: flat(c.A), B: flat(c.B) }
+      if (c.magnitude) bound.magnitude = flat(c.magnitude)
+      const got = differentiate(build, inputs, bound)
+      close(got.y, c.y)
+      close(got[gradientName('A')], c.grads_of_sum_y2.lora_A)
+      close(got[gradientName('B')], c.grads_of_sum_y2.lora_B)
+      if (c.magnitude) close(got[gradientName('magnitude')], c.grads_of_sum_y2.magnitude)
+    })
+})
+
+described('optim_torch.json', () => {
+  const { adamw: trace, clip } = table('optim_torch.json')
+
+  it('adamw follows torch for ten steps and zeroes the gradient', () => {
+    const n = trace.w0.length
+    const g = new Graph()
+    const [p, grad, m, v] = ['p', 'g', 'm', 'v'].map((name) => g.state(name, f32(n)))
+    adamw(g, p, grad, m, v, sumSquares(g, grad), g.input('hyper', f32(10)), { decay: 1 })
+    const program = toProgram(g, 'adamw')
+    const bound = { p: flat(trace.w0), g: new Float64Array(n), m: new Float64Array(n), v: new Float64Array(n) }
+    const [beta1, beta2] = trace.betas
+    trace.grads.forEach((values: number[], step: number) => {
+      bound.g.set(values)
+      const t = step + 1
+      const hyper = [
+        trace.lr,
+        beta1,
+        beta2,
+        trace.eps,
+        trace.wd,
+        0,
+        1 - beta1 ** t,
+        1 - beta2 ** t,
+        1 - beta1,
+        1 - beta2,
+      ]
+      runReference(program, { hyper: Float64Array.from(hyper) }, bound)
+      close(bound.p, trace.trace[step], 1e-6)
+      expect([...bound.g]).toEqual(new Array(n).fill(0))
+    })
+  })
+
+  it('clips by the norm over all tensors', () => {
+    const g = new Graph()
+    const states = clip.grads.map((values: number[], i: number) =>
+      ['p', 'g', 'm', 'v'].map((name) => g.state(`${name}${i}`, f32(values.length))),
+    ) as Tensor[][]
+    const squares = states.map(([, grad]) => sumSquares(g, grad)).reduce((a, b) => add(g, a, b))
+    g.output('squares', squares)
+    // beta1 = 0 leaves the clipped gradient in m.
+    for (const [p, grad, m, v] of states) adamw(g, p, grad, m, v, squares, g.input('hyper', f32(10)), { decay: 0 })
+    const bound: Arrays = {}
+    clip.grads.forEach((values: number[], i: number) => {
+      for (const name of 'pmv') bound[`${name}${i}`] = new Float64Array(values.length)
+      bound[`g${i}`] = flat(values)
+    })
+    const hyper = Float64Array.of(0, 0, 0.9, 1e-8, 0, clip.max, 1, 0.1, 1, 0.1)
+    const { squares: total } = runReference(toProgram(g, 'clip'), { hyper }, bound)
+    expect(Math.sqrt(total[0])).toBeCloseTo(clip.norm, 5)
+    clip.after.forEach((values: number[], i: number) => {
+      close(bound[`m${i}`], values)
+    })
+  })
+})
+
+described('gkd_jsd_trl.json', () => {
+  const { student, teacher, labels, cases } = table('gkd_jsd_trl.json')
+  const vocabulary = student[0][0].length
+  const rows: number[][] = student.flat()
+  const scored = labels.flat().map((label: number) => label !== -100)
+  const valid = scored.filter(Boolean).length
+  const share: Record<string, number> = { batchmean: 1 / valid, sum: 1, mean: 1 / (valid * vocabulary) }
+  const logSoftmax = (z: number[], t: number) => {
+    const top = Math.max(...z)
+    const lse = Math.log(z.reduce((s, v) => s + Math.exp((v - top) / t), 0)) + top / t
+    return z.map((v) => v / t - lse)
+  }
+  // The whole vocabulary is picked, through an identity table.
+  const identity = Float64Array.from({ length: vocabulary ** 2 }, (_, i) => (i % (vocabulary + 1) === 0 ? 1 : 0))
+
+  for (const c of cases)
+    if (c.reduction in share)
+      it(`beta ${c.beta}, temperature ${c.temperature}, ${c.reduction}`, () => {
+        const r = rows.length
+        const divergence = c.beta === 0 ? 'forward' : c.beta === 1 ? 'reverse' : 'jsd'
+        const build = (g: Graph) => {
+          const h = g.input('logits', f32(r, vocabulary))
+          const identityTable = g.weight('table', f32(vocabulary, vocabulary))
+          const ids = g.input('ids', i32(r, vocabulary))
+          const [logProbs, , , tail] = vocabPick(g, h, identityTable, ids, g.input('temperature', f32(1)))
+          const teacherLogProbs = g.input('teacher', f32(r, vocabulary))
+          const teacherTail = fill(g, [r], -1e30)
+          const weights = g.input('weights', f32(r))
+          const given = { logProbs, tail, teacherLogProbs, teacherTail, weights }
+          return { loss: distillLoss(g, given, { divergence, beta: c.beta }), wrt: [h] }
+        }
+        const got = differentiate(
+          build,
+          {
+            logits: flat(rows),
+            ids: Float64Array.from({ length: r * vocabulary }, (_, i) => i % vocabulary),
+            temperature: Float64Array.of(c.temperature),
+            teacher: flat(teacher.flat().map((z: number[]) => logSoftmax(z, c.temperature))),
+            weights: Float64Array.from(scored, (s: boolean) => (s ? share[c.reduction] : 0)),
+          },
+          { table: identity },
+        )
+        close(got.loss, c.loss, 1e-5)
+        close(got['d logits'], c.grad_student, 1e-5)
+      })
+})
+
+described('grpo_cs336_cases.json', () => {
+  // biome-ignore lint/suspicious/noExplicitAny: as above
+  const cases: any[] = table('grpo_cs336_cases.json')
+  const named = (part: string) => cases.filter((c) => c.name.includes(part))
+
+  /** Rows are the tokens of both completions in turn. */
+  function grpo(inputs: Record<string, Nested>, weights: number[]) {
+    const [sequences, length] = [2, 10]
+    const r = sequences * length
+    const build = (g: Graph) => {
+      const logProbs = g.input('logProbs', f32(r))
+      const [oldLogProbs, advantages] = [g.input('old', f32(r)), g.input('advantages', f32(r))]
+      const clip = inputs.cliprange as number
+      const tensors = { logProbs, oldLogProbs, advantages, weights: g.input('weights', f32(r)) }
+      const { loss, rowLoss } = grpoLoss(g, tensors, { epsLow: clip, epsHigh: clip, beta: 0 })
+      return { loss, wrt: [logProbs], outputs: { rowLoss } }
+    }
+    return differentiate(build, {
+      logProbs: flat(inputs.policy_log_probs),
+      old: flat(inputs.old_log_probs),
+      advantages: flat((inputs.advantages as number[][]).map(([a]) => new Array(length).fill(a))),
+      weights: Float64Array.from(weights),
+    })
+  }
+
+  it.each([...named('grpo_clip_loss'), ...named('policy_gradient_loss_grpo_clip')])('$name', ({ inputs, expected }) => {
+    close(grpo(inputs, new Array(20).fill(1)).rowLoss, expected.array)
+  })
+
+  it.each(named('grpo_microbatch'))('$name', ({ inputs, expected }) => {
+    const mask: number[][] = inputs.response_mask
+    const weights = mask.flatMap((row) => {
+      const tokens = row.reduce((a, b) => a + b)
+      return row.map((m) => m / tokens / mask.length / inputs.gradient_accumulation_steps)
+    })
+    const got = grpo(inputs, weights)
+    close(got.loss, expected.loss)
+    close(got['d logProbs'], expected.policy_log_probs_grad)
+  })
+
+  it.each(named('sft_microbatch'))('$name', ({ inputs, expected }) => {
+    const mask: number[][] = inputs.response_mask
+    const build = (g: Graph) => {
+      const logProbs = g.input('logProbs', f32(20))
+      return { loss: scale(g, sum(g, mul(g, logProbs, g.input('weights', f32(20)))), -1), wrt: [logProbs] }
+    }
+    const per = inputs.normalize_constant * mask.length * inputs.gradient_accumulation_steps
+    const got = differentiate(build, {
+      logProbs: flat(inputs.policy_log_probs),
+      weights: flat(mask).map((m) => m / per),
+    })
+    close(got.loss, expected.loss)
+    close(got['d logProbs'], expected.policy_log_probs_grad)
+  })
+
+  it.each(named('compute_entropy'))('$name', ({ inputs, expected }) => {
+    const v = inputs.logits[0][0].length
+    const g = new Graph()
+    const rows = inputs.logits.flat().length
+    const [, , entropy] = vocabPick(
+      g,
+      g.input('h', f32(rows, v)),
+      g.weight('table', f32(v, v)),
+      g.input('ids', i32(rows, 1)),
+      fill(g, [1], 1),
+    )
+    g.output('entropy', entropy)
+    const identity = Float64Array.from({ length: v * v }, (_, i) => (i % (v + 1) === 0 ? 1 : 0))
+    const got = runReference(
+      toProgram(g, 'entropy'),
+      { h: flat(inputs.logits), ids: new Float64Array(rows) },
+      { table: identity },
+    )
+    close(got.entropy, expected.array)
+  })
+})
