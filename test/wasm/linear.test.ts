@@ -1,0 +1,118 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { OpCase, OpSpec } from '../../sdk/graph/spec.ts'
+import { floats, frozen, normal, vectorDTypes, weightDTypes } from '../../sdk/ops/cases.ts'
+import { doraNormOp } from '../../sdk/ops/dora-norm.ts'
+import { linearOp } from '../../sdk/ops/linear.ts'
+import { linearBackBiasOp, linearBackInputOp, linearBackWeightOp } from '../../sdk/ops/linear-back.ts'
+import { loraBackOp, loraOp } from '../../sdk/ops/lora.ts'
+import { scaleColumnsBackOp, scaleColumnsOp } from '../../sdk/ops/scale-columns.ts'
+import type { Target } from '../../sdk/target.ts'
+import { wasmTarget } from '../../targets/wasm/index.ts'
+import { difference, expectedOf, type Filled, fillCase, runCase } from '../suite.ts'
+
+const targets = new Map<string, Target>()
+beforeAll(async () => {
+  for (const threads of [1, 2, 3]) targets.set(`${threads} threads`, await wasmTarget({ threads }))
+  targets.set('without shared memory', await wasmTarget({ shared: false }))
+})
+afterAll(() => Promise.all([...targets.values()].map((target) => target.close())))
+
+const one = (name: string, inputs: OpCase['inputs']): OpCase => ({ name, inputs, attrs: {} })
+
+// Sizes past the blocks of the GEMM: 128 rows, 64 columns, 512 deep; and odd ones where the dtype allows.
+const dtypeCases = weightDTypes.flatMap((dtype): [OpSpec, OpCase][] => {
+  const odd = dtype === 'q8' || dtype === 'q4' ? 0 : 1
+  return [
+    [linearOp, one(`${dtype} rows`, [normal([133, 544 + odd]), frozen(dtype, [203, 544 + odd]), frozen('f32', [203])])],
+    [linearOp, one(`${dtype} 8 rows`, [normal([8, 544 + odd]), frozen(dtype, [77, 544 + odd])])],
+    [linearOp, one(`${dtype} 1 row`, [normal([1, 544 + odd]), frozen(dtype, [77, 544 + odd]), frozen('bf16', [77])])],
+    [linearOp, one(`${dtype} few columns`, [normal([67, 96 + odd]), frozen(dtype, [3, 96 + odd])])],
+    [linearBackInputOp, one(dtype, [normal([133, 541]), frozen(dtype, [541, 224 + odd])])],
+    [linearBackInputOp, one(`${dtype} 1 row`, [normal([1, 541]), frozen(dtype, [541, 96 + odd])])],
+    [doraNormOp, one(dtype, [frozen(dtype, [77, 224 + odd]), normal([5, 224 + odd]), normal([77, 5]), floats([0.5])])],
+  ]
+})
+
+const otherCases: [OpSpec, OpCase][] = [
+  [linearBackWeightOp, one('rows', [normal([541, 133]), normal([541, 77]), normal([133, 77])])],
+  [linearBackWeightOp, one('few rows', [normal([130, 3]), normal([130, 261]), normal([3, 261])])],
+  [linearBackBiasOp, one('rows', [normal([541, 203]), normal([203])])],
+  [loraOp, one('rows', [normal([133, 203]), normal([133, 541]), normal([16, 541]), normal([203, 16]), floats([2])])],
+  [loraOp, one('3 rows', [normal([3, 203]), normal([3, 541]), normal([8, 541]), normal([203, 8]), floats([2])])],
+  [loraBackOp, one('rows', [normal([133, 203]), normal([16, 541]), normal([203, 16]), floats([2])])],
+  [scaleColumnsBackOp, one('rows', [normal([541, 203]), normal([541, 203])])],
+  ...vectorDTypes.map((dtype): [OpSpec, OpCase] => [
+    scaleColumnsOp,
+    one(`bias ${dtype}`, [normal([67, 203]), normal([203]), frozen(dtype, [203])]),
+  ]),
+]
+
+describe('matrix kernels past their block sizes', () => {
+  it.each([...dtypeCases, ...otherCases].map(([spec, c]) => [spec.name, c.name, spec, c] as const))(
+    '%s, %s: as the reference, the same bits for any number of threads',
+    async (_op, _name, spec, c) => {
+      const filled = fillCase(spec, c)
+      const results = new Map<string, Awaited<ReturnType<typeof runCase>>>()
+      for (const [label, target] of targets) results.set(label, await runCase(target, spec, c, filled))
+      const single = results.get('1 threads')!
+      expect(difference(single, expectedOf(spec, c, filled))).toBeNull()
+      for (const [label, result] of results) expect([label, result]).toEqual([label, single])
+    },
+  )
+})
+
+describe('a row does not depend on its companions', () => {
+  const rowOf = (filled: Filled[], row: number, width: number): Filled[] => [
+    {
+      bytes: filled[0].bytes.slice(row * width * 4, (row + 1) * width * 4),
+      data: filled[0].data.slice(row * width, (row + 1) * width),
+    },
+    ...filled.slice(1),
+  ]
+
+  it.each(weightDTypes)('%s, up to 8 rows', async (dtype) => {
+    const target = targets.get('2 threads')!
+    const many = one('many', [normal([8, 160]), frozen(dtype, [77, 160])])
+    const filled = fillCase(linearOp, many)
+    const { output0: all } = await runCase(target, linearOp, many, filled)
+    const single = one('single', [normal([1, 160]), frozen(dtype, [77, 160])])
+    for (const row of [0, 3, 7]) {
+      const { output0 } = await runCase(target, linearOp, single, rowOf(filled, row, 160))
+      expect(output0).toEqual(all.slice(row * 77, (row + 1) * 77))
+    }
+  })
+
+  it.each(weightDTypes)('%s, more than 8 rows', async (dtype) => {
+    const target = targets.get('2 threads')!
+    const make = (rows: number) => one('rows', [normal([rows, 1056]), frozen(dtype, [77, 1056])])
+    const filled = fillCase(linearOp, make(131))
+    const { output0: all } = await runCase(target, linearOp, make(131), filled)
+    const last = {
+      bytes: filled[0].bytes.slice(122 * 1056 * 4),
+      data: filled[0].data.slice(122 * 1056),
+    }
+    const { output0: nine } = await runCase(target, linearOp, make(9), [last, filled[1]])
+    expect(nine).toEqual(all.slice(122 * 77))
+  })
+})
+
+it('reads every f16: denormal, infinite and not a number', async () => {
+  // One row of all 65536 bit patterns as w[65536, 1], x = 1.
+  const bits = Uint16Array.from({ length: 65536 }, (_, i) => i)
+  const value = (h: number) => {
+    const [sign, exponent, fraction] = [h & 0x8000 ? -1 : 1, (h >> 10) & 31, h & 1023]
+    if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY
+    return sign * (exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24)
+  }
+  const x = { bytes: new Uint8Array(Float32Array.of(1).buffer), data: Float64Array.of(1) }
+  const scalar = one('one by one', [normal([1, 1]), frozen('f16', [65536, 1])])
+  const w = { bytes: new Uint8Array(bits.buffer), data: new Float64Array(0) }
+  const { output0 } = await runCase(targets.get('1 threads')!, linearOp, scalar, [x, w])
+  // A sum that starts at 0 has no negative zero.
+  const expected = Float32Array.from(bits, (h) => value(h) + 0)
+  expect(output0).toEqual(expected)
+  // By vectors: the gradient of the input with dy = 1 is the row itself.
+  const vector = one('as a row', [normal([1, 1]), frozen('f16', [1, 65536])])
+  const { output0: row } = await runCase(targets.get('1 threads')!, linearBackInputOp, vector, [x, w])
+  expect(row).toEqual(expected)
+})
