@@ -102,7 +102,10 @@ export interface DistillOptions {
   readonly divergence: 'forward' | 'reverse' | 'jsd'
   /** jsd only, in (0, 1): mix = beta·teacher + (1-beta)·student */
   readonly beta?: number
-  /** Both distributions are renormalized over the teacher's ids; otherwise all other ids are one bucket, the tail. */
+  /**
+   * The teacher is renormalized over its ids and the tail left out (forward only: the student keeps its full softmax).
+   * Otherwise all other ids are one bucket, the tail.
+   */
   readonly renormalize?: boolean
   /** In [0, 1]: loss = (1-share)·divergence + share·cross-entropy. Default 0. */
   readonly crossEntropyShare?: number
@@ -113,6 +116,8 @@ export function distillLoss(g: Graph, t: DistillTensors, options: DistillOptions
   const { divergence, beta = 0.5, renormalize = false, crossEntropyShare: share = 0 } = options
   if (divergence === 'jsd' && !(beta > 0 && beta < 1))
     throw new OptionError(`beta is ${beta}: expected 0 < beta < 1 (at the ends use forward or reverse)`)
+  if (renormalize && divergence !== 'forward')
+    throw new OptionError(`renormalize goes with the forward divergence, not ${divergence}: use the tail`)
   if (!(share >= 0 && share <= 1)) throw new OptionError(`crossEntropyShare is ${share}: expected 0 to 1`)
   if (share > 0 && !t.targets) throw new OptionError(`crossEntropyShare is ${share}: it needs targets`)
   const { shape } = t.logProbs
@@ -123,8 +128,8 @@ export function distillLoss(g: Graph, t: DistillTensors, options: DistillOptions
   const between = (s: Tensor, p: Tensor) => divergenceTerms(g, s, p, divergence, beta)
   let rows: Tensor
   if (renormalize) {
-    const normalized = (x: Tensor) => sub(g, x, expand(g, log(g, sum(g, exp(g, x), 'last')), shape))
-    rows = sum(g, between(normalized(student), normalized(t.teacherLogProbs)), 'last')
+    const mass = expand(g, log(g, sum(g, exp(g, t.teacherLogProbs), 'last')), shape)
+    rows = sum(g, between(student, sub(g, t.teacherLogProbs, mass)), 'last')
   } else {
     const tail = t.targets ? logAddExp(g, t.tail, addedTarget(g, t, present)) : t.tail
     rows = add(g, sum(g, between(student, t.teacherLogProbs), 'last'), between(tail, t.teacherTail))
