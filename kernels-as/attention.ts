@@ -1,0 +1,337 @@
+// Causal attention within packed segments, grouped query heads, online softmax; and its reverse. Never N^2 memory.
+//
+// Forward and dq: one task is a key/value head and a block of tokens, with all query heads that share it as the rows of one tile
+// (about 64 rows), so that each tile of 64 keys is packed once for all of them. dk and dv: one task is a key/value head and 64 keys.
+// Only tiles between starts[i] and i are visited. Tasks depend on the shapes alone and each output is written by one task: the
+// same bits for any number of threads. Threads take tasks to and fro (0 1 1 0 0 1 ...), since later tokens cost more.
+import { max4, sum4 } from './common'
+import { exp1, exp4 } from './math'
+import { packA, packColumns8, packRows8, productPanels, productTile, TILE } from './tile'
+
+const NOTHING: f32 = -1e30
+
+// @ts-ignore: decorator
+@inline
+function isMine(task: i32, thread: i32, threads: i32): bool {
+  const turn = task % (threads << 1)
+  return turn == thread || turn == (threads << 1) - 1 - thread
+}
+
+/** Tokens of a block: about 64 rows of all the query heads that share a key/value head, a multiple of 4. */
+export function blockTokens(group: i32): i32 {
+  return max(4, (64 / group) & -4)
+}
+
+// @ts-ignore: decorator
+@inline
+function up(n: i32, unit: i32): i32 {
+  return (n + unit - 1) & -unit
+}
+
+// A row's scores outside of its columns from..to become `value`.
+// @ts-ignore: decorator
+@inline
+function mask(row: usize, from: i32, to: i32, width: i32, value: f32): void {
+  for (let c = 0; c < from; c++) store<f32>(row + (<usize>c << 2), value)
+  for (let c = to; c < width; c++) store<f32>(row + (<usize>c << 2), value)
+}
+
+/**
+ * Attention of `tokens` consecutive rows of q, `group` heads each (q and out at the first of them, rows `width` floats apart), to keys
+ * first[t]..last[t]-1 (i32, at `ranges` and `ranges + tokens`); k and v lie at key 0, `kvWidth` floats a key. lse (0: not wanted) at the
+ * first token and head, lseWidth floats a token. scratch: `attendBytes`.
+ */
+export function attend(
+  q: usize, k: usize, v: usize, out: usize, lse: usize, width: i32, kvWidth: i32, lseWidth: i32,
+  tokens: i32, group: i32, d: i32, factor: f32, ranges: usize, scratch: usize,
+): void {
+  const m = tokens * group
+  const rows = up(m, 4)
+  const dim = up(d, 8)
+  const stride = <usize>kvWidth << 2
+  const top = scratch
+  const total = top + (<usize>rows << 2)
+  const qp = total + (<usize>rows << 2)
+  const kp = qp + (<usize>(rows * d) << 2)
+  const vp = kp + (<usize>(TILE * d) << 2)
+  const scores = vp + (<usize>(TILE * dim) << 2)
+  const sums = scores + (<usize>(rows * TILE) << 2)
+  let from = i32.MAX_VALUE
+  let to = 0
+  for (let t: usize = 0; t < <usize>tokens; t++) {
+    from = min(from, load<i32>(ranges + (t << 2)))
+    to = max(to, load<i32>(ranges + ((<usize>tokens + t) << 2)))
+  }
+  // row r is head r / tokens of token r % tokens
+  packA(q, <usize>d << 2, <usize>width << 2, tokens, m, d, factor, qp)
+  for (let r = 0; r < rows; r++) {
+    store<f32>(top + (<usize>r << 2), NOTHING)
+    store<f32>(total + (<usize>r << 2), 0)
+  }
+  memory.fill(sums, 0, <usize>(rows * dim) << 2)
+  for (let j = from; j < to; j += TILE) {
+    const n = min(TILE, to - j)
+    const n4 = up(n, 4)
+    packColumns8(k + <usize>j * stride, stride, n, d, 1, kp)
+    packRows8(v + <usize>j * stride, stride, n, d, 1, vp)
+    productPanels(qp, kp, scores, rows, up(n, 8), d)
+    for (let r = 0; r < rows; r++) {
+      const row = scores + (<usize>(r * TILE) << 2)
+      const t = <usize>(r % tokens)
+      const a = max(load<i32>(ranges + (t << 2)) - j, 0)
+      const b = min(load<i32>(ranges + ((<usize>tokens + t) << 2)) - j, n)
+      if (a >= b) {
+        memory.fill(row, 0, <usize>n4 << 2)
+        continue
+      }
+      if (a > 0 || b < n4) mask(row, a, b, n4, NOTHING)
+      let most = v128.load(row)
+      for (let c: usize = 16; c < <usize>n4 << 2; c += 16) most = f32x4.max(most, v128.load(row + c))
+      const old = load<f32>(top + (<usize>r << 2))
+      const now = max(old, max4(most))
+      const now4 = f32x4.splat(now)
+      let sum = f32x4.splat(0)
+      for (let c: usize = 0; c < <usize>n4 << 2; c += 16) {
+        const p = exp4(f32x4.sub(v128.load(row + c), now4))
+        v128.store(row + c, p)
+        sum = f32x4.add(sum, p)
+      }
+      const at = total + (<usize>r << 2)
+      if (now != old) {
+        const shrink = exp1(old - now)
+        store<f32>(top + (<usize>r << 2), now)
+        store<f32>(at, load<f32>(at) * shrink + sum4(sum))
+        const shrink4 = f32x4.splat(shrink)
+        const own = sums + (<usize>(r * dim) << 2)
+        for (let c: usize = 0; c < <usize>dim << 2; c += 16) v128.store(own + c, f32x4.mul(v128.load(own + c), shrink4))
+      } else store<f32>(at, load<f32>(at) + sum4(sum))
+    }
+    productTile(scores, vp, sums, rows, dim, n)
+  }
+  for (let r = 0; r < m; r++) {
+    const t = r % tokens
+    const h = r / tokens
+    const mass = load<f32>(total + (<usize>r << 2))
+    const y = out + (<usize>(t * width + h * d) << 2)
+    writeRow(sums + (<usize>(r * dim) << 2), y, d, mass > 0 ? 1 / mass : 0)
+    if (lse)
+      store<f32>(lse + (<usize>(t * lseWidth + h) << 2), <f32>(<f64>load<f32>(top + (<usize>r << 2)) + Math.log(mass)))
+  }
+}
+
+function writeRow(x: usize, y: usize, d: i32, factor: f32): void {
+  const f = f32x4.splat(factor)
+  let i = 0
+  for (; i + 4 <= d; i += 4) v128.store(y + (<usize>i << 2), f32x4.mul(v128.load(x + (<usize>i << 2)), f))
+  for (; i < d; i++) store<f32>(y + (<usize>i << 2), load<f32>(x + (<usize>i << 2)) * factor)
+}
+
+/**
+ * q, out [n, heads*d], k, v [n, kvHeads*d], starts i32[n], lse [n, heads]; `own` bytes of scratch a thread: 8 * block tokens for the
+ * ranges, then what `attend` needs.
+ */
+export function attention(
+  q: usize, k: usize, v: usize, starts: usize, out: usize, lse: usize, n: i32, heads: i32, kvHeads: i32, d: i32,
+  factor: f32, scratch: usize, own: usize, thread: i32, threads: i32,
+): void {
+  const group = heads / kvHeads
+  const block = blockTokens(group)
+  const ranges = scratch + <usize>thread * own
+  let task = 0
+  for (let i = 0; i < n; i += block) {
+    const tokens = min(block, n - i)
+    for (let g = 0; g < kvHeads; g++, task++) {
+      if (!isMine(task, thread, threads)) continue
+      causalRanges(starts, i, tokens, ranges)
+      const at = <usize>(i * heads + g * group)
+      attend(
+        q + ((at * d) << 2), k + (<usize>(g * d) << 2), v + (<usize>(g * d) << 2), out + ((at * d) << 2),
+        lse + (at << 2), heads * d, kvHeads * d, heads, tokens, group, d, factor, ranges, ranges + (<usize>block << 3),
+      )
+    }
+  }
+}
+
+// @ts-ignore: decorator
+@inline
+function causalRanges(starts: usize, i: i32, tokens: i32, ranges: usize): void {
+  for (let t = 0; t < tokens; t++) {
+    store<i32>(ranges + (<usize>t << 2), load<i32>(starts + (<usize>(i + t) << 2)))
+    store<i32>(ranges + (<usize>(tokens + t) << 2), i + t + 1)
+  }
+}
+
+/** delta[i, h] = dout . out over the head's d elements; delta [n, heads]. Threads share the rows. */
+export function attentionDelta(
+  dout: usize, out: usize, delta: usize, n: i32, heads: i32, d: i32, thread: i32, threads: i32,
+): void {
+  for (let r = thread; r < n; r += threads) {
+    for (let h = 0; h < heads; h++) {
+      const at = (<usize>(r * heads + h) * d) << 2
+      let s = f32x4.splat(0)
+      let i = 0
+      for (; i + 4 <= d; i += 4)
+        s = f32x4.add(s, f32x4.mul(v128.load(dout + at + (<usize>i << 2)), v128.load(out + at + (<usize>i << 2))))
+      let sum = sum4(s)
+      for (; i < d; i++) sum += load<f32>(dout + at + (<usize>i << 2)) * load<f32>(out + at + (<usize>i << 2))
+      store<f32>(delta + (<usize>(r * heads + h) << 2), sum)
+    }
+  }
+}
+
+/** dq = factor * ds * k, ds = p * (dout . v - delta), p = exp(factor * q . k - lse). Tasks as in the forward pass. */
+export function attentionBackQuery(
+  dout: usize, q: usize, k: usize, v: usize, starts: usize, lse: usize, delta: usize, dq: usize,
+  n: i32, heads: i32, kvHeads: i32, d: i32, factor: f32, scratch: usize, own: usize, thread: i32, threads: i32,
+): void {
+  const group = heads / kvHeads
+  const block = blockTokens(group)
+  const dim = up(d, 8)
+  const width = <usize>(heads * d) << 2
+  const stride = <usize>(kvHeads * d) << 2
+  const most = block * group
+  const ranges = scratch + <usize>thread * own
+  const qp = ranges + (<usize>block << 3)
+  const dp = qp + (<usize>(most * d) << 2)
+  const kc = dp + (<usize>(most * d) << 2)
+  const vc = kc + (<usize>(TILE * d) << 2)
+  const kr = vc + (<usize>(TILE * d) << 2)
+  const s = kr + (<usize>(TILE * dim) << 2)
+  const ds = s + (<usize>(most * TILE) << 2)
+  const sums = ds + (<usize>(most * TILE) << 2)
+  let task = 0
+  for (let i = 0; i < n; i += block) {
+    const tokens = min(block, n - i)
+    const m = tokens * group
+    const rows = up(m, 4)
+    for (let g = 0; g < kvHeads; g++, task++) {
+      if (!isMine(task, thread, threads)) continue
+      causalRanges(starts, i, tokens, ranges)
+      const at = <usize>(i * heads + g * group)
+      packA(q + ((at * d) << 2), <usize>d << 2, width, tokens, m, d, factor, qp)
+      packA(dout + ((at * d) << 2), <usize>d << 2, width, tokens, m, d, 1, dp)
+      memory.fill(sums, 0, <usize>(rows * dim) << 2)
+      const to = i + tokens
+      for (let j = load<i32>(ranges); j < to; j += TILE) {
+        const keys = min(TILE, to - j)
+        const n4 = up(keys, 4)
+        const offset = <usize>j * stride + (<usize>(g * d) << 2)
+        packColumns8(k + offset, stride, keys, d, 1, kc)
+        packColumns8(v + offset, stride, keys, d, 1, vc)
+        packRows8(k + offset, stride, keys, d, 1, kr)
+        productPanels(qp, kc, s, rows, up(keys, 8), d)
+        productPanels(dp, vc, ds, rows, up(keys, 8), d)
+        for (let r = 0; r < rows; r++) {
+          const t = r % tokens
+          // rows that only fill the last four are dropped in the end
+          const h = min(r / tokens, group - 1)
+          const row = ds + (<usize>(r * TILE) << 2)
+          const score = s + (<usize>(r * TILE) << 2)
+          const a = max(load<i32>(ranges + (<usize>t << 2)) - j, 0)
+          const b = min(i + t + 1 - j, keys)
+          if (a >= b) {
+            memory.fill(row, 0, <usize>n4 << 2)
+            continue
+          }
+          if (a > 0 || b < n4) mask(score, a, b, n4, NOTHING)
+          const index = (at + <usize>(t * heads + h)) << 2
+          const lse4 = v128.load32_splat(lse + index)
+          const delta4 = v128.load32_splat(delta + index)
+          for (let c: usize = 0; c < <usize>n4 << 2; c += 16) {
+            const p = exp4(f32x4.sub(v128.load(score + c), lse4))
+            v128.store(row + c, f32x4.mul(p, f32x4.sub(v128.load(row + c), delta4)))
+          }
+        }
+        productTile(ds, kr, sums, rows, dim, keys)
+      }
+      for (let r = 0; r < m; r++) {
+        const y = dq + ((at * d) << 2) + <usize>(r % tokens) * width + (<usize>((r / tokens) * d) << 2)
+        writeRow(sums + (<usize>(r * dim) << 2), y, d, factor)
+      }
+    }
+  }
+}
+
+/** dk = factor * dsT * q and dv = pT * dout, summed over the query heads of the group. One task: TILE keys of one kv head. */
+export function attentionBackKeys(
+  dout: usize, q: usize, k: usize, v: usize, starts: usize, lse: usize, delta: usize, dk: usize, dv: usize,
+  n: i32, heads: i32, kvHeads: i32, d: i32, factor: f32, scratch: usize, own: usize, thread: i32, threads: i32,
+): void {
+  const group = heads / kvHeads
+  const dim = up(d, 8)
+  const width = <usize>(heads * d) << 2
+  const stride = <usize>(kvHeads * d) << 2
+  const side = <usize>(TILE * d) << 2
+  const padded = <usize>(TILE * dim) << 2
+  const tile = <usize>(TILE * TILE) << 2
+  const kp = scratch + <usize>thread * own
+  const vp = kp + side
+  const qc = vp + side
+  const dc = qc + side
+  const qr = dc + side
+  const dr = qr + padded
+  const s = dr + padded
+  const ds = s + tile
+  const dks = ds + tile
+  const dvs = dks + padded
+  const lses = dvs + padded
+  const deltas = lses + (<usize>TILE << 2)
+  let task = 0
+  for (let j = 0; j < n; j += TILE) {
+    const keys = min(TILE, n - j)
+    const rows = up(keys, 4)
+    for (let g = 0; g < kvHeads; g++, task++) {
+      if (!isMine(task, thread, threads)) continue
+      const offset = <usize>j * stride + (<usize>(g * d) << 2)
+      packA(k + offset, 0, stride, keys, keys, d, 1, kp)
+      packA(v + offset, 0, stride, keys, keys, d, 1, vp)
+      memory.fill(dks, 0, padded << 1)
+      for (let i = j; i < n; i += TILE) {
+        // starts never decrease: from here on no query sees these keys
+        if (load<i32>(starts + (<usize>i << 2)) >= j + keys) break
+        const queries = min(TILE, n - i)
+        const n4 = up(queries, 4)
+        const all = i >= j + keys && load<i32>(starts + (<usize>(i + queries - 1) << 2)) <= j
+        for (let h = g * group; h < (g + 1) * group; h++) {
+          const from = <usize>i * width + (<usize>(h * d) << 2)
+          packColumns8(q + from, width, queries, d, factor, qc)
+          packColumns8(dout + from, width, queries, d, 1, dc)
+          packRows8(q + from, width, queries, d, factor, qr)
+          packRows8(dout + from, width, queries, d, 1, dr)
+          for (let t = 0; t < n4; t++) {
+            const index = (<usize>(i + min(t, queries - 1)) * heads + h) << 2
+            store<f32>(lses + (<usize>t << 2), load<f32>(lse + index))
+            store<f32>(deltas + (<usize>t << 2), load<f32>(delta + index))
+          }
+          productPanels(kp, qc, s, rows, up(queries, 8), d)
+          productPanels(vp, dc, ds, rows, up(queries, 8), d)
+          for (let r = 0; r < keys; r++) {
+            const score = s + (<usize>(r * TILE) << 2)
+            const row = ds + (<usize>(r * TILE) << 2)
+            if (!all) maskQueries(score, starts, i, queries, j + r)
+            for (let c: usize = 0; c < <usize>n4 << 2; c += 16) {
+              const p = exp4(f32x4.sub(v128.load(score + c), v128.load(lses + c)))
+              v128.store(score + c, p)
+              v128.store(row + c, f32x4.mul(p, f32x4.sub(v128.load(row + c), v128.load(deltas + c))))
+            }
+          }
+          productTile(s, dr, dvs, rows, dim, queries)
+          productTile(ds, qr, dks, rows, dim, queries)
+        }
+      }
+      for (let r = 0; r < keys; r++) {
+        const to = offset + <usize>r * stride
+        writeRow(dks + (<usize>(r * dim) << 2), dk + to, d, 1)
+        writeRow(dvs + (<usize>(r * dim) << 2), dv + to, d, 1)
+      }
+    }
+  }
+}
+
+// Queries i.. that do not see key j: those before it, and those whose segment begins after it.
+// @ts-ignore: decorator
+@inline
+function maskQueries(score: usize, starts: usize, i: i32, queries: i32, j: i32): void {
+  for (let t = 0; t < queries; t++)
+    if (i + t < j || load<i32>(starts + (<usize>(i + t) << 2)) > j) store<f32>(score + (<usize>t << 2), NOTHING)
+}
