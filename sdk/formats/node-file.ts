@@ -1,0 +1,113 @@
+import { FormatError, HalflingError } from '../errors.ts'
+import { type ByteSource, checkRange } from './byte-source.ts'
+
+// Files of Node. node:fs is imported when a function is called, so that a bundle for browsers may contain this file.
+
+/** Node reads at most 2 GiB at once. */
+const readLimit = 2 ** 30
+/** Larger than any JSON or template that a model comes with. */
+const textLimit = 2 ** 28
+
+/** Throws FormatError when there is no such file. */
+export async function openFile(path: string): Promise<ByteSource> {
+  const { open } = await import('node:fs/promises')
+  const handle = await open(path, 'r').catch((cause) => {
+    throw new FormatError(`${path}: ${reason(cause)}`, { cause })
+  })
+  const stat = await handle.stat()
+  if (!stat.isFile()) {
+    await handle.close()
+    throw new FormatError(`${path}: is not a file`)
+  }
+  let closing: Promise<void> | undefined
+  const source: ByteSource = {
+    name: path,
+    size: stat.size,
+    async read(offset, length) {
+      checkRange(source, offset, length)
+      const bytes = new Uint8Array(length)
+      let done = 0
+      while (done < length) {
+        const { bytesRead } = await handle
+          .read(bytes, done, Math.min(length - done, readLimit), offset + done)
+          .catch((cause) => {
+            throw new FormatError(`${path}: cannot read at ${offset + done}: ${reason(cause)}`, { cause })
+          })
+        if (bytesRead === 0)
+          throw new FormatError(`${path}: ends at ${offset + done}, it had ${stat.size} bytes when it was opened`)
+        done += bytesRead
+      }
+      return bytes
+    },
+    close() {
+      closing ??= handle.close()
+      return closing
+    },
+  }
+  return source
+}
+
+/** UTF-8 text. Throws FormatError when it is missing, no UTF-8, or larger than 256 MiB. */
+export async function readTextFile(path: string): Promise<string> {
+  const source = await openFile(path)
+  try {
+    if (source.size > textLimit) throw new FormatError(`${path}: ${source.size} bytes are too many for a text file`)
+    const bytes = await source.read(0, source.size)
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch (cause) {
+    if (cause instanceof HalflingError) throw cause
+    throw new FormatError(`${path}: is not UTF-8 text`, { cause })
+  } finally {
+    await source.close()
+  }
+}
+
+/** A JSON file that holds an object. Throws FormatError. */
+export async function readJsonFile(path: string): Promise<Record<string, unknown>> {
+  const text = await readTextFile(path)
+  let json: unknown
+  try {
+    json = JSON.parse(text)
+  } catch (cause) {
+    throw new FormatError(`${path}: is not JSON: ${(cause as Error).message}`, { cause })
+  }
+  if (typeof json !== 'object' || json === null || Array.isArray(json))
+    throw new FormatError(`${path}: is not a JSON object`)
+  return json as Record<string, unknown>
+}
+
+/**
+ * Writes a file so that it is whole or not there: beside its place, flushed to the disk, then renamed. An older file of that
+ * name is replaced. Throws HalflingError of code 'io' (a full disk, a missing folder) and leaves nothing behind.
+ */
+export async function writeAtomically(
+  path: string,
+  chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+): Promise<void> {
+  const fs = await import('node:fs/promises')
+  const beside = `${path}.${process.pid}-${Math.random().toString(36).slice(2, 10)}.tmp`
+  try {
+    const handle = await fs.open(beside, 'wx')
+    try {
+      for await (const chunk of chunks) await handle.writeFile(chunk)
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+    await fs.rename(beside, path)
+  } catch (cause) {
+    await fs.rm(beside, { force: true })
+    if (!isSystemError(cause)) throw cause
+    throw new HalflingError('io', `${path}: cannot be written: ${reason(cause)}`, { cause })
+  }
+}
+
+const isSystemError = (error: unknown): boolean => typeof (error as NodeJS.ErrnoException)?.syscall === 'string'
+
+function reason(error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException
+  if (code === 'ENOENT') return 'no such file or folder'
+  if (code === 'EACCES') return 'permission denied'
+  if (code === 'ENOSPC') return 'the disk is full'
+  return message
+}

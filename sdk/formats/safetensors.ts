@@ -1,0 +1,243 @@
+import { elementCount } from '../dtype.ts'
+import { FormatError, HalflingError } from '../errors.ts'
+import { type ByteSource, checkRange } from './byte-source.ts'
+import { writeAtomically } from './node-file.ts'
+import { type PlainDType, plainBytes, type StoredTensor } from './stored.ts'
+
+export { decodeFloats, readAs, readFloats, type StoredDType, type StoredTensor } from './stored.ts'
+
+export interface TensorFile {
+  readonly tensors: ReadonlyMap<string, StoredTensor>
+  /** The strings under `__metadata__`. */
+  readonly metadata: Readonly<Record<string, string>>
+  /** Closes the sources. */
+  close(): Promise<void>
+}
+
+export interface TensorData {
+  readonly name: string
+  readonly dtype: PlainDType
+  readonly shape: readonly number[]
+  /** Row-major, little-endian. */
+  readonly data: Uint8Array
+}
+
+/** The format's own limit on its JSON header. */
+const headerLimit = 100_000_000
+
+/**
+ * Reads the header of a safetensors file, or of the shards of one model. Tensors are read when asked for.
+ *
+ * @throws FormatError naming file and tensor for a header that is broken or lies about the file: sizes past the end, holes,
+ *   overlaps, shapes that do not fit, unknown dtypes, tensors twice
+ */
+export async function openSafetensors(source: ByteSource | readonly ByteSource[]): Promise<TensorFile> {
+  const sources = [source].flat() as ByteSource[]
+  const tensors = new Map<string, StoredTensor>()
+  const metadata: Record<string, string> = {}
+  for (const one of sources) {
+    const header = await readHeader(one)
+    Object.assign(metadata, header.metadata)
+    for (const tensor of header.tensors) {
+      const twin = tensors.get(tensor.name)
+      if (twin) throw new FormatError(`${one.name}: ${tensor.name}: is in ${twin.file} already`)
+      tensors.set(tensor.name, tensor)
+    }
+  }
+  return {
+    tensors,
+    metadata,
+    async close() {
+      await Promise.all(sources.map((one) => one.close()))
+    },
+  }
+}
+
+async function readHeader(source: ByteSource): Promise<{ tensors: StoredTensor[]; metadata: Record<string, string> }> {
+  const { name: file, size } = source
+  const fail = (message: string, cause?: unknown): never => {
+    throw new FormatError(`${file}: ${message}`, { cause })
+  }
+  if (size < 8) fail(`${size} bytes are no safetensors file`)
+  const start = await source.read(0, 8)
+  const length = new DataView(start.buffer, start.byteOffset).getBigUint64(0, true)
+  if (length > headerLimit) fail(`is no safetensors file (a header of ${length} bytes)`)
+  const dataStart = 8 + Number(length)
+  if (dataStart > size) fail(`the header of ${length} bytes goes past the end of the file (is it truncated?)`)
+  let text = ''
+  let json: unknown
+  try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(await source.read(8, Number(length)))
+    json = JSON.parse(text)
+  } catch (cause) {
+    if (cause instanceof HalflingError) throw cause
+    fail(`the header is not JSON: ${(cause as Error).message}`, cause)
+  }
+  if (!isObject(json)) return fail('the header is not a JSON object')
+  const twice = firstRepeatedKey(text)
+  if (twice !== null) fail(`${twice}: is in the header twice`)
+
+  const metadata: Record<string, string> = {}
+  const placed: { tensor: StoredTensor; begin: number; end: number }[] = []
+  for (const [name, entry] of Object.entries(json)) {
+    if (name === '__metadata__') {
+      if (!isObject(entry)) return fail('__metadata__ is not an object')
+      for (const [key, value] of Object.entries(entry)) {
+        if (typeof value !== 'string') return fail(`__metadata__ ${key} is not a string`)
+        metadata[key] = value
+      }
+      continue
+    }
+    placed.push(readEntry(source, dataStart, name, entry))
+  }
+  // One after the other, without holes or overlaps, up to the end of the file.
+  let at = 0
+  for (const { tensor, begin, end } of [...placed].sort((a, b) => a.begin - b.begin || a.end - b.end)) {
+    if (begin !== at) fail(`${tensor.name}: begins at ${begin}, the tensor before it ends at ${at}`)
+    at = end
+  }
+  if (dataStart + at !== size)
+    fail(`its tensors end at ${dataStart + at}, the file has ${size} bytes (is it truncated?)`)
+  return { tensors: placed.map(({ tensor }) => tensor), metadata }
+}
+
+function readEntry(
+  source: ByteSource,
+  dataStart: number,
+  name: string,
+  entry: unknown,
+): { tensor: StoredTensor; begin: number; end: number } {
+  const fail = (message: string): never => {
+    throw new FormatError(`${source.name}: ${name}: ${message}`)
+  }
+  if (!isObject(entry)) return fail('its entry in the header is not an object')
+  const { dtype, shape, data_offsets: offsets } = entry
+  if (typeof dtype !== 'string' || !Object.hasOwn(plainBytes, dtype))
+    return fail(`dtype ${JSON.stringify(dtype)} is not known (${Object.keys(plainBytes).join(', ')} are)`)
+  if (!isSizes(shape)) return fail(`shape ${JSON.stringify(shape)} is not a list of sizes`)
+  if (!isSizes(offsets) || offsets.length !== 2)
+    return fail(`data_offsets ${JSON.stringify(offsets)} are not two offsets`)
+  const [begin, end] = offsets
+  const bytes = elementCount(shape) * plainBytes[dtype as PlainDType]
+  if (!Number.isSafeInteger(bytes) || end - begin !== bytes)
+    fail(`${dtype} [${shape.join(', ')}] takes ${bytes} bytes, its offsets span ${end - begin}`)
+  if (dataStart + end > source.size)
+    fail(`ends at ${dataStart + end}, the file has ${source.size} bytes (is it truncated?)`)
+  return { tensor: storedAt(source, dataStart + begin, { name, dtype: dtype as PlainDType, shape, bytes }), begin, end }
+}
+
+/** A tensor whose bytes start at `offset` of the source. */
+export function storedAt(
+  source: ByteSource,
+  offset: number,
+  type: Pick<StoredTensor, 'name' | 'dtype' | 'shape' | 'bytes'>,
+): StoredTensor {
+  return {
+    ...type,
+    file: source.name,
+    async read(byteOffset = 0, byteLength = type.bytes - byteOffset) {
+      checkRange({ name: `${source.name}: ${type.name}`, size: type.bytes }, byteOffset, byteLength)
+      return source.read(offset + byteOffset, byteLength)
+    },
+  }
+}
+
+type Json = Readonly<Record<string, unknown>>
+const isObject = (x: unknown): x is Json => typeof x === 'object' && x !== null && !Array.isArray(x)
+const isSizes = (x: unknown): x is number[] => Array.isArray(x) && x.every((n) => Number.isSafeInteger(n) && n >= 0)
+
+/** Of valid JSON text of an object: a key that it has twice (JSON.parse would keep the last), or null. */
+function firstRepeatedKey(text: string): string | null {
+  const seen = new Set<string>()
+  let depth = 0
+  let isKey = false
+  for (let i = 0; i < text.length; i++) {
+    const c = text[i]
+    if (c === '"') {
+      const begin = i
+      for (i++; text[i] !== '"'; i++) if (text[i] === '\\') i++
+      if (depth === 1 && isKey) {
+        const key = JSON.parse(text.slice(begin, i + 1)) as string
+        if (seen.has(key)) return key
+        seen.add(key)
+        isKey = false
+      }
+    } else if (c === '{' || c === '[') {
+      depth++
+      isKey = depth === 1
+    } else if (c === '}' || c === ']') depth--
+    else if (c === ',' && depth === 1) isKey = true
+  }
+  return null
+}
+
+/** The order in which the reference library writes dtypes, last first. */
+const dtypeOrder: readonly PlainDType[] = [
+  'BOOL',
+  'U8',
+  'I8',
+  'F8_E5M2',
+  'F8_E4M3',
+  'I16',
+  'U16',
+  'F16',
+  'BF16',
+  'I32',
+  'U32',
+  'F32',
+  'F64',
+  'I64',
+  'U64',
+]
+
+/**
+ * The parts of a safetensors file, byte for byte as the reference library writes it: the header (metadata in the order given),
+ * then the data of the tensors, widest dtype first, then by name. Throws FormatError for data that does not fit its shape
+ * and for a name that is there twice.
+ */
+export function safetensorsChunks(
+  tensors: Iterable<TensorData>,
+  metadata?: Readonly<Record<string, string>>,
+): Uint8Array[] {
+  const utf8 = new TextEncoder()
+  const sorted = [...tensors]
+    .map((tensor) => ({ tensor, key: utf8.encode(tensor.name) }))
+    .sort(
+      (a, b) => dtypeOrder.indexOf(b.tensor.dtype) - dtypeOrder.indexOf(a.tensor.dtype) || compareBytes(a.key, b.key),
+    )
+  const entries: string[] = []
+  const names = new Set<string>()
+  if (metadata && Object.keys(metadata).length > 0) entries.push(`"__metadata__":${JSON.stringify(metadata)}`)
+  let at = 0
+  for (const { tensor } of sorted) {
+    const { name, dtype, shape, data } = tensor
+    const bytes = elementCount(shape) * plainBytes[dtype]
+    if (data.length !== bytes)
+      throw new FormatError(`${name}: ${dtype} [${shape.join(', ')}] takes ${bytes} bytes, got ${data.length}`)
+    if (names.has(name) || name === '__metadata__') throw new FormatError(`${name}: this name is taken`)
+    names.add(name)
+    const type = JSON.stringify({ dtype, shape, data_offsets: [at, at + bytes] })
+    entries.push(`${JSON.stringify(name)}:${type}`)
+    at += bytes
+  }
+  const json = utf8.encode(`{${entries.join(',')}}`)
+  const header = new Uint8Array(8 + Math.ceil(json.length / 8) * 8).fill(32)
+  new DataView(header.buffer).setBigUint64(0, BigInt(header.length - 8), true)
+  header.set(json, 8)
+  return [header, ...sorted.map(({ tensor }) => tensor.data)]
+}
+
+/** Writes a safetensors file (`safetensorsChunks`), whole or not at all. */
+export async function writeSafetensors(
+  path: string,
+  tensors: Iterable<TensorData>,
+  metadata?: Readonly<Record<string, string>>,
+): Promise<void> {
+  await writeAtomically(path, safetensorsChunks(tensors, metadata))
+}
+
+function compareBytes(a: Uint8Array, b: Uint8Array): number {
+  const length = Math.min(a.length, b.length)
+  for (let i = 0; i < length; i++) if (a[i] !== b[i]) return a[i] - b[i]
+  return a.length - b.length
+}
