@@ -125,7 +125,7 @@ export async function restoreMoments(folder: string, step: TrainStep): Promise<v
     const file = await openSafetensors(source)
     for (const { name, type } of step.moments()) {
       const stored = file.tensors.get(name)
-      if (!stored || stored.dtype !== 'F32' || stored.shape.join() !== type.shape.join())
+      if (stored?.dtype !== 'F32' || stored.shape.join() !== type.shape.join())
         throw new FormatError(
           `${source.name}: ${name}: expected F32 [${type.shape.join(', ')}], ${stored ? `got ${stored.dtype} [${stored.shape.join(', ')}]` : 'it is missing'}`,
         )

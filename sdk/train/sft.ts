@@ -19,7 +19,7 @@ import {
 } from './checkpoint.ts'
 import { MetricsFile, type MetricsLine } from './metrics.ts'
 import { learningRateAt, type Schedule } from './schedule.ts'
-import { decaysAsTransformers, TrainStep } from './step.ts'
+import { decaysAsTransformers, type Forecast, TrainStep } from './step.ts'
 import { prepareAdapter, restoreTrained, saveTrained } from './trained.ts'
 
 /** TRL's SFTConfig in camelCase; defaults are TRL's where nothing else is said. */
@@ -138,6 +138,8 @@ export type TrainLog = MetricsLine & { readonly totalSteps: number }
 export class SFTTrainer {
   readonly model: LanguageModel
   readonly args: Settings
+  /** Memory of the largest step, known before the first one. */
+  forecast: Forecast | null = null
   private readonly options: SFTOptions
 
   constructor(options: SFTOptions) {
@@ -185,7 +187,7 @@ export class SFTTrainer {
     const evalPrograms = new Programs(model.model)
     try {
       const largest = largestBatch(units, args.perDeviceTrainBatchSize)
-      step.checkMemory(largest.tokens, largest.scored)
+      this.forecast = step.checkMemory(largest.tokens, largest.scored)
       await fs.mkdir(args.outputDir, { recursive: true })
       const metrics = new MetricsFile(join(args.outputDir, 'metrics.jsonl'))
       let state: TrainerState = {

@@ -136,11 +136,11 @@ export class TrainStep {
     return { weights, optimizer, activations, total: weights + optimizer + activations }
   }
 
-  /** Throws MemoryError with the forecast when a step of this size cannot fit. */
-  checkMemory(tokens: number, scoredRows: number): void {
+  /** The forecast; throws MemoryError with it when a step of this size cannot fit. */
+  checkMemory(tokens: number, scoredRows: number): Forecast {
     const f = this.forecast(tokens, scoredRows)
     const { memoryLimit } = this.model.target.info
-    if (f.total <= memoryLimit) return
+    if (f.total <= memoryLimit) return f
     const mb = (bytes: number) => `${(bytes / 1e6).toFixed(0)} MB`
     throw new MemoryError(
       `a step of ${tokens} tokens needs ${mb(f.total)} (weights ${mb(f.weights)}, gradients and moments ${mb(f.optimizer)}, activations ${mb(f.activations)}), ${this.model.target.name} has ${mb(memoryLimit)}: use LoRA, a smaller batch or shorter rows`,
