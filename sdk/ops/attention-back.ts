@@ -1,3 +1,5 @@
+import { describe } from '../dtype.ts'
+import { ShapeError } from '../errors.ts'
 import type { Graph, Tensor } from '../graph/graph.ts'
 import type { OpSpec } from '../graph/spec.ts'
 import { array } from './array.ts'
@@ -21,8 +23,10 @@ const parameters = signature(
 export const attentionBackOp: OpSpec<AttentionAttrs> = {
   name: 'attentionBack',
   infer(inputs, attrs) {
-    const { N, HD, GD } = parameters(inputs)
+    const { N, HD, GD, H } = parameters(inputs)
     checkHeads('attentionBack', inputs[1], inputs[2], attrs)
+    if (H !== attrs.heads)
+      throw new ShapeError(`attentionBack: lse is ${describe(inputs[5])}, expected [N=${N}, heads=${attrs.heads}]`)
     return [f32(N, HD), f32(N, GD), f32(N, GD)]
   },
   reference([dout, q, k, v, out, lse, starts], { heads, kvHeads, scale }) {

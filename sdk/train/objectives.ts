@@ -128,7 +128,9 @@ export function distillLoss(g: Graph, t: DistillTensors, options: DistillOptions
   const between = (s: Tensor, p: Tensor) => divergenceTerms(g, s, p, divergence, beta)
   let rows: Tensor
   if (renormalize) {
-    const mass = expand(g, log(g, sum(g, exp(g, t.teacherLogProbs), 'last')), shape)
+    // The clamp keeps padding rows, where the teacher has no id, finite.
+    const total = clamp(g, sum(g, exp(g, t.teacherLogProbs), 'last'), 1e-30, 2)
+    const mass = expand(g, log(g, total), shape)
     rows = sum(g, between(student, sub(g, t.teacherLogProbs, mass)), 'last')
   } else {
     const tail = t.targets ? logAddExp(g, t.tail, addedTarget(g, t, present)) : t.tail
