@@ -44,6 +44,15 @@ export function loadFloat(dtype: i32, from: usize, index: i32): f32 {
   return dtype == F16 ? half(bits) : reinterpret<f32>(bits << 16)
 }
 
+/** Four elements of f32, f16 or bf16. */
+// @ts-ignore: decorator
+@inline
+export function loadFloat4(dtype: i32, from: usize, index: i32): v128 {
+  if (dtype == F32) return v128.load(from + (<usize>index << 2))
+  const bits = v128.load16x4_u(from + (<usize>index << 1))
+  return dtype == F16 ? half4(bits) : i32x4.shl(bits, 16)
+}
+
 /** 16 signed bytes as f32 times `scale`. */
 // @ts-ignore: decorator
 @inline
@@ -68,30 +77,6 @@ export function lowNibbles(bytes: v128): v128 {
 @inline
 export function highNibbles(bytes: v128): v128 {
   return i8x16.sub(i8x16.shr_u(bytes, 4), i8x16.splat(8))
-}
-
-/** `count` floats from the start of `from` to f32. q8 and q4 come without their scales, which `unpackScales` gives. */
-export function unpackUnscaled(dtype: i32, from: usize, count: i32, to: usize): void {
-  const one = f32x4.splat(1)
-  if (dtype == Q8) {
-    for (let k = 0; k < count; k += 32, from += 34, to += 128) {
-      store16(v128.load(from, 2), one, to)
-      store16(v128.load(from, 18), one, to + 64)
-    }
-  } else if (dtype == Q4) {
-    for (let k = 0; k < count; k += 32, from += 18, to += 128) {
-      const bytes = v128.load(from, 2)
-      store16(lowNibbles(bytes), one, to)
-      store16(highNibbles(bytes), one, to + 64)
-    }
-  } else unpack(dtype, from, count, to)
-}
-
-/** One scale per block of 32: of q8 and q4 their own, 1 for the others. */
-export function unpackScales(dtype: i32, from: usize, count: i32, to: usize): void {
-  const step: usize = dtype == Q8 ? 34 : 18
-  for (let k = 0; k < count; k += 32, from += step, to += 4)
-    store<f32>(to, dtype == Q8 || dtype == Q4 ? half(load<u16>(from)) : 1)
 }
 
 /** `count` elements of a row from `from` to f32 at `to`. For q8 and q4 `from` is a block's start, `count` a multiple of 32. */

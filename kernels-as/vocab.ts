@@ -1,6 +1,9 @@
 // vocabPick and its gradient, over one slice of the vocabulary at a time: `linear` makes the slice's logits z[R, width]
 // (before the division by T), these kernels consume them, and [R, V] never exists. A slice begins at id `first`.
 // Split by rows of h; slices come in order, so nothing depends on the number of threads. Sums are f64.
+//
+// Measured: 64 rows of q8 151936x896 take 400 ms on one thread, 202 on two: 44 and 86 GFLOP/s of the product alone, so
+// the exponentials cost some 8% of it.
 
 import { max4, shareEnd, shareStart } from './common'
 import { exp1, exp4 } from './math'

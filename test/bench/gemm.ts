@@ -67,7 +67,7 @@ for (const threads of [1, 2]) {
   await report('linearBackInput q4', linearBackInputOp, [input('f32', N, O), weight('q4', O, I)])
   await report('linearBackWeight', linearBackWeightOp, [input('f32', N, O), input('f32', N, I), state(O, I)])
   for (const dtype of ['f32', 'q8', 'q4'] as const)
-    for (const rows of [1, 4])
+    for (const rows of [1, 2, 4, 8])
       await report(
         `linear, ${rows} row(s), ${dtype} ${O}x${I}`,
         linearOp,

@@ -24,7 +24,7 @@ const dtypeCases = weightDTypes.flatMap((dtype): [OpSpec, OpCase][] => {
   const odd = dtype === 'q8' || dtype === 'q4' ? 0 : 1
   return [
     [linearOp, one(`${dtype} rows`, [normal([133, 544 + odd]), frozen(dtype, [203, 544 + odd]), frozen('f32', [203])])],
-    [linearOp, one(`${dtype} 8 rows`, [normal([8, 544 + odd]), frozen(dtype, [77, 544 + odd])])],
+    [linearOp, one(`${dtype} 2 rows`, [normal([2, 544 + odd]), frozen(dtype, [77, 544 + odd])])],
     [linearOp, one(`${dtype} 1 row`, [normal([1, 544 + odd]), frozen(dtype, [77, 544 + odd]), frozen('bf16', [77])])],
     [linearOp, one(`${dtype} few columns`, [normal([67, 96 + odd]), frozen(dtype, [3, 96 + odd])])],
     [linearBackInputOp, one(dtype, [normal([133, 541]), frozen(dtype, [541, 224 + odd])])],
@@ -38,7 +38,7 @@ const otherCases: [OpSpec, OpCase][] = [
   [linearBackWeightOp, one('few rows', [normal([130, 3]), normal([130, 261]), normal([3, 261])])],
   [linearBackBiasOp, one('rows', [normal([541, 203]), normal([203])])],
   [loraOp, one('rows', [normal([133, 203]), normal([133, 541]), normal([16, 541]), normal([203, 16]), floats([2])])],
-  [loraOp, one('3 rows', [normal([3, 203]), normal([3, 541]), normal([8, 541]), normal([203, 8]), floats([2])])],
+  [loraOp, one('2 rows', [normal([2, 203]), normal([2, 541]), normal([8, 541]), normal([203, 8]), floats([2])])],
   [loraBackOp, one('rows', [normal([133, 203]), normal([16, 541]), normal([203, 16]), floats([2])])],
   [scaleColumnsBackOp, one('rows', [normal([541, 203]), normal([541, 203])])],
   ...vectorDTypes.map((dtype): [OpSpec, OpCase] => [
@@ -70,29 +70,29 @@ describe('a row does not depend on its companions', () => {
     ...filled.slice(1),
   ]
 
-  it.each(weightDTypes)('%s, up to 8 rows', async (dtype) => {
+  it.each(weightDTypes)('%s, two rows', async (dtype) => {
     const target = targets.get('2 threads')!
-    const many = one('many', [normal([8, 160]), frozen(dtype, [77, 160])])
+    const many = one('many', [normal([2, 160]), frozen(dtype, [77, 160])])
     const filled = fillCase(linearOp, many)
     const { output0: all } = await runCase(target, linearOp, many, filled)
     const single = one('single', [normal([1, 160]), frozen(dtype, [77, 160])])
-    for (const row of [0, 3, 7]) {
+    for (const row of [0, 1]) {
       const { output0 } = await runCase(target, linearOp, single, rowOf(filled, row, 160))
       expect(output0).toEqual(all.slice(row * 77, (row + 1) * 77))
     }
   })
 
-  it.each(weightDTypes)('%s, more than 8 rows', async (dtype) => {
+  it.each(weightDTypes)('%s, more rows', async (dtype) => {
     const target = targets.get('2 threads')!
     const make = (rows: number) => one('rows', [normal([rows, 1056]), frozen(dtype, [77, 1056])])
     const filled = fillCase(linearOp, make(131))
     const { output0: all } = await runCase(target, linearOp, make(131), filled)
     const last = {
-      bytes: filled[0].bytes.slice(122 * 1056 * 4),
-      data: filled[0].data.slice(122 * 1056),
+      bytes: filled[0].bytes.slice(128 * 1056 * 4),
+      data: filled[0].data.slice(128 * 1056),
     }
-    const { output0: nine } = await runCase(target, linearOp, make(9), [last, filled[1]])
-    expect(nine).toEqual(all.slice(122 * 77))
+    const { output0: three } = await runCase(target, linearOp, make(3), [last, filled[1]])
+    expect(three).toEqual(all.slice(128 * 77))
   })
 })
 

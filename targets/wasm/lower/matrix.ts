@@ -8,14 +8,13 @@ const align = (bytes: number): number => Math.ceil(bytes / 64) * 64
 const gemmScratch = 512 + 4 * 8 * 512 + 4 * 64 * 512
 const transposingScratch = gemmScratch + 4 * 128 * 512
 /** kernels-as/linear.ts takes gemv up to this many rows. */
-const fewRows = 8
+const fewRows = 2
 
 const rowsOf = ({ shape }: TensorType): number => elementCount(shape) / shape[shape.length - 1]
 const columnsOf = ({ shape }: TensorType): number => shape[shape.length - 1]
 
 /** Bytes for one thread of x[rows, inputs]·wᵀ. */
-const linearScratch = (rows: number, inputs: number): number =>
-  rows <= fewRows ? align(4 * inputs + 4 * Math.ceil(inputs / 32)) : gemmScratch
+const linearScratch = (rows: number, inputs: number): number => (rows <= fewRows ? align(4 * inputs) : gemmScratch)
 
 interface LinearOptions {
   bias?: Argument
