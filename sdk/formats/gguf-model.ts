@@ -1,0 +1,171 @@
+import type { GgufFile } from './gguf.ts'
+import { fail, integer, number, required, string } from './gguf-metadata.ts'
+import { ggufTokenizer } from './gguf-tokenizer.ts'
+import type { ModelSource } from './model-source.ts'
+import { readFloats, type StoredTensor } from './stored.ts'
+
+const architectures: Readonly<Record<string, string>> = {
+  llama: 'LlamaForCausalLM',
+  qwen2: 'Qwen2ForCausalLM',
+  qwen3: 'Qwen3ForCausalLM',
+}
+
+/**
+ * A GGUF file as the model that an HF snapshot folder would be: config, tokenizer and tensors under HF's names.
+ *
+ * @throws FormatError naming file and key or tensor for what is missing or not supported
+ */
+export async function ggufModel(file: GgufFile): Promise<ModelSource> {
+  const parts = number(file, 'split.count') ?? 1
+  if (parts > 1) fail(file, 'split.count', `the model is in ${parts} files: join them with llama-gguf-split --merge`)
+  const { tokenizerJson, tokenizerConfig, bosTokenId, padTokenId, eosTokenIds } = ggufTokenizer(file)
+  const config = {
+    ...(await ggufConfig(file)),
+    bos_token_id: bosTokenId ?? null,
+    eos_token_id: eosTokenIds[0] ?? null,
+    pad_token_id: padTokenId ?? null,
+  }
+  const generationConfig: Record<string, unknown> = {}
+  if (bosTokenId !== undefined) generationConfig.bos_token_id = bosTokenId
+  if (eosTokenIds.length > 0) generationConfig.eos_token_id = eosTokenIds
+  if (padTokenId !== undefined) generationConfig.pad_token_id = padTokenId
+  return {
+    config,
+    configFile: file.name,
+    generationConfig,
+    tokenizerJson,
+    tokenizerConfig,
+    chatTemplate: string(file, 'tokenizer.chat_template') ?? null,
+    tensors: renameTensors(file, config.num_attention_heads, config.num_key_value_heads),
+    close: () => file.close(),
+  }
+}
+
+async function ggufConfig(file: GgufFile) {
+  const type = required(file, 'general.architecture', string(file, 'general.architecture'))
+  if (!Object.hasOwn(architectures, type))
+    fail(file, 'general.architecture', `"${type}" is not supported (${Object.keys(architectures).join(', ')} are)`)
+  const size = (key: string) => integer(file, `${type}.${key}`)
+  const needed = (key: string) => required(file, `${type}.${key}`, size(key))
+  const positive = (key: string) => needed(key) || fail(file, `${type}.${key}`, 'is 0')
+  if (size('expert_count')) fail(file, `${type}.expert_count`, 'mixtures of experts are not supported')
+  const hiddenSize = positive('embedding_length')
+  const numAttentionHeads = positive('attention.head_count')
+  const headDim = size('attention.key_length') ?? hiddenSize / numAttentionHeads
+  for (const key of ['rope.dimension_count', 'attention.value_length'])
+    if ((size(key) ?? headDim) !== headDim)
+      fail(file, `${type}.${key}`, `${size(key)} is not the head size, ${headDim}`)
+  const table = required(file, 'token_embd.weight', file.tensors.get('token_embd.weight'))
+  return {
+    architectures: [architectures[type]],
+    model_type: type,
+    vocab_size: table.shape[0],
+    hidden_size: hiddenSize,
+    intermediate_size: positive('feed_forward_length'),
+    num_hidden_layers: positive('block_count'),
+    num_attention_heads: numAttentionHeads,
+    num_key_value_heads: size('attention.head_count_kv') ?? numAttentionHeads,
+    head_dim: headDim,
+    hidden_act: 'silu',
+    rms_norm_eps: required(
+      file,
+      `${type}.attention.layer_norm_rms_epsilon`,
+      number(file, `${type}.attention.layer_norm_rms_epsilon`),
+    ),
+    max_position_embeddings: positive('context_length'),
+    rope_parameters: await ropeParameters(file, type),
+    tie_word_embeddings: !file.tensors.has('output.weight'),
+    attention_bias: type !== 'qwen2' && file.tensors.has('blk.0.attn_q.bias'),
+    mlp_bias: file.tensors.has('blk.0.ffn_up.bias'),
+  }
+}
+
+/** Scaling as config.json has it. What Llama 3 does lies in the file as one divisor per frequency: rope_type `factors`. */
+async function ropeParameters(file: GgufFile, type: string): Promise<Record<string, unknown>> {
+  const theta = { rope_theta: number(file, `${type}.rope.freq_base`) ?? 10_000 }
+  const divisors = file.tensors.get('rope_freqs.weight')
+  if (divisors) return { rope_type: 'factors', factors: [...(await readFloats(divisors))], ...theta }
+  const kind = string(file, `${type}.rope.scaling.type`)
+  const factor = number(file, `${type}.rope.scaling.factor`) ?? number(file, `${type}.rope.scale_linear`)
+  if (kind === 'none' || (kind ?? 'linear') === 'linear')
+    return kind === 'none' || factor === undefined || factor === 1
+      ? { rope_type: 'default', ...theta }
+      : { rope_type: 'linear', factor, ...theta }
+  return { rope_type: kind, factor, ...theta }
+}
+
+const outerNames: Readonly<Record<string, string>> = {
+  'token_embd.weight': 'model.embed_tokens.weight',
+  'output_norm.weight': 'model.norm.weight',
+  'output.weight': 'lm_head.weight',
+}
+
+const layerNames: Readonly<Record<string, string>> = {
+  attn_norm: 'input_layernorm',
+  ffn_norm: 'post_attention_layernorm',
+  attn_q: 'self_attn.q_proj',
+  attn_k: 'self_attn.k_proj',
+  attn_v: 'self_attn.v_proj',
+  attn_output: 'self_attn.o_proj',
+  attn_q_norm: 'self_attn.q_norm',
+  attn_k_norm: 'self_attn.k_norm',
+  ffn_gate: 'mlp.gate_proj',
+  ffn_up: 'mlp.up_proj',
+  ffn_down: 'mlp.down_proj',
+}
+
+function renameTensors(file: GgufFile, heads: number, keyValueHeads: number): Map<string, StoredTensor> {
+  // llama.cpp stores the rows of these two with the halves of each head interleaved, for this architecture only.
+  const interleaved = new Map(
+    string(file, 'general.architecture') === 'llama'
+      ? [
+          ['attn_q', heads],
+          ['attn_k', keyValueHeads],
+        ]
+      : [],
+  )
+  const renamed = new Map<string, StoredTensor>()
+  for (const [name, tensor] of file.tensors) {
+    if (name === 'rope_freqs.weight') continue
+    if (Object.hasOwn(outerNames, name)) {
+      renamed.set(outerNames[name], { ...tensor, name: outerNames[name] })
+      continue
+    }
+    const [, layer, part, kind] = /^blk\.(\d{1,6})\.(\w+)\.(weight|bias)$/.exec(name) ?? []
+    if (part === undefined || !Object.hasOwn(layerNames, part))
+      return fail(file, name, 'is no tensor of this architecture')
+    const to = `model.layers.${layer}.${layerNames[part]}.${kind}`
+    const count = interleaved.get(part)
+    renamed.set(to, { ...(count === undefined ? tensor : halfSplit(file, tensor, count)), name: to })
+  }
+  return renamed
+}
+
+/** The tensor with the rows of each head back in HF's order: row 2j + i of a head in the file is row i · D/2 + j. */
+function halfSplit(file: GgufFile, tensor: StoredTensor, heads: number): StoredTensor {
+  const rows = tensor.shape[0] ?? 0
+  const headRows = rows / heads
+  if (!Number.isInteger(headRows / 2) || headRows === 0)
+    return fail(file, tensor.name, `its ${rows} rows are not ${heads} heads of an even size`)
+  const rowBytes = tensor.bytes / rows
+  const headBytes = headRows * rowBytes
+  return {
+    ...tensor,
+    /** Whole heads are read, as many as the range touches. */
+    async read(byteOffset = 0, byteLength = tensor.bytes - byteOffset) {
+      const first = Math.floor(byteOffset / headBytes) * headBytes
+      const last = Math.ceil((byteOffset + byteLength) / headBytes) * headBytes
+      const stored = await tensor.read(first, last - first)
+      const ordered = new Uint8Array(stored.length)
+      for (let row = 0; row * rowBytes < stored.length; row++) {
+        const inHead = row % headRows
+        const half = inHead & 1
+        const to = row - inHead + half * (headRows / 2) + (inHead >>> 1)
+        ordered.set(stored.subarray(row * rowBytes, (row + 1) * rowBytes), to * rowBytes)
+      }
+      return ordered.length === byteLength
+        ? ordered
+        : ordered.slice(byteOffset - first, byteOffset - first + byteLength)
+    },
+  }
+}
