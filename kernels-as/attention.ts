@@ -86,7 +86,7 @@ export function attend(
       }
       if (a > 0 || b < n4) mask(row, a, b, n4, NOTHING)
       let most = v128.load(row)
-      for (let c: usize = 16; c < <usize>n4 << 2; c += 16) most = f32x4.max(most, v128.load(row + c))
+      for (let c: usize = 16; c < <usize>n4 << 2; c += 16) most = f32x4.pmax(most, v128.load(row + c))
       const old = load<f32>(top + (<usize>r << 2))
       const now = max(old, max4(most))
       const now4 = f32x4.splat(now)
@@ -113,7 +113,7 @@ export function attend(
     const h = r / tokens
     const mass = load<f32>(total + (<usize>r << 2))
     const y = out + (<usize>(t * width + h * d) << 2)
-    writeRow(sums + (<usize>(r * dim) << 2), y, d, mass > 0 ? 1 / mass : 0)
+    writeRow(sums + (<usize>(r * dim) << 2), y, d, mass == 0 ? 0 : 1 / mass)
     if (lse)
       store<f32>(lse + (<usize>(t * lseWidth + h) << 2), <f32>(<f64>load<f32>(top + (<usize>r << 2)) + Math.log(mass)))
   }
