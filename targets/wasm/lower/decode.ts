@@ -4,26 +4,43 @@ import type { Lowering, NodeTypes, Scratch } from './types.ts'
 
 const number = (node: NodeTypes, name: string): number => node.attrs[name] as number
 
-/** Rows of one task of attentionCached: few rows are decode steps of different slots, many are prefill chunks or a large batch. */
-const blockRows = (rows: number, group: number): number => (rows <= 16 ? 1 : blockTokens(group))
+/** Up to this many rows are taken for decode steps of different slots. */
+const fewRows = 16
+/** Positions of one task where few rows read a long cache. */
+const chunk = 512
+const align = (bytes: number): number => Math.ceil(bytes / 64) * 64
 
-function cached(node: NodeTypes): { block: number; own: number; sizes: [number, number, number, number, number] } {
+function cached(node: NodeTypes) {
   const [q, cacheK] = node.inputs
   const [rows, width] = q.shape
+  const capacity = cacheK.shape[1]
   const [heads, kvHeads] = [number(node, 'heads'), number(node, 'kvHeads')]
   const [group, d] = [heads / kvHeads, width / heads]
-  const block = blockRows(rows, group)
-  return { block, own: attendBytes(block, group, d), sizes: [rows, cacheK.shape[1], heads, kvHeads, d] }
+  const block = rows <= fewRows ? 1 : blockTokens(group)
+  const own = attendBytes(block, group, d)
+  // chunks of all rows: their outputs, then their log-sum-exps
+  const pieces = rows <= fewRows && capacity > chunk ? rows * Math.ceil(capacity / chunk) : 0
+  const partial = { outputs: align(4 * pieces * width), lses: align(4 * pieces * heads) }
+  return { rows, capacity, heads, kvHeads, d, block, own, pieces, partial }
 }
 
 /** One thread's scratch of `sample`: edited logits, their weights, bins of the selection. */
-const sampleBytes = (vocabulary: number): number => Math.ceil((8 * vocabulary) / 64) * 64 + 18432
+const sampleBytes = (vocabulary: number): number => align(8 * vocabulary) + 18432
 
 export const lowering: Lowering = {
   attentionCached(node) {
-    const { block, own, sizes } = cached(node)
-    const pointers = [...node.inputs, node.outputs[0]].map(({ ptr }) => ptr)
-    return [['attentionCached', ...pointers, ...sizes, number(node, 'scale'), block, node.scratch, own]]
+    const { rows, capacity, heads, kvHeads, d, block, own, pieces, partial } = cached(node)
+    const pointers = node.inputs.map(({ ptr }) => ptr)
+    const [positions, out, factor] = [pointers[4], node.outputs[0].ptr, number(node, 'scale')]
+    const sizes = [rows, capacity, heads, kvHeads, d, factor] as const
+    if (pieces === 0) return [['attentionCached', ...pointers, out, ...sizes, block, node.scratch, own]]
+    const outputs = node.scratch
+    const lses = outputs + partial.outputs
+    const free = lses + partial.lses
+    return [
+      ['attentionCachedChunks', ...pointers, outputs, lses, ...sizes, chunk, free, own],
+      ['attentionCachedMerge', outputs, lses, positions, out, rows, capacity, heads, d, chunk],
+    ]
   },
   kvWrite({ inputs: [cache, x, slots, positions] }) {
     const [, capacity, e] = cache.shape
@@ -52,6 +69,9 @@ export const lowering: Lowering = {
 }
 
 export const scratch: Scratch = {
-  attentionCached: (node, threads) => threads * cached(node).own,
+  attentionCached(node, threads) {
+    const { own, partial } = cached(node)
+    return partial.outputs + partial.lses + threads * own
+  },
   sample: ({ inputs: [logits] }, threads) => threads * sampleBytes(logits.shape[1]),
 }
