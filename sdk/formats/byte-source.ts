@@ -25,12 +25,14 @@ export function checkRange({ name, size }: { name: string; size: number }, offse
 }
 
 export function bytesSource(name: string, bytes: Uint8Array): ByteSource {
+  // A Node Buffer's own slice does not copy.
+  const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
   const source: ByteSource = {
     name,
-    size: bytes.length,
+    size: plain.length,
     async read(offset, length) {
       checkRange(source, offset, length)
-      return bytes.slice(offset, offset + length)
+      return plain.slice(offset, offset + length)
     },
     async close() {},
   }

@@ -34,10 +34,10 @@ const headerLimit = 100_000_000
 export async function openSafetensors(source: ByteSource | readonly ByteSource[]): Promise<TensorFile> {
   const sources = [source].flat() as ByteSource[]
   const tensors = new Map<string, StoredTensor>()
-  const metadata: Record<string, string> = {}
+  const metadata: [string, string][] = []
   for (const one of sources) {
     const header = await readHeader(one)
-    Object.assign(metadata, header.metadata)
+    metadata.push(...header.metadata)
     for (const tensor of header.tensors) {
       const twin = tensors.get(tensor.name)
       if (twin) throw new FormatError(`${one.name}: ${tensor.name}: is in ${twin.file} already`)
@@ -46,14 +46,15 @@ export async function openSafetensors(source: ByteSource | readonly ByteSource[]
   }
   return {
     tensors,
-    metadata,
+    // Not by assignment: a key may be __proto__.
+    metadata: Object.fromEntries(metadata),
     async close() {
       await Promise.all(sources.map((one) => one.close()))
     },
   }
 }
 
-async function readHeader(source: ByteSource): Promise<{ tensors: StoredTensor[]; metadata: Record<string, string> }> {
+async function readHeader(source: ByteSource): Promise<{ tensors: StoredTensor[]; metadata: [string, string][] }> {
   const { name: file, size } = source
   const fail = (message: string, cause?: unknown): never => {
     throw new FormatError(`${file}: ${message}`, { cause })
@@ -77,14 +78,14 @@ async function readHeader(source: ByteSource): Promise<{ tensors: StoredTensor[]
   const twice = firstRepeatedKey(text)
   if (twice !== null) fail(`${twice}: is in the header twice`)
 
-  const metadata: Record<string, string> = {}
+  const metadata: [string, string][] = []
   const placed: { tensor: StoredTensor; begin: number; end: number }[] = []
   for (const [name, entry] of Object.entries(json)) {
     if (name === '__metadata__') {
       if (!isObject(entry)) return fail('__metadata__ is not an object')
       for (const [key, value] of Object.entries(entry)) {
         if (typeof value !== 'string') return fail(`__metadata__ ${key} is not a string`)
-        metadata[key] = value
+        metadata.push([key, value])
       }
       continue
     }

@@ -112,7 +112,7 @@ export function decodeFloats(dtype: StoredDType, bytes: Uint8Array): Float32Arra
   if (dtype in ggufBlocks) return dequantizeBlocks(dtype as GgufBlock, bytes)
   // A view needs an aligned start.
   const size = plainBytes[dtype as PlainDType]
-  const own = bytes.byteOffset % size === 0 ? bytes : bytes.slice()
+  const own = bytes.byteOffset % size === 0 ? bytes : new Uint8Array(bytes)
   const view = [own.buffer, own.byteOffset, own.length / size] as const
   if (dtype === 'F32') return new Float32Array(...view)
   if (dtype === 'F64') return Float32Array.from(new Float64Array(...view))

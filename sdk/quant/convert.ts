@@ -12,7 +12,7 @@ export function toFloats(bytes: Uint8Array, dtype: DType): Float32Array {
   if (dtype === 'q4') return dequantizeQ4(bytes)
   if (dtype === 'i32') throw new ShapeError('i32 is no float type')
   // A copy starts at an aligned address.
-  const own = bytes.slice().buffer
+  const own = new Uint8Array(bytes).buffer
   if (dtype === 'f32') return new Float32Array(own)
   return dtype === 'f16' ? f16ToF32(new Uint16Array(own)) : bf16ToF32(new Uint16Array(own))
 }
