@@ -1,0 +1,23 @@
+import type { LanguageModel, Piece } from '../generate/language-model.ts'
+import { formatRate, log, printJson } from './output.ts'
+import { type Timed, timed } from './timing.ts'
+
+/** Prints one answer: as JSON at its end, or as it comes. */
+export async function printAnswer(
+  lm: LanguageModel,
+  pieces: AsyncIterable<Piece>,
+  loadSeconds: number,
+  json: boolean | undefined,
+): Promise<Timed> {
+  const answer = await timed(lm, pieces, json ? undefined : (text) => process.stdout.write(text))
+  const { text, tokenIds, logProbs, finishReason, prefillTokensPerSecond, decodeTokensPerSecond } = answer
+  if (json) {
+    const timings = { loadSeconds, prefillTokensPerSecond, decodeTokensPerSecond }
+    printJson({ text, tokenIds, logProbs, finishReason, device: lm.model.target.name, timings })
+    return answer
+  }
+  process.stdout.write('\n')
+  if (process.stderr.isTTY)
+    log(`\x1b[2m${tokenIds.length} tokens, ${formatRate(decodeTokensPerSecond)}, ${finishReason}\x1b[0m`)
+  return answer
+}

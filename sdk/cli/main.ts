@@ -1,0 +1,47 @@
+import { readFileSync } from 'node:fs'
+import { Command } from 'commander'
+import { addBench } from './commands/bench.ts'
+import { addChat } from './commands/chat.ts'
+import { addDevices } from './commands/devices.ts'
+import { addEval } from './commands/eval.ts'
+import { addGenerate } from './commands/generate.ts'
+import { addScore } from './commands/score.ts'
+import { addSft } from './commands/sft.ts'
+import { kebabFlag } from './names.ts'
+import { log, printFailure } from './output.ts'
+
+/** Runs `halfling <command> ...`. Returns the exit code: 0, 1 for errors, 2 for wrong usage, 130 after Ctrl-C. */
+export async function main(argv: readonly string[]): Promise<number> {
+  // Standard output belongs to results alone.
+  console.log = console.info = console.error
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1))
+  const program = commands()
+  if (argv.length === 0) {
+    log(program.helpInformation())
+    return 2
+  }
+  try {
+    await program.parseAsync(argv.map(kebabFlag), { from: 'user' })
+    return 0
+  } catch (error) {
+    return printFailure(error, argv.includes('--json'))
+  }
+}
+
+function commands(): Command {
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
+  const program = new Command('halfling')
+    .description('Runs and trains reasoning language models of about half a billion parameters.')
+    .version(version)
+    .exitOverride()
+    // printFailure tells about errors.
+    .configureOutput({ writeErr: () => {} })
+  addDevices(program)
+  addChat(program)
+  addGenerate(program)
+  addScore(program)
+  addSft(program)
+  addEval(program)
+  addBench(program)
+  return program
+}

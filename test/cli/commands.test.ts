@@ -1,0 +1,193 @@
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { writeTinyModel } from '../../examples/tiny-model.ts'
+import { halfling, halflingJson } from './halfling.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'halfling-cli-'))
+const model = join(folder, 'model')
+const rows = join(folder, 'rows.jsonl')
+beforeAll(async () => {
+  await writeTinyModel(model)
+  const lines = ['ab', 'cd', 'ef', 'gh', 'ij', 'kl'].map((question, i) =>
+    JSON.stringify({ question, answer: `#### ${i}` }),
+  )
+  writeFileSync(rows, lines.join('\n'))
+})
+afterAll(() => rmSync(folder, { recursive: true }))
+
+const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length
+const metricsOf = (out: string) =>
+  readFileSync(join(out, 'metrics.jsonl'), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+
+describe('generate', () => {
+  it('prints the documented object, the same from standard input and for the same seed', async () => {
+    const sampling = ['--temperature', '1', '--top_p', '0.9', '--seed', '5', '--max-new-tokens', '8']
+    const fromFlag = await halflingJson(['generate', '--model', model, '--prompt', 'hello', ...sampling])
+    const fromInput = await halflingJson(['generate', '--model', model, ...sampling], { input: 'hello\n' })
+    const { text, tokenIds, logProbs, finishReason, device, timings, ...rest } = fromFlag.value
+    expect(fromFlag.code).toBe(0)
+    expect(rest).toEqual({})
+    expect(typeof text).toBe('string')
+    expect(tokenIds).toHaveLength(finishReason === 'length' ? 8 : logProbs.length)
+    expect(logProbs.every((p: number) => p < 0)).toBe(true)
+    expect(device).toBe('wasm')
+    expect(Object.keys(timings)).toEqual(['loadSeconds', 'prefillTokensPerSecond', 'decodeTokensPerSecond'])
+    expect(timings.loadSeconds).toBeGreaterThan(0)
+    expect(fromInput.value.tokenIds).toEqual(tokenIds)
+    expect(fromInput.value.logProbs).toEqual(logProbs)
+  })
+
+  it('ends before a stop string', async () => {
+    const args = ['generate', '--model', model, '--prompt', 'abc', '--max-new-tokens', '24']
+    const { text } = (await halflingJson(args)).value
+    const stop = [...text][2]
+    const stopped = (await halflingJson([...args, '--stop', stop])).value
+    expect(stopped.text).toBe(text.slice(0, text.indexOf(stop)))
+    expect(stopped.finishReason).toBe('stop')
+  })
+})
+
+describe('chat', () => {
+  it('answers one turn, and a conversation line by line', async () => {
+    const flags = ['--model', model, '--max-new-tokens', '6', '--system', 'Be brief.']
+    const one = (await halflingJson(['chat', ...flags, '--prompt', 'hi'])).value
+    const talk = await halfling(['chat', ...flags], { input: 'hi\nhi\n' })
+    expect(talk.code).toBe(0)
+    expect(talk.stdout.startsWith(`${one.text}\n`)).toBe(true)
+    expect(talk.stdout.length).toBeGreaterThan(one.text.length + 1)
+  })
+})
+
+describe('score', () => {
+  it('scores every token of a text but the first, from a flag or a file', async () => {
+    const { value } = await halflingJson(['score', '--model', model, '--text', 'abcde'])
+    const { tokens, meanLogProb, perplexity, tokenLogProbs, ...rest } = value
+    expect(rest).toEqual({})
+    expect(tokens).toBe(4)
+    expect(tokenLogProbs).toHaveLength(4)
+    expect(meanLogProb).toBeCloseTo(mean(tokenLogProbs), 10)
+    expect(perplexity).toBeCloseTo(Math.exp(-meanLogProb), 6)
+    const file = join(folder, 'text.txt')
+    writeFileSync(file, 'abcde')
+    expect((await halflingJson(['score', '--model', model, '--file', file])).value).toEqual(value)
+  })
+
+  it('scores the completions of rows', async () => {
+    const { tokens, meanLogProb, tokenLogProbs } = (await halflingJson(['score', '--model', model, '--data', rows]))
+      .value
+    // "#### 0<|im_end|>\n": 6 bytes, the end of the turn and what the template writes after it.
+    expect(tokenLogProbs.map((row: number[]) => row.length)).toEqual([8, 8, 8, 8, 8, 8])
+    expect(tokens).toBe(48)
+    expect(meanLogProb).toBeCloseTo(mean(tokenLogProbs.flat()), 10)
+  })
+})
+
+describe('sft', () => {
+  const common = ['sft', '--model', model, '--data', rows, '--per-device-train-batch-size', '2', '--lora-r', '4']
+
+  it('writes metrics and an adapter, which generate takes; --resume at the end changes nothing', async () => {
+    const out = join(folder, 'lora')
+    const args = [...common, '--output-dir', out, '--max-steps', '4', '--save-steps', '2', '--resume']
+    const { code, value } = await halflingJson(args)
+    expect(code).toBe(0)
+    const lines = metricsOf(out)
+    expect(lines.map((line) => line.step)).toEqual([1, 2, 3, 4])
+    expect(Object.keys(lines[0])).toEqual([
+      ...['step', 'epoch', 'loss', 'gradNorm', 'learningRate', 'tokens', 'tokensPerSecond'],
+    ])
+    expect(value).toEqual({ ...lines[3], outputDir: out })
+    expect(readdirSync(out).sort()).toEqual([
+      ...['adapter_config.json', 'adapter_model.safetensors', 'checkpoint-2', 'checkpoint-4', 'metrics.jsonl'],
+    ])
+    const adapter = readFileSync(join(out, 'adapter_model.safetensors'))
+    expect((await halflingJson(args)).value).toEqual(value)
+    expect(readFileSync(join(out, 'adapter_model.safetensors')).equals(adapter)).toBe(true)
+
+    const prompt = ['generate', '--model', model, '--prompt', 'abc', '--max-new-tokens', '4']
+    const [base, adapted] = [await halflingJson(prompt), await halflingJson([...prompt, '--adapter', out])]
+    expect(adapted.value.logProbs).not.toEqual(base.value.logProbs)
+  })
+
+  it('trains all weights with --full and evaluates, as a config file says; plots the loss', async () => {
+    const out = join(folder, 'full')
+    const config = join(folder, 'full.yaml')
+    writeFileSync(config, `full: true\nmax_steps: 50\nlearning_rate: 1e-3\neval_data: ${rows}\nsave_strategy: 'no'\n`)
+    const args = ['sft', '--model', model, '--data', rows, '--output-dir', out, '--config', config]
+    const { code, stdout } = await halfling([...args, '--max-steps', '2', '--per-device-train-batch-size', '6'])
+    expect(code).toBe(0)
+    expect(stdout).toMatch(/┤[\u2800-\u28ff]/)
+    const [first, evaluated, second] = metricsOf(out)
+    expect(first).toMatchObject({ step: 1, learningRate: 1e-3 })
+    expect(evaluated).toEqual({ step: 1, evalLoss: expect.any(Number) })
+    expect(second.loss).toBeLessThan(first.loss)
+    expect(existsSync(join(out, 'model.safetensors'))).toBe(true)
+    const text = (await halflingJson(['generate', '--model', out, '--prompt', 'abc', '--max-new-tokens', '2'])).value
+    expect(text.tokenIds).toHaveLength(2)
+  })
+
+  it('ends at Ctrl-C with exit code 130, a whole checkpoint and nothing half-written; --resume goes on from it', async () => {
+    const out = join(folder, 'interrupted')
+    const args = [...common, '--output-dir', out, '--save-steps', '3']
+    const started = () => existsSync(join(out, 'checkpoint-3'))
+    const { code, stderr, value } = await halflingJson([...args, '--max-steps', '100000'], { interruptWhen: started })
+    expect(code).toBe(130)
+    expect(value.error.code).toBe('interrupted')
+    expect(value.error.message).toContain('--resume goes on from')
+    expect(stderr).not.toContain('    at ')
+    const files = readdirSync(out)
+    expect(files.filter((name) => !/^checkpoint-\d+$/.test(name))).toEqual(['metrics.jsonl'])
+    const last = Math.max(...files.map((name) => Number(/^checkpoint-(\d+)$/.exec(name)?.[1] ?? 0)))
+    const resumed = await halflingJson([...args, '--max-steps', String(last + 2), '--resume'])
+    expect(resumed.value.step).toBe(last + 2)
+    expect(metricsOf(out).map((line) => line.step)).toEqual(Array.from({ length: last + 2 }, (_, i) => i + 1))
+  })
+})
+
+describe('eval', () => {
+  it('counts right answers; a random model has none', async () => {
+    const { code, value } = await halflingJson([
+      'eval',
+      '--model',
+      model,
+      '--data',
+      rows,
+      '--limit',
+      '5',
+      '--max-new-tokens',
+      '4',
+    ])
+    expect(code).toBe(0)
+    expect(value).toEqual({ n: 5, correct: 0, accuracy: 0, standardError: 0 })
+  })
+})
+
+describe('bench and devices', () => {
+  it('print speeds', async () => {
+    const sizes = [
+      '--prompt-tokens',
+      '32',
+      '--tokens',
+      '4',
+      '--train-tokens',
+      '32',
+      '--train-steps',
+      '1',
+      '--threads',
+      '1',
+    ]
+    const { value } = await halflingJson(['bench', '--model', model, ...sizes])
+    expect(value).toMatchObject({ model, device: 'wasm', threads: 1 })
+    for (const what of ['prefill', 'decode', 'training']) expect(value[`${what}TokensPerSecond`]).toBeGreaterThan(0)
+  })
+
+  it('print what is there and why the rest is not', async () => {
+    const { devices } = (await halflingJson(['devices'])).value
+    for (const device of devices) expect(Object.keys(device)).toEqual(['name', 'available', 'reason'])
+    expect(devices.find((d: { name: string }) => d.name === 'wasm').available).toBe(true)
+  })
+})
