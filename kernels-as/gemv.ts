@@ -6,6 +6,7 @@
 //
 // Measured at 896x4864, one row, one thread, weights in L3 (2-core Zen 5 VM, Node 20): f32 0.40 ms (43 GB/s),
 // q8 0.51 ms (9 GB/s), q4 0.62 ms (4 GB/s). q8 and q4 are bound by unpacking, not by memory (20 GB/s).
+// All products of one token of Qwen2.5-0.5B's shape (q4, q8 table): 67 ms on one thread, 38 ms on two.
 
 import { shareEnd, shareStart, sum4 } from './common'
 import { BF16, F16, half, highNibbles, loadFloat, lowNibbles, Q4, Q8, rowBytes, unpack } from './pack'

@@ -20,7 +20,6 @@ const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} Mi
 /** The wasm memory and its heap: best fit, 64-byte aligned, neighbours merged, grown on demand and never shrunk. */
 export class Heap {
   readonly memory: WebAssembly.Memory
-  readonly limit: number
   /** Bytes handed out. */
   used = 0
   /** Sorted by address, never touching each other. */
@@ -30,10 +29,9 @@ export class Heap {
   /** Addresses from here on were never handed out: still zero. */
   private fresh = heapBase
 
-  constructor(shared: boolean, limit = memoryLimit) {
+  constructor(shared: boolean) {
     const initial = heapBase / page + 1
     this.memory = new WebAssembly.Memory({ initial, maximum: memoryLimit / page, shared })
-    this.limit = limit
     this.end = initial * page
     this.gaps.push({ ptr: heapBase, bytes: this.end - heapBase })
   }
@@ -104,9 +102,9 @@ export class Heap {
     const pages = Math.ceil((size - tail) / page)
     const refuse = (why: string) =>
       new MemoryError(
-        `${name}: ${mebibytes(size)} asked for, ${mebibytes(this.used)} of ${mebibytes(this.limit)} in use; ${why}`,
+        `${name}: ${mebibytes(size)} asked for, ${mebibytes(this.used)} of ${mebibytes(memoryLimit)} in use; ${why}`,
       )
-    if (this.end + pages * page > this.limit) throw refuse('use smaller batches, a smaller dtype, or free something')
+    if (this.end + pages * page > memoryLimit) throw refuse('use smaller batches, a smaller dtype, or free something')
     try {
       this.memory.grow(pages)
     } catch {

@@ -94,8 +94,8 @@ describe.each([{ threads: 1 }, { threads: 2 }, { shared: false }])('runs on %o',
 
   it('leaves an aborted run between nodes, and runs on afterwards', async () => {
     const target = await start(options)
-    // Some seconds of work.
-    const executable = await target.compile(chain(512, 512, 400), { w: target.create(f32(512, 512), 'w') })
+    // Ten seconds of work or more.
+    const executable = await target.compile(chain(512, 512, 4000), { w: target.create(f32(512, 512), 'w') })
     const x = filled(512 * 512, 0)
     const controller = new AbortController()
     const begun = performance.now()
@@ -106,7 +106,7 @@ describe.each([{ threads: 1 }, { threads: 2 }, { shared: false }])('runs on %o',
     await expect(running).rejects.toBe(reason)
     await expect(waiting).rejects.toBe(reason)
     await expect(executable.run({ x }, { signal: controller.signal })).rejects.toBe(reason)
-    expect(performance.now() - begun).toBeLessThan(1000)
+    expect(performance.now() - begun).toBeLessThan(5000)
     const short = await target.compile(chain(5, 32, 1), { w: doubling(target, 32) })
     expect((await short.run({ x: filled(160, 1) })).y).toEqual(filled(160, 2))
   })
