@@ -1,15 +1,16 @@
 // Attention to a key/value cache. Tasks depend on the shapes alone: the same bits for any number of threads.
-// Many rows: one task is a key/value head and a block of rows; within it consecutive rows of one slot (a prefill chunk) run as one tile
-// of attention.ts, decode rows as tiles of their own. Few rows of a long cache: one task is a row, a key/value head and a chunk of
-// the positions; a second call merges the chunks by their log-sum-exps.
-// Measured (1 thread, H 14, G 2, D 64, beside other work): 512 positions 0.06 ms a row, 28-31 GFLOP/s; chunk of 128 rows 34-39 GFLOP/s.
+// Many rows: one task is a key/value head and a block of rows; within it consecutive rows of one slot (a prefill
+// chunk) run as one tile of attention.ts, decode rows as tiles of their own. Few rows of a long cache: one task is a
+// row, a key/value head and a chunk of the positions; a second call merges the chunks by their log-sum-exps.
+// Measured (1 thread, H 14, G 2, D 64, beside other work): 512 positions 0.06 ms a row, 28-31 GFLOP/s; chunk of 128
+// rows 34-39 GFLOP/s.
 import { shareEnd, shareStart } from './common'
 import { exp1 } from './math'
 import { attend } from './attention'
 
 /**
- * q, out [r, heads*d], caches [.., capacity, kvHeads*d], slots, positions i32[r] (-1: zeros); `block` rows a task, `own` bytes of
- * scratch a thread: 8 * block for the ranges, then what `attend` needs.
+ * q, out [r, heads*d], caches [.., capacity, kvHeads*d], slots, positions i32[r] (-1: zeros); `block` rows a task,
+ * `own` bytes of scratch a thread: 8 * block for the ranges, then what `attend` needs.
  */
 export function attentionCached(
   q: usize, cacheK: usize, cacheV: usize, slots: usize, positions: usize, out: usize, r: i32, capacity: i32,
@@ -56,11 +57,12 @@ export function attentionCached(
 }
 
 /**
- * As attentionCached for each chunk of the positions alone: partial [r, chunks, heads*d] and lse [r, chunks, heads], where
- * chunks = ceil(capacity / chunk). Chunks past a row's position are left as they were. `own` as there, for one row.
+ * As attentionCached for each chunk of the positions alone: partial [r, chunks, heads*d] and lse [r, chunks, heads],
+ * where chunks = ceil(capacity / chunk). Chunks past a row's position are left as they were. `own` for one row.
  */
 export function attentionCachedChunks(
-  q: usize, cacheK: usize, cacheV: usize, slots: usize, positions: usize, partial: usize, lse: usize, r: i32, capacity: i32,
+  q: usize, cacheK: usize, cacheV: usize, slots: usize, positions: usize, partial: usize, lse: usize, r: i32,
+  capacity: i32,
   heads: i32, kvHeads: i32, d: i32, factor: f32, chunk: i32, scratch: usize, own: usize, thread: i32, threads: i32,
 ): void {
   const group = heads / kvHeads

@@ -1,11 +1,12 @@
 // Causal attention within packed segments, grouped query heads, online softmax; and its reverse. Never N^2 memory.
 //
-// Forward and dq: one task is a key/value head and a block of tokens, with all query heads that share it as the rows of one tile
-// (about 64 rows), so that each tile of 64 keys is packed once for all of them. dk and dv: one task is a key/value head and 64 keys.
-// Only tiles between starts[i] and i are visited. Tasks depend on the shapes alone and each output is written by one task: the
-// same bits for any number of threads. Threads take tasks to and fro (0 1 1 0 0 1 ...), since later tokens cost more.
-// Measured (1 thread of an EPYC VM, N 512, H 14, G 2, D 64, causal FLOPs only): forward 38, dq 44, dk and dv 40 GFLOP/s; the reverse is
-// 29 counted as its five necessary products (the two calls compute seven).
+// Forward and dq: one task is a key/value head and a block of tokens, with all query heads that share it as the rows
+// of one tile (about 64 rows), so that each tile of 64 keys is packed once for all of them. dk and dv: one task is a
+// key/value head and 64 keys. Only tiles between starts[i] and i are visited. Tasks depend on the shapes alone and
+// each output is written by one task: the same bits for any number of threads. Threads take tasks to and fro (0 1 1 0
+// 0 1 ...), since later tokens cost more.
+// Measured (1 thread of an EPYC VM, N 512, H 14, G 2, D 64, causal FLOPs only): forward 38, dq 44, dk and dv 40
+// GFLOP/s; the reverse is 29 counted as its five necessary products (the two calls compute seven).
 import { max4, sum4 } from './common'
 import { exp1, exp4 } from './math'
 import { packA, packColumns8, packRows8, productPanels, productTile, TILE } from './tile'
@@ -39,9 +40,9 @@ function mask(row: usize, from: i32, to: i32, width: i32, value: f32): void {
 }
 
 /**
- * Attention of `tokens` consecutive rows of q, `group` heads each (q and out at the first of them, rows `width` floats apart), to keys
- * first[t]..last[t]-1 (i32, at `ranges` and `ranges + tokens`); k and v lie at key 0, `kvWidth` floats a key. lse (0: not wanted) at the
- * first token and head, lseWidth floats a token. scratch: `attendBytes`.
+ * Attention of `tokens` consecutive rows of q, `group` heads each (q and out at the first of them, rows `width` floats
+ * apart), to keys first[t]..last[t]-1 (i32, at `ranges` and `ranges + tokens`); k and v lie at key 0, `kvWidth` floats
+ * a key. lse (0: not wanted) at the first token and head, lseWidth floats a token. scratch: `attendBytes`.
  */
 export function attend(
   q: usize, k: usize, v: usize, out: usize, lse: usize, width: i32, kvWidth: i32, lseWidth: i32,
@@ -129,8 +130,8 @@ function writeRow(x: usize, y: usize, d: i32, factor: f32): void {
 }
 
 /**
- * q, out [n, heads*d], k, v [n, kvHeads*d], starts i32[n], lse [n, heads]; `own` bytes of scratch a thread: 8 * block tokens for the
- * ranges, then what `attend` needs.
+ * q, out [n, heads*d], k, v [n, kvHeads*d], starts i32[n], lse [n, heads]; `own` bytes of scratch a thread: 8 * block
+ * tokens for the ranges, then what `attend` needs.
  */
 export function attention(
   q: usize, k: usize, v: usize, starts: usize, out: usize, lse: usize, n: i32, heads: i32, kvHeads: i32, d: i32,
@@ -254,7 +255,7 @@ export function attentionBackQuery(
   }
 }
 
-/** dk = factor * dsT * q and dv = pT * dout, summed over the query heads of the group. One task: TILE keys of one kv head. */
+/** dk = factor * dsT * q and dv = pT * dout, summed over the group's heads. One task: TILE keys of one kv head. */
 export function attentionBackKeys(
   dout: usize, q: usize, k: usize, v: usize, starts: usize, lse: usize, delta: usize, dk: usize, dv: usize,
   n: i32, heads: i32, kvHeads: i32, d: i32, factor: f32, scratch: usize, own: usize, thread: i32, threads: i32,

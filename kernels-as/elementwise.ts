@@ -26,7 +26,9 @@ function apply(op: i32, a: v128, b: v128): v128 {
 /** A step of 0 stands for a scalar argument, 1 for one of n elements. */
 // @ts-ignore: decorator
 @inline
-function binary(op: i32, a: usize, aStep: i32, b: usize, bStep: i32, y: usize, n: i32, thread: i32, threads: i32): void {
+function binary(
+  op: i32, a: usize, aStep: i32, b: usize, bStep: i32, y: usize, n: i32, thread: i32, threads: i32,
+): void {
   const end = shareEnd(n, 4, thread, threads)
   let i = shareStart(n, 4, thread, threads)
   for (; i + 4 <= end; i += 4) {
@@ -90,7 +92,10 @@ export function clamp(a: usize, y: usize, n: i32, lo: f32, hi: f32, thread: i32,
   const end = shareEnd(n, 4, thread, threads)
   let i = shareStart(n, 4, thread, threads)
   for (; i + 4 <= end; i += 4) v128.store(y + (<usize>i << 2), within(v128.load(a + (<usize>i << 2)), lo, hi))
-  for (; i < end; i++) v128.store_lane<f32>(y + (<usize>i << 2), within(v128.load32_zero(a + (<usize>i << 2)), lo, hi), 0)
+  for (; i < end; i++) {
+    const at = <usize>i << 2
+    v128.store_lane<f32>(y + at, within(v128.load32_zero(a + at), lo, hi), 0)
+  }
 }
 
 // @ts-ignore: decorator

@@ -29,6 +29,7 @@ export function kvCopy(
     const last = min(end, load<i32>(length + (i << 2)))
     if (source < 0 || last <= start) continue
     const target = load<i32>(to + (i << 2))
-    memory.copy(cache + <usize>target * slot + <usize>start * bytes, cache + <usize>source * slot + <usize>start * bytes, <usize>(last - start) * bytes)
+    const first = cache + <usize>start * bytes
+    memory.copy(first + <usize>target * slot, first + <usize>source * slot, <usize>(last - start) * bytes)
   }
 }

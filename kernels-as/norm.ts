@@ -1,5 +1,5 @@
-// Root-mean-square norm by row and its reverse. Threads share the rows; the weight's gradient is shared by columns, each
-// column summed over the rows in order. Sums in f64.
+// Root-mean-square norm by row and its reverse. Threads share the rows; the weight's gradient is shared by columns,
+// each column summed over the rows in order. Sums in f64.
 // Measured (1 thread, 512 x 896): forward 31, reverse 38, weight gradient 49 GB/s from the caches.
 import { shareEnd, shareStart } from './common'
 import { F32, unpack } from './pack'
@@ -36,7 +36,8 @@ function asFloats(w: usize, dtype: i32, c: i32, scratch: usize, thread: i32): us
 
 /** y = x * rstd * w, rstd = 1 / sqrt(mean(x^2) + eps); x, y [m, c], rstd [m]. */
 export function rmsnorm(
-  x: usize, w: usize, dtype: i32, y: usize, rstd: usize, m: i32, c: i32, eps: f64, scratch: usize, thread: i32, threads: i32,
+  x: usize, w: usize, dtype: i32, y: usize, rstd: usize, m: i32, c: i32, eps: f64, scratch: usize, thread: i32,
+  threads: i32,
 ): void {
   w = asFloats(w, dtype, c, scratch, thread)
   const end = shareEnd(m, 1, thread, threads)
@@ -72,7 +73,8 @@ export function rmsnorm(
 
 /** dx = rstd * (dy * w - x * rstd^2 * mean(dy * w * x)) */
 export function rmsnormBack(
-  dy: usize, x: usize, w: usize, dtype: i32, rstd: usize, dx: usize, m: i32, c: i32, scratch: usize, thread: i32, threads: i32,
+  dy: usize, x: usize, w: usize, dtype: i32, rstd: usize, dx: usize, m: i32, c: i32, scratch: usize, thread: i32,
+  threads: i32,
 ): void {
   w = asFloats(w, dtype, c, scratch, thread)
   const end = shareEnd(m, 1, thread, threads)
@@ -91,8 +93,10 @@ export function rmsnormBack(
       b = f64x2.add(b, f64x2.mul(high(v), high(g)))
     }
     let dot = sum2(a, b)
-    for (; k < c; k++)
-      dot += <f64>load<f32>(xr + (<usize>k << 2)) * <f64>(load<f32>(dyr + (<usize>k << 2)) * load<f32>(w + (<usize>k << 2)))
+    for (; k < c; k++) {
+      const at = <usize>k << 2
+      dot += <f64>load<f32>(xr + at) * <f64>(load<f32>(dyr + at) * load<f32>(w + at))
+    }
     const s = load<f32>(rstd + (<usize>r << 2))
     const t = <f32>((<f64>s * <f64>s * <f64>s * dot) / c)
     const s4 = f32x4.splat(s)

@@ -20,7 +20,7 @@ export function segmentSum(
   const end = shareEnd(count, 1, thread, threads)
   for (let s = shareStart(count, 1, thread, threads); s < end; s++) {
     let sum: f64 = 0
-    for (let i: usize = 0; i < <usize>r; i++) if (load<i32>(segments + (i << 2)) == s) sum += <f64>load<f32>(x + (i << 2))
+    for (let i: usize = 0; i < <usize>r << 2; i += 4) if (load<i32>(segments + i) == s) sum += <f64>load<f32>(x + i)
     store<f32>(y + (<usize>s << 2), <f32>sum)
   }
 }

@@ -148,7 +148,7 @@ export function packColumns8(x: usize, stride: usize, rows: i32, d: i32, factor:
   interleave(x, 0, stride, rows, rows, d, factor, 8, to)
 }
 
-/** Rows of d floats, `stride` bytes apart, as panels of 8 of their elements [d/8][TILE][8] (a B of depth rows), zeros past d. */
+/** Rows of d floats, `stride` bytes apart, as panels of 8 elements [d/8][TILE][8] (a B of depth rows), zeros past d. */
 export function packRows8(x: usize, stride: usize, rows: i32, d: i32, factor: f32, to: usize): void {
   const f = f32x4.splat(factor)
   for (let r = 0; r < rows; r++, x += stride, to += 32) {

@@ -5,8 +5,9 @@ import { wasmTarget } from '../../targets/wasm/index.ts'
 import { difference, expectedOf, fillCase, runCase, sameBytes } from '../suite.ts'
 
 /**
- * Opens the wasm target with 1, 2 and 3 threads and without shared memory for the tests of a file. The function returned runs a case on
- * all of them, in place where the op allows it too: as the reference, and the same bits everywhere. It resolves to the results.
+ * Opens the wasm target with 1, 2 and 3 threads and without shared memory for the tests of a file. The function
+ * returned runs a case on all of them, in place where the op allows it too: as the reference, and the same bits
+ * everywhere. It resolves to the results.
  */
 export function agreement() {
   const targets = new Map<string, Target>()

@@ -1,4 +1,5 @@
-// Embedding, norms, rotary embedding, attention, gated activation, dropout: kernels-as/{embed,norm,rope,attention,swiglu,dropout}.ts.
+// Embedding, norms, rotary embedding, attention, gated activation, dropout:
+// kernels-as/{embed,norm,rope,attention,swiglu,dropout}.ts.
 import { elementCount } from '../../../sdk/dtype.ts'
 import { type Argument, dtypeCode, type Lowering, type LowerNode, type NodeTypes, type Scratch } from './types.ts'
 
@@ -13,7 +14,9 @@ const tile = 64
 /** Tokens of one task: `blockTokens` of kernels-as/attention.ts. */
 export const blockTokens = (group: number): number => Math.max(4, Math.floor(64 / group) & -4)
 
-/** Bytes that one thread needs for `block` tokens of `group` heads: ranges, then the pieces of `attend` in their order. */
+/**
+ * Bytes that one thread needs for `block` tokens of `group` heads: ranges, then the pieces of `attend` in their order.
+ */
 export function attendBytes(block: number, group: number, d: number): number {
   const rows = up(block * group, 4)
   const dim = up(d, 8)
