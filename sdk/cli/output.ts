@@ -18,7 +18,7 @@ export function printFailure(error: unknown, json: boolean): number {
   const told = failure(error)
   if (!told) return 0
   if (json) printJson({ error: { code: told.code, message: told.message } })
-  else log(`error: ${told.message}`)
+  else log(told.code === 'interrupted' ? told.message : `error: ${told.message}`)
   printStack(told)
   return told.exitCode
 }

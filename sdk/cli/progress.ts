@@ -35,7 +35,7 @@ export class Progress {
     const left = done > this.first ? ((now - this.start) / (done - this.first)) * (total - done) : Number.NaN
     const parts = [`${this.label} ${Math.floor((100 * done) / total)}%`, details, `${formatTime(left)} left`]
     const line = parts.filter(Boolean).join(' | ')
-    this.stream.write(this.stream.isTTY ? `\r\x1b[K${line.slice(0, (this.stream.columns ?? 80) - 1)}` : `${line}\n`)
+    this.stream.write(this.stream.isTTY ? `\r\x1b[K${line.slice(0, (this.stream.columns || 80) - 1)}` : `${line}\n`)
     this.drawn = true
   }
 
