@@ -1,6 +1,6 @@
 // What the compute threads meet at after each call of a program.
-// Control block, one cache line each: +0 arrived, +64 generation, +128 verdict, +192 abort flag (set by the caller's thread).
-// The last to arrive looks at the abort flag for all, so that all go on or all leave.
+// Control block, one cache line each: +0 arrived, +64 generation, +128 verdict, +192 abort flag (set by the caller's
+// thread). The last to arrive looks at the abort flag for all, so that all go on or all leave.
 
 // Iterations (about a nanosecond each) before a thread sleeps: long enough for the tail of a balanced kernel, short
 // enough not to steal an oversubscribed core.

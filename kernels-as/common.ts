@@ -1,6 +1,8 @@
 // Helpers of all kernels: each thread's share of the work, small vector sums.
 
-/** Multiples of `unit` below `n` that come before this thread's share; threads split whole units as evenly as they go. */
+/**
+ * Multiples of `unit` below `n` that come before this thread's share; threads split whole units as evenly as they go.
+ */
 // @ts-ignore: decorator
 @inline
 export function shareStart(n: i32, unit: i32, thread: i32, threads: i32): i32 {

@@ -2,8 +2,8 @@
 //
 // A 4x8 tile of C stays in 8 vectors; per step of k it takes two loads of B, four splats of A, 8 multiplies and 8 adds.
 // (Unrolling k makes V8 spill: 38 instead of 51 GFLOP/s.) k is cut into blocks of DEPTH: within a block the sum runs in
-// order of k from 0, and the blocks are added in order. So an element of C does not depend on m, on n, on the tile or on
-// the thread that computes it.
+// order of k from 0, and the blocks are added in order. So an element of C does not depend on m, on n, on the tile or
+// on the thread that computes it.
 
 /** Rows of k that are packed at once: a panel is 16 kB, a third of L1. */
 export const DEPTH: i32 = 512
@@ -29,7 +29,20 @@ function put(c: usize, base: usize, scale: v128, low: v128, high: v128): void {
 }
 
 /** A 4x8 tile, or rows x columns of one at the edges, through `tile`. Missing rows of A repeat the last one. */
-function micro(a0: usize, aStride: usize, rows: i32, b: usize, depth: i32, c: usize, cStride: usize, columns: i32, base: usize, baseStride: usize, factor: f32, tile: usize): void {
+function micro(
+  a0: usize,
+  aStride: usize,
+  rows: i32,
+  b: usize,
+  depth: i32,
+  c: usize,
+  cStride: usize,
+  columns: i32,
+  base: usize,
+  baseStride: usize,
+  factor: f32,
+  tile: usize,
+): void {
   let c00 = f32x4.splat(0)
   let c01 = c00
   let c10 = c00
@@ -41,7 +54,7 @@ function micro(a0: usize, aStride: usize, rows: i32, b: usize, depth: i32, c: us
   let a1 = rows > 1 ? a0 + aStride : a0
   let a2 = rows > 2 ? a1 + aStride : a1
   let a3 = rows > 3 ? a2 + aStride : a2
-  const end = b + (<usize>depth << 5)
+  const end = b + ((<usize>depth) << 5)
   while (b < end) {
     const b0 = v128.load(b)
     const b1 = v128.load(b, 16)
@@ -80,10 +93,10 @@ function micro(a0: usize, aStride: usize, rows: i32, b: usize, depth: i32, c: us
   v128.store(tile, c30, 96)
   v128.store(tile, c31, 112)
   for (let r = 0; r < rows; r++)
-    for (let j: usize = 0; j < <usize>columns << 2; j += 4)
+    for (let j: usize = 0; j < (<usize>columns) << 2; j += 4)
       store<f32>(
         c + <usize>r * cStride + j,
-        load<f32>(base + <usize>r * baseStride + j) + factor * load<f32>(tile + (<usize>r << 5) + j),
+        load<f32>(base + <usize>r * baseStride + j) + factor * load<f32>(tile + ((<usize>r) << 5) + j),
       )
 }
 
@@ -91,11 +104,37 @@ function micro(a0: usize, aStride: usize, rows: i32, b: usize, depth: i32, c: us
  * C = base + factor * A * B for rows x columns, B as panels of `depth` x 8. Strides in bytes; a baseStride of 0 gives
  * every row the same base.
  */
-export function block(a: usize, aStride: usize, rows: i32, panels: usize, depth: i32, c: usize, cStride: usize, columns: i32, base: usize, baseStride: usize, factor: f32, tile: usize): void {
+export function block(
+  a: usize,
+  aStride: usize,
+  rows: i32,
+  panels: usize,
+  depth: i32,
+  c: usize,
+  cStride: usize,
+  columns: i32,
+  base: usize,
+  baseStride: usize,
+  factor: f32,
+  tile: usize,
+): void {
   for (let n = 0; n < columns; n += 8) {
-    const b = panels + (<usize>(n >> 3) * <usize>depth << 5)
-    const offset = <usize>n << 2
+    const b = panels + ((<usize>(n >> 3) * <usize>depth) << 5)
+    const offset = (<usize>n) << 2
     for (let m = 0; m < rows; m += 4)
-      micro(a + <usize>m * aStride, aStride, min(4, rows - m), b, depth, c + <usize>m * cStride + offset, cStride, min(8, columns - n), base + <usize>m * baseStride + offset, baseStride, factor, tile)
+      micro(
+        a + <usize>m * aStride,
+        aStride,
+        min(4, rows - m),
+        b,
+        depth,
+        c + <usize>m * cStride + offset,
+        cStride,
+        min(8, columns - n),
+        base + <usize>m * baseStride + offset,
+        baseStride,
+        factor,
+        tile,
+      )
   }
 }

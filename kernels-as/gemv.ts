@@ -37,7 +37,7 @@ function dotFloats16(w: usize, x: usize): v128 {
 
 function dotQ4(w: usize, x: usize, count: i32): f32 {
   let sum = f32x4.splat(0)
-  const end = x + (<usize>count << 2)
+  const end = x + ((<usize>count) << 2)
   for (; x < end; x += 128, w += 18) {
     const bytes = v128.load(w, 2)
     const part = f32x4.add(dot16(lowNibbles(bytes), x), dot16(highNibbles(bytes), x + 64))
@@ -48,7 +48,7 @@ function dotQ4(w: usize, x: usize, count: i32): f32 {
 
 function dotQ8(w: usize, x: usize, count: i32): f32 {
   let sum = f32x4.splat(0)
-  const end = x + (<usize>count << 2)
+  const end = x + ((<usize>count) << 2)
   for (; x < end; x += 128, w += 34) {
     const part = f32x4.add(dot16(v128.load(w, 2), x), dot16(v128.load(w, 18), x + 64))
     sum = f32x4.add(sum, f32x4.mul(f32x4.splat(half(load<u16>(w))), part))
@@ -58,7 +58,7 @@ function dotQ8(w: usize, x: usize, count: i32): f32 {
 
 function dotFloats(w: usize, x: usize, count: i32): f32 {
   let sum = f32x4.splat(0)
-  const end = x + (<usize>(count & ~31) << 2)
+  const end = x + ((<usize>(count & ~31)) << 2)
   for (; x < end; x += 128, w += 128) sum = f32x4.add(sum, f32x4.add(dotFloats16(w, x), dotFloats16(w + 64, x + 64)))
   let total = sum4(sum)
   for (let k = 0; k < (count & 31); k++, w += 4, x += 4) total += load<f32>(w) * load<f32>(x)
@@ -66,10 +66,25 @@ function dotFloats(w: usize, x: usize, count: i32): f32 {
 }
 
 /**
- * y[rows, O] = base + scale * x[rows, I] . w[O, I]: base is the bias b[O] (0: none) or, where `start` is not 0, the rows
- * of start[rows, O]. `scratch`: I floats for this thread.
+ * y[rows, O] = base + scale * x[rows, I] . w[O, I]: base is the bias b[O] (0: none) or, where `start` is not 0, the
+ * rows of start[rows, O]. `scratch`: I floats for this thread.
  */
-export function gemv(x: usize, w: usize, dtype: i32, bias: usize, biasType: i32, start: usize, y: usize, rows: i32, inputs: i32, outputs: i32, scale: f32, scratch: usize, thread: i32, threads: i32): void {
+export function gemv(
+  x: usize,
+  w: usize,
+  dtype: i32,
+  bias: usize,
+  biasType: i32,
+  start: usize,
+  y: usize,
+  rows: i32,
+  inputs: i32,
+  outputs: i32,
+  scale: f32,
+  scratch: usize,
+  thread: i32,
+  threads: i32,
+): void {
   const rowSize = rowBytes(dtype, inputs)
   const end = shareEnd(outputs, 16, thread, threads)
   for (let o = shareStart(outputs, 16, thread, threads); o < end; o++) {
@@ -80,8 +95,8 @@ export function gemv(x: usize, w: usize, dtype: i32, bias: usize, biasType: i32,
     }
     const b: f32 = bias ? loadFloat(biasType, bias, o) : 0
     for (let r = 0; r < rows; r++) {
-      const xr = x + (<usize>(r * inputs) << 2)
-      const at = <usize>(r * outputs + o) << 2
+      const xr = x + ((<usize>(r * inputs)) << 2)
+      const at = (<usize>(r * outputs + o)) << 2
       let sum: f32
       if (dtype == Q4) sum = dotQ4(row, xr, inputs)
       else if (dtype == Q8) sum = dotQ8(row, xr, inputs)

@@ -26,7 +26,23 @@ function splitColumns(rows: i32, columns: i32, unit: i32, threads: i32): bool {
  * y[N, O] = base + scale * x[N, I] * wᵀ. base: start[N, O] where it is not 0 (may be y itself), else the bias b[O]
  * where it is not 0 (f32, f16 or bf16), else nothing. scale: address of an f32, or 0 for 1.
  */
-export function linear(x: usize, w: usize, dtype: i32, bias: usize, biasType: i32, start: usize, scale: usize, y: usize, N: i32, I: i32, O: i32, scratch: usize, scratchSize: usize, thread: i32, threads: i32): void {
+export function linear(
+  x: usize,
+  w: usize,
+  dtype: i32,
+  bias: usize,
+  biasType: i32,
+  start: usize,
+  scale: usize,
+  y: usize,
+  N: i32,
+  I: i32,
+  O: i32,
+  scratch: usize,
+  scratchSize: usize,
+  thread: i32,
+  threads: i32,
+): void {
   const own = scratch + <usize>thread * scratchSize
   const factor: f32 = scale ? load<f32>(scale) : 1
   if (N <= FEW_ROWS) {
@@ -40,26 +56,56 @@ export function linear(x: usize, w: usize, dtype: i32, bias: usize, biasType: i3
   const m1 = byColumns ? N : shareEnd(N, 4, thread, threads)
   if (m0 >= m1) return
   const rowSize = rowBytes(dtype, I)
-  const xStride = <usize>I << 2
-  const yStride = <usize>O << 2
+  const xStride = (<usize>I) << 2
+  const yStride = (<usize>O) << 2
   for (let n = n0; n < n1; n += COLUMNS) {
     const columns = min(COLUMNS, n1 - n)
     for (let j = 0; j < columns; j++)
-      store<f32>(own + BASE_ROW + (<usize>j << 2), bias ? loadFloat(biasType, bias, n + j) : 0)
+      store<f32>(own + BASE_ROW + ((<usize>j) << 2), bias ? loadFloat(biasType, bias, n + j) : 0)
     for (let k = 0; k < I; k += DEPTH) {
       const depth = min(DEPTH, I - k)
       packRows(dtype, w, rowSize, n, columns, k, depth, own + UNPACKED, own + PANELS)
       for (let m = m0; m < m1; m += ROWS) {
-        const at = <usize>m * yStride + (<usize>n << 2)
+        const at = <usize>m * yStride + ((<usize>n) << 2)
         const from = k > 0 ? y : start
-        block(x + <usize>m * xStride + (<usize>k << 2), xStride, min(ROWS, m1 - m), own + PANELS, depth, y + at, yStride, columns, from ? from + at : own + BASE_ROW, from ? yStride : 0, factor, own + TILE)
+        block(
+          x + <usize>m * xStride + ((<usize>k) << 2),
+          xStride,
+          min(ROWS, m1 - m),
+          own + PANELS,
+          depth,
+          y + at,
+          yStride,
+          columns,
+          from ? from + at : own + BASE_ROW,
+          from ? yStride : 0,
+          factor,
+          own + TILE,
+        )
       }
     }
   }
 }
 
-/** dx[N, I] = start + scale * dy[N, O] * w. start: 0, or [N, I] (may be dx itself). scale: address of an f32, or 0 for 1. */
-export function linearBackInput(dy: usize, w: usize, dtype: i32, start: usize, scale: usize, dx: usize, N: i32, I: i32, O: i32, scratch: usize, scratchSize: usize, thread: i32, threads: i32): void {
+/**
+ * dx[N, I] = start + scale * dy[N, O] * w. start: 0, or [N, I] (may be dx itself). scale: address of an f32, or 0 for
+ * 1.
+ */
+export function linearBackInput(
+  dy: usize,
+  w: usize,
+  dtype: i32,
+  start: usize,
+  scale: usize,
+  dx: usize,
+  N: i32,
+  I: i32,
+  O: i32,
+  scratch: usize,
+  scratchSize: usize,
+  thread: i32,
+  threads: i32,
+): void {
   const own = scratch + <usize>thread * scratchSize
   const factor: f32 = scale ? load<f32>(scale) : 1
   // Blocks of 32 must not be cut.
@@ -70,25 +116,49 @@ export function linearBackInput(dy: usize, w: usize, dtype: i32, start: usize, s
   const m1 = byColumns ? N : shareEnd(N, 4, thread, threads)
   if (m0 >= m1) return
   const rowSize = rowBytes(dtype, I)
-  const dyStride = <usize>O << 2
-  const dxStride = <usize>I << 2
-  memory.fill(own + BASE_ROW, 0, <usize>COLUMNS << 2)
+  const dyStride = (<usize>O) << 2
+  const dxStride = (<usize>I) << 2
+  memory.fill(own + BASE_ROW, 0, (<usize>COLUMNS) << 2)
   for (let n = n0; n < n1; n += COLUMNS) {
     const columns = min(COLUMNS, n1 - n)
     for (let k = 0; k < O; k += DEPTH) {
       const depth = min(DEPTH, O - k)
       packColumns(dtype, w, rowSize, n, columns, k, depth, own + UNPACKED, own + PANELS)
       for (let m = m0; m < m1; m += ROWS) {
-        const at = <usize>m * dxStride + (<usize>n << 2)
+        const at = <usize>m * dxStride + ((<usize>n) << 2)
         const from = k > 0 ? dx : start
-        block(dy + <usize>m * dyStride + (<usize>k << 2), dyStride, min(ROWS, m1 - m), own + PANELS, depth, dx + at, dxStride, columns, from ? from + at : own + BASE_ROW, from ? dxStride : 0, factor, own + TILE)
+        block(
+          dy + <usize>m * dyStride + ((<usize>k) << 2),
+          dyStride,
+          min(ROWS, m1 - m),
+          own + PANELS,
+          depth,
+          dx + at,
+          dxStride,
+          columns,
+          from ? from + at : own + BASE_ROW,
+          from ? dxStride : 0,
+          factor,
+          own + TILE,
+        )
       }
     }
   }
 }
 
 /** grad[O, I] += dyᵀ[O, N] * x[N, I]. */
-export function linearBackWeight(dy: usize, x: usize, grad: usize, N: i32, I: i32, O: i32, scratch: usize, scratchSize: usize, thread: i32, threads: i32): void {
+export function linearBackWeight(
+  dy: usize,
+  x: usize,
+  grad: usize,
+  N: i32,
+  I: i32,
+  O: i32,
+  scratch: usize,
+  scratchSize: usize,
+  thread: i32,
+  threads: i32,
+): void {
   const own = scratch + <usize>thread * scratchSize
   // The transposed side is packed per thread, so threads split the rows of grad, unless there are few (lora's A).
   const byRows = splitColumns(I, O, 4, threads)
@@ -97,34 +167,63 @@ export function linearBackWeight(dy: usize, x: usize, grad: usize, N: i32, I: i3
   const n0 = byRows ? 0 : shareStart(I, 8, thread, threads)
   const n1 = byRows ? I : shareEnd(I, 8, thread, threads)
   if (n0 >= n1) return
-  const dyStride = <usize>O << 2
-  const xStride = <usize>I << 2
+  const dyStride = (<usize>O) << 2
+  const xStride = (<usize>I) << 2
   for (let k = 0; k < N; k += DEPTH) {
     const depth = min(DEPTH, N - k)
     for (let m = m0; m < m1; m += ROWS) {
       const rows = min(ROWS, m1 - m)
-      transpose(dy + <usize>k * dyStride + (<usize>m << 2), dyStride, depth, rows, own + TRANSPOSED, <usize>depth << 2)
+      transpose(
+        dy + <usize>k * dyStride + ((<usize>m) << 2),
+        dyStride,
+        depth,
+        rows,
+        own + TRANSPOSED,
+        (<usize>depth) << 2,
+      )
       for (let n = n0; n < n1; n += COLUMNS) {
         const columns = min(COLUMNS, n1 - n)
         packColumns(F32, x, xStride, n, columns, k, depth, own + UNPACKED, own + PANELS)
-        const c = grad + <usize>m * xStride + (<usize>n << 2)
-        block(own + TRANSPOSED, <usize>depth << 2, rows, own + PANELS, depth, c, xStride, columns, c, xStride, 1, own + TILE)
+        const c = grad + <usize>m * xStride + ((<usize>n) << 2)
+        block(
+          own + TRANSPOSED,
+          (<usize>depth) << 2,
+          rows,
+          own + PANELS,
+          depth,
+          c,
+          xStride,
+          columns,
+          c,
+          xStride,
+          1,
+          own + TILE,
+        )
       }
     }
   }
 }
 
 /** sums[O] (+)= column sums of a[N, O], or of a * b where b is not 0; f64 inside, rows in order. Split by columns. */
-export function columnSums(a: usize, b: usize, sums: usize, accumulate: i32, N: i32, O: i32, thread: i32, threads: i32): void {
+export function columnSums(
+  a: usize,
+  b: usize,
+  sums: usize,
+  accumulate: i32,
+  N: i32,
+  O: i32,
+  thread: i32,
+  threads: i32,
+): void {
   const end = shareEnd(O, 16, thread, threads)
-  const stride = <usize>O << 2
+  const stride = (<usize>O) << 2
   let c = shareStart(O, 16, thread, threads)
   for (; c < end; c += 4) {
     const count = min(4, end - c)
     let low = f64x2.splat(0)
     let high = f64x2.splat(0)
     if (count == 4) {
-      let at = <usize>c << 2
+      let at = (<usize>c) << 2
       for (let n = 0; n < N; n++, at += stride) {
         const p = v128.load(a + at)
         const q = b ? v128.load(b + at) : f32x4.splat(1)
@@ -141,7 +240,7 @@ export function columnSums(a: usize, b: usize, sums: usize, accumulate: i32, N: 
     }
     for (let j = c; j < end; j++) {
       let sum: f64 = 0
-      let at = <usize>j << 2
+      let at = (<usize>j) << 2
       for (let n = 0; n < N; n++, at += stride) sum += <f64>load<f32>(a + at) * (b ? <f64>load<f32>(b + at) : 1)
       put(sums, j, accumulate, sum)
     }
@@ -151,24 +250,34 @@ export function columnSums(a: usize, b: usize, sums: usize, accumulate: i32, N: 
 // @ts-ignore: decorator
 @inline
 function put(sums: usize, c: i32, accumulate: i32, sum: f64): void {
-  const at = sums + (<usize>c << 2)
+  const at = sums + ((<usize>c) << 2)
   store<f32>(at, <f32>(accumulate ? <f64>load<f32>(at) + sum : sum))
 }
 
 /** out[N, O] = y[N, O] * gain[O] + b[O] (0: none; f32, f16 or bf16). out may be y. Split by rows. */
-export function scaleColumns(y: usize, gain: usize, bias: usize, biasType: i32, out: usize, N: i32, O: i32, thread: i32, threads: i32): void {
+export function scaleColumns(
+  y: usize,
+  gain: usize,
+  bias: usize,
+  biasType: i32,
+  out: usize,
+  N: i32,
+  O: i32,
+  thread: i32,
+  threads: i32,
+): void {
   const end = shareEnd(N, 1, thread, threads)
   for (let n = shareStart(N, 1, thread, threads); n < end; n++) {
-    const at = <usize>(n * O) << 2
+    const at = (<usize>(n * O)) << 2
     let c = 0
     for (; c + 4 <= O; c += 4) {
-      const offset = <usize>c << 2
+      const offset = (<usize>c) << 2
       const b = bias ? loadFloat4(biasType, bias, c) : f32x4.splat(0)
       const scaled = f32x4.mul(v128.load(y + at + offset), v128.load(gain + offset))
       v128.store(out + at + offset, f32x4.add(scaled, b))
     }
     for (; c < O; c++) {
-      const offset = <usize>c << 2
+      const offset = (<usize>c) << 2
       const b: f32 = bias ? loadFloat(biasType, bias, c) : 0
       store<f32>(out + at + offset, load<f32>(y + at + offset) * load<f32>(gain + offset) + b)
     }

@@ -39,8 +39,8 @@ function half4(h: v128): v128 {
 // @ts-ignore: decorator
 @inline
 export function loadFloat(dtype: i32, from: usize, index: i32): f32 {
-  if (dtype == F32) return load<f32>(from + (<usize>index << 2))
-  const bits = <u32>load<u16>(from + (<usize>index << 1))
+  if (dtype == F32) return load<f32>(from + ((<usize>index) << 2))
+  const bits = <u32>load<u16>(from + ((<usize>index) << 1))
   return dtype == F16 ? half(bits) : reinterpret<f32>(bits << 16)
 }
 
@@ -48,8 +48,8 @@ export function loadFloat(dtype: i32, from: usize, index: i32): f32 {
 // @ts-ignore: decorator
 @inline
 export function loadFloat4(dtype: i32, from: usize, index: i32): v128 {
-  if (dtype == F32) return v128.load(from + (<usize>index << 2))
-  const bits = v128.load16x4_u(from + (<usize>index << 1))
+  if (dtype == F32) return v128.load(from + ((<usize>index) << 2))
+  const bits = v128.load16x4_u(from + ((<usize>index) << 1))
   return dtype == F16 ? half4(bits) : i32x4.shl(bits, 16)
 }
 
@@ -79,10 +79,13 @@ export function highNibbles(bytes: v128): v128 {
   return i8x16.sub(i8x16.shr_u(bytes, 4), i8x16.splat(8))
 }
 
-/** `count` elements of a row from `from` to f32 at `to`. For q8 and q4 `from` is a block's start, `count` a multiple of 32. */
+/**
+ * `count` elements of a row from `from` to f32 at `to`. For q8 and q4 `from` is a block's start, `count` a multiple
+ * of 32.
+ */
 export function unpack(dtype: i32, from: usize, count: i32, to: usize): void {
   if (dtype == F32) {
-    memory.copy(to, from, <usize>count << 2)
+    memory.copy(to, from, (<usize>count) << 2)
   } else if (dtype == Q8) {
     for (let k = 0; k < count; k += 32, from += 34, to += 128) {
       const scale = f32x4.splat(half(load<u16>(from)))
@@ -129,34 +132,49 @@ export function transpose(from: usize, stride: usize, rows: i32, columns: i32, t
   let r = 0
   for (; r + 4 <= rows; r += 4) {
     const source = from + <usize>r * stride
-    const target = to + (<usize>r << 2)
+    const target = to + ((<usize>r) << 2)
     let c = 0
-    for (; c + 4 <= columns; c += 4) transpose4(source + (<usize>c << 2), stride, target + <usize>c * toStride, toStride)
+    for (; c + 4 <= columns; c += 4)
+      transpose4(source + ((<usize>c) << 2), stride, target + <usize>c * toStride, toStride)
     for (; c < columns; c++)
       for (let i = 0; i < 4; i++)
-        store<f32>(target + <usize>c * toStride + (<usize>i << 2), load<f32>(source + <usize>i * stride + (<usize>c << 2)))
+        store<f32>(
+          target + <usize>c * toStride + ((<usize>i) << 2),
+          load<f32>(source + <usize>i * stride + ((<usize>c) << 2)),
+        )
   }
   for (; r < rows; r++)
     for (let c = 0; c < columns; c++)
-      store<f32>(to + <usize>c * toStride + (<usize>r << 2), load<f32>(from + <usize>r * stride + (<usize>c << 2)))
+      store<f32>(to + <usize>c * toStride + ((<usize>r) << 2), load<f32>(from + <usize>r * stride + ((<usize>c) << 2)))
 }
 
 /**
  * Panels of wᵀ: rows `row`..`row + rows` of w become columns, elements `k`..`k + depth` of each the panel's rows:
  * [panel][depth][8], zeros past the last row. `temporary` holds 8 x depth floats.
  */
-export function packRows(dtype: i32, w: usize, rowSize: usize, row: i32, rows: i32, k: i32, depth: i32, temporary: usize, to: usize): void {
+export function packRows(
+  dtype: i32,
+  w: usize,
+  rowSize: usize,
+  row: i32,
+  rows: i32,
+  k: i32,
+  depth: i32,
+  temporary: usize,
+  to: usize,
+): void {
   const offset = rowBytes(dtype, k)
-  for (let p = 0; p < rows; p += 8, to += <usize>depth << 5) {
+  for (let p = 0; p < rows; p += 8, to += (<usize>depth) << 5) {
     const source = w + <usize>(row + p) * rowSize + offset
     const count = min(8, rows - p)
     if (dtype == F32 && count == 8) {
       transpose(source, rowSize, 8, depth, to, 32)
       continue
     }
-    for (let r = 0; r < count; r++) unpack(dtype, source + <usize>r * rowSize, depth, temporary + <usize>(r * depth << 2))
-    if (count < 8) memory.fill(temporary + <usize>(count * depth << 2), 0, <usize>((8 - count) * depth << 2))
-    transpose(temporary, <usize>depth << 2, 8, depth, to, 32)
+    for (let r = 0; r < count; r++)
+      unpack(dtype, source + <usize>r * rowSize, depth, temporary + <usize>((r * depth) << 2))
+    if (count < 8) memory.fill(temporary + <usize>((count * depth) << 2), 0, <usize>(((8 - count) * depth) << 2))
+    transpose(temporary, (<usize>depth) << 2, 8, depth, to, 32)
   }
 }
 
@@ -164,12 +182,22 @@ export function packRows(dtype: i32, w: usize, rowSize: usize, row: i32, rows: i
  * Panels of w: elements `column`..`column + columns` of rows `k`..`k + depth`: [panel][depth][8], zeros past the last
  * column. `column` is a multiple of 32. `temporary` holds `columns` rounded up to 8 floats.
  */
-export function packColumns(dtype: i32, w: usize, rowSize: usize, column: i32, columns: i32, k: i32, depth: i32, temporary: usize, to: usize): void {
+export function packColumns(
+  dtype: i32,
+  w: usize,
+  rowSize: usize,
+  column: i32,
+  columns: i32,
+  k: i32,
+  depth: i32,
+  temporary: usize,
+  to: usize,
+): void {
   const offset = rowBytes(dtype, column)
   const whole = (columns + 7) & ~7
-  const panel = <usize>depth << 5
+  const panel = (<usize>depth) << 5
   // Only what lies past the columns stays zero: unpack writes the rest anew for each row.
-  memory.fill(temporary, 0, <usize>whole << 2)
+  memory.fill(temporary, 0, (<usize>whole) << 2)
   for (let r = 0; r < depth; r++) {
     const row = w + <usize>(k + r) * rowSize + offset
     let source = row
@@ -177,7 +205,7 @@ export function packColumns(dtype: i32, w: usize, rowSize: usize, column: i32, c
       unpack(dtype, row, columns, temporary)
       source = temporary
     }
-    let target = to + (<usize>r << 5)
+    let target = to + ((<usize>r) << 5)
     for (let c = 0; c < whole; c += 8, source += 32, target += panel) {
       v128.store(target, v128.load(source))
       v128.store(target, v128.load(source, 16), 16)
