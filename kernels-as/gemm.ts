@@ -18,7 +18,6 @@ export const TILE: usize = 256 // 4 x 8 floats
 export const UNPACKED: usize = 512 // 8 x DEPTH floats
 export const PANELS: usize = 512 + 16384 // COLUMNS x DEPTH floats
 export const TRANSPOSED: usize = 512 + 16384 + 131072 // ROWS x DEPTH floats
-export const GEMM_SCRATCH: usize = 512 + 16384 + 131072 + 262144
 
 /** One row of 8: base + scale * sum. */
 // @ts-ignore: decorator
