@@ -13,14 +13,14 @@ export type Content =
       readonly tools?: readonly unknown[]
     }
   | { readonly kind: 'text'; readonly text: string }
-  | { readonly kind: 'question'; readonly question: string; readonly answer: string }
+  | { readonly kind: 'question'; readonly question: string; readonly answer: string; readonly solution?: string }
 
 /** Where a column has another name in the data: {question: 'q', answer: 'solution'}. */
 export type ColumnNames = Readonly<Record<string, string>>
 
 const kinds = [['messages'], ['prompt', 'completion'], ['text'], ['question', 'answer']] as const
-const optional = ['tools']
-const accepted = 'messages (with tools), prompt + completion, text, question + answer'
+const optional = ['tools', 'solution']
+const accepted = 'messages (with tools), prompt + completion, text, question + answer (with solution)'
 
 /**
  * Finds what a row says: the first kind of `messages`, `prompt`+`completion`, `text`, `question`+`answer` whose columns
@@ -51,8 +51,15 @@ export function readContent(row: Row, columns: ColumnNames = {}): Content {
       return { kind: 'messages', messages: readMessages(get('messages'), place, named('messages')), ...readTools() }
     case 'text':
       return { kind: 'text', text: text('text') }
-    case 'question':
-      return { kind: 'question', question: text('question'), answer: text('answer') }
+    case 'question': {
+      const worked = get('solution') != null && named('solution') !== named('answer')
+      return {
+        kind: 'question',
+        question: text('question'),
+        answer: text('answer'),
+        ...(worked && { solution: text('solution') }),
+      }
+    }
     case 'prompt': {
       if (typeof get('prompt') === 'string' && typeof get('completion') === 'string')
         return { kind: 'completion', prompt: text('prompt'), completion: text('completion') }

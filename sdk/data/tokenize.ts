@@ -78,10 +78,10 @@ export function rowTokenizer(
       case 'messages':
         return conversation(content.messages, content.tools, place)
       case 'question': {
-        const { question, answer } = content
-        if (!chatTemplate) return plainCompletion(questionPrompt(question), ` ${answer}`, place)
+        const { question } = content
+        if (!chatTemplate) return plainCompletion(questionPrompt(question), ` ${plainAnswer(content)}`, place)
         const prompt = [{ role: 'user', content: question }]
-        return chatCompletion(prompt, [{ role: 'assistant', content: answer }], undefined, place)
+        return chatCompletion(prompt, [{ role: 'assistant', content: chatAnswer(content) }], undefined, place)
       }
     }
   }
@@ -188,6 +188,15 @@ export function rowTokenizer(
 
 /** A question as a model without a chat template knows it. */
 export const questionPrompt = (question: string): string => `Question: ${question}\nAnswer:`
+
+type Answer = { readonly answer: string; readonly solution?: string }
+
+/** With a worked solution: the form that the format reward and the graders read. */
+const chatAnswer = ({ answer, solution }: Answer): string =>
+  solution === undefined ? answer : `<think>\n${solution}\n</think>\n<answer>${answer}</answer>`
+
+const plainAnswer = ({ answer, solution }: Answer): string =>
+  solution === undefined ? answer : `${solution} The answer is ${answer}.`
 
 type Tokens = Pick<Example, 'inputIds' | 'labels'>
 

@@ -13,7 +13,6 @@ import {
   missing,
   readJson,
   readTensors,
-  relativeError,
   useAdapter,
 } from './golden.ts'
 
@@ -75,7 +74,10 @@ for (const candidate of await candidates())
               const trained = curve.lora ? adapterToPeft(model.adapters.get('golden')!, model.config).tensors : null
               for (const [name, want] of final) {
                 const got = trained ? trained.get(name)!.data : await model.readFloats(name)
-                expect(relativeError(got, want.data), name).toBeLessThan(1e-3)
+                const errors = got.map((x, i) => x - want.data[i])
+                // Adam makes noise of elements whose gradient is nearly zero: one element may move by 1e-4, even in f64.
+                expect(Math.hypot(...errors) / Math.hypot(...want.data), name).toBeLessThan(1e-3)
+                expect(Math.max(...errors.map(Math.abs)), name).toBeLessThan(1e-3)
               }
             } finally {
               await model.target.close()
