@@ -1,9 +1,10 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { LanguageModel } from '../generate/language-model.ts'
+import type { LanguageModel } from '../generate/language-model.ts'
 import { randomBits } from '../random.ts'
 import { SFTTrainer } from '../train/sft.ts'
+import { timed } from './timing.ts'
 
 // Speeds of a loaded model in tokens/s. What compiles is run once before it is timed.
 
@@ -11,30 +12,30 @@ import { SFTTrainer } from '../train/sft.ts'
 const randomPrompt = (lm: LanguageModel, tokens: number, seed: number): number[] =>
   Array.from({ length: tokens }, (_, i) => randomBits(seed, i) % lm.tokenizer.vocabSize)
 
-/** Seconds of an answer of exactly `tokens` tokens to a random prompt. */
-async function seconds(lm: LanguageModel, promptTokens: number, tokens: number, seed: number, signal?: AbortSignal) {
+/** An answer of exactly `tokens` tokens to a random prompt, and the seconds that it took. */
+async function answer(lm: LanguageModel, promptTokens: number, tokens: number, seed: number, signal?: AbortSignal) {
   const logitBias = Object.fromEntries([...lm.eosTokenIds].map((id) => [id, Number.NEGATIVE_INFINITY]))
   const prompt = randomPrompt(lm, promptTokens, seed)
   const options = { maxNewTokens: tokens, temperature: 0, repetitionPenalty: 1, logitBias, signal }
   const start = performance.now()
-  await LanguageModel.complete(lm.generate(prompt, options))
-  return (performance.now() - start) / 1000
+  const { decodeTokensPerSecond } = await timed(lm, lm.generate(prompt, options))
+  return { seconds: (performance.now() - start) / 1000, decodeTokensPerSecond }
 }
 
 /** The first token included. The best of three runs. */
 export async function measurePrefill(lm: LanguageModel, promptTokens: number, signal?: AbortSignal): Promise<number> {
-  await seconds(lm, promptTokens, 1, 0, signal)
+  await answer(lm, promptTokens, 1, 0, signal)
   let best = Number.POSITIVE_INFINITY
-  for (let run = 1; run <= 3; run++) best = Math.min(best, await seconds(lm, promptTokens, 1, run, signal))
+  for (let run = 1; run <= 3; run++) best = Math.min(best, (await answer(lm, promptTokens, 1, run, signal)).seconds)
   return promptTokens / best
 }
 
 /** One sequence, after a prompt of 16 tokens. */
 export async function measureDecode(lm: LanguageModel, tokens: number, signal?: AbortSignal): Promise<number> {
-  await seconds(lm, 16, 2, 10, signal)
-  const first = await seconds(lm, 16, 1, 11, signal)
-  const all = await seconds(lm, 16, tokens + 1, 12, signal)
-  return tokens / (all - first)
+  await answer(lm, 16, 2, 10, signal)
+  const { seconds, decodeTokensPerSecond } = await answer(lm, 16, tokens + 1, 11, signal)
+  // null: all tokens came in one piece of text.
+  return decodeTokensPerSecond ?? (tokens + 1) / seconds
 }
 
 /** LoRA (rank 16, all linear modules) with recomputation, on one row of `tokens` tokens, all scored. */
