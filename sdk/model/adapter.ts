@@ -1,6 +1,9 @@
+import type { LoraConfig } from '../formats/peft.ts'
 import type { ModelConfig } from './config.ts'
 import type { AdapterStructure } from './decoder.ts'
 import { layerName, linearModules } from './names.ts'
+
+export type { LoraConfig } from '../formats/peft.ts'
 
 /** One adapted linear module: the update is alpha/r·BA (rsLoRA: alpha/sqrt(r)). */
 export interface AdapterModule {
@@ -22,21 +25,6 @@ export interface Adapter {
   readonly modules: ReadonlyMap<string, AdapterModule>
   /** modules_to_save: whole weights by checkpoint name. */
   readonly saved: ReadonlyMap<string, Float32Array>
-}
-
-/** PEFT's LoraConfig, as far as it changes the mathematics. */
-export interface LoraConfig {
-  readonly r: number
-  readonly loraAlpha: number
-  readonly loraDropout: number
-  readonly useRslora: boolean
-  readonly useDora: boolean
-  /** A list of names or name endings, a regular expression over the full path, or 'all-linear'. */
-  readonly targetModules: readonly string[] | string
-  readonly rankPattern: Readonly<Record<string, number>>
-  readonly alphaPattern: Readonly<Record<string, number>>
-  readonly modulesToSave: readonly string[]
-  readonly baseModel?: string
 }
 
 /** Paths of all linear modules that an adapter may target: [out, in] by path. */
@@ -83,7 +71,11 @@ export function adapterBuffers(
     buffers.set(`${path}.scale`, { shape: [1], data: Float32Array.of(m.scale) })
     if (m.magnitude) buffers.set(`${path}.lora_magnitude_vector`, { shape: [output], data: m.magnitude })
   }
-  for (const [name, data] of adapter.saved) buffers.set(name, { shape: shapes.get(name)!, data })
+  for (const [name, data] of adapter.saved) {
+    // A tied model has no output layer of its own, an adapter may.
+    const shape = shapes.get(name) ?? shapes.get('model.embed_tokens.weight')!
+    buffers.set(name, { shape, data })
+  }
   return buffers
 }
 

@@ -52,8 +52,18 @@ export function weight(g: Graph, c: DecoderContext, name: string): Tensor {
   return g.weight(name, type, c.trainable.has(name))
 }
 
-/** The table that scores the vocabulary, [V, C]. */
-export const headWeight = (g: Graph, c: DecoderContext): Tensor => weight(g, c, headName(c.config))
+/**
+ * The table that scores the vocabulary, [V, C]. As in PEFT an adapter unties: its copy of the embedding leaves the output
+ * layer as it was, and the other way round.
+ */
+export function headWeight(g: Graph, c: DecoderContext): Tensor {
+  const name = headName(c.config)
+  const type = c.weights.get(name)!
+  const copy = 'lm_head.weight'
+  const owner = c.adapters.findLast((a) => a.saved.includes(copy))
+  if (owner) return g.weight(`${owner.prefix}/${copy}`, { dtype: 'f32', shape: type.shape }, owner.trainable)
+  return g.weight(name, type, c.trainable.has(name))
+}
 
 export const ropeName = 'rope/table'
 

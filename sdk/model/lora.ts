@@ -1,0 +1,168 @@
+import { byteLength, elementCount, sameShape } from '../dtype.ts'
+import { FormatError, OptionError } from '../errors.ts'
+import type { LoraConfig, PeftAdapter, PeftTensor } from '../formats/peft.ts'
+import { toFloats } from '../quant/convert.ts'
+import { fillUniform, nameCounter } from '../random.ts'
+import { type Adapter, type AdapterModule, adaptable } from './adapter.ts'
+import type { ModelConfig } from './config.ts'
+import { resolveTargets, savedWeights } from './lora-targets.ts'
+import type { Model } from './model.ts'
+
+/** TRL's defaults (ModelConfig), except for dropout: 0 as in PEFT, so that what trains is what is later used. */
+const defaults: LoraConfig = {
+  r: 16,
+  loraAlpha: 32,
+  loraDropout: 0,
+  useRslora: false,
+  useDora: false,
+  targetModules: 'all-linear',
+  rankPattern: {},
+  alphaPattern: {},
+  modulesToSave: [],
+}
+
+/**
+ * A fresh adapter as PEFT initializes it: A uniform in ±1/sqrt(in), B zero, DoRA's magnitude the row norms of the base weight,
+ * modules_to_save copies of the base weights. The numbers depend on the seed, the module's path and its shape alone.
+ *
+ * @throws OptionError for numbers out of range and for targets that the model does not have
+ */
+export async function createAdapter(
+  name: string,
+  given: Partial<LoraConfig>,
+  model: Model,
+  seed: number,
+): Promise<Adapter> {
+  const config = withDefaults(given)
+  const shapes = adaptable(model.config)
+  const modules = new Map<string, AdapterModule>()
+  for (const [path, { rank, alpha }] of resolveTargets(config, model.config)) {
+    const [output, input] = shapes.get(path)!
+    const a = new Float32Array(rank * input)
+    const bound = 1 / Math.sqrt(input)
+    fillUniform(a, -bound, bound, seed, nameCounter(path))
+    const magnitude = config.useDora ? rowNorms(await readWeight(model, `${path}.weight`), input) : undefined
+    const b = new Float32Array(output * rank)
+    modules.set(path, { rank, scale: scaleOf(config, rank, alpha), a, b, ...(magnitude && { magnitude }) })
+  }
+  const saved = new Map<string, Float32Array>()
+  for (const key of savedWeights(config, model.config).keys())
+    saved.set(key, await readWeight(model, model.weights.has(key) ? key : 'model.embed_tokens.weight'))
+  return { name, config, modules, saved }
+}
+
+function withDefaults(given: Partial<LoraConfig>): LoraConfig {
+  const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+  const config = { ...defaults, ...set } as LoraConfig
+  for (const [option, r] of [['r', config.r], ...Object.entries(config.rankPattern)] as const)
+    if (!Number.isInteger(r) || r < 1 || r > 65_536)
+      throw new OptionError(`${option === 'r' ? option : `rankPattern ${option}`}: ${r} is not a rank (1 to 65536)`)
+  for (const [option, alpha] of [['loraAlpha', config.loraAlpha], ...Object.entries(config.alphaPattern)] as const)
+    if (!Number.isFinite(alpha)) throw new OptionError(`${option}: ${alpha} is not a number`)
+  if (!(config.loraDropout >= 0 && config.loraDropout < 1))
+    throw new OptionError(`loraDropout: ${config.loraDropout} is not in [0, 1)`)
+  return config
+}
+
+const scaleOf = (config: LoraConfig, rank: number, alpha: number): number =>
+  alpha / (config.useRslora ? Math.sqrt(rank) : rank)
+
+/** L2 norm of each row of w [O, I]. */
+function rowNorms(w: Float32Array, input: number): Float32Array {
+  return Float32Array.from({ length: w.length / input }, (_, o) => {
+    let squares = 0
+    for (let i = o * input; i < (o + 1) * input; i++) squares += w[i] * w[i]
+    return Math.sqrt(squares)
+  })
+}
+
+/** A base weight as f32, read back from the target and dequantized. */
+export async function readWeight(model: Model, name: string): Promise<Float32Array> {
+  const type = model.weights.get(name)!
+  const bytes = await model.target.read(model.buffer(name, type), 0, byteLength(type))
+  return toFloats(new Uint8Array(bytes), type.dtype)
+}
+
+const prefix = 'base_model.model.'
+const keyA = (path: string) => `${prefix}${path}.lora_A.weight`
+const keyB = (path: string) => `${prefix}${path}.lora_B.weight`
+const keyMagnitude = (path: string) => `${prefix}${path}.lora_magnitude_vector.weight`
+
+/**
+ * An adapter of the numbers that PEFT saved.
+ *
+ * @param file named in errors
+ * @throws FormatError naming the tensor when the adapter does not fit the model or its own config
+ */
+export function adapterFromPeft(
+  name: string,
+  config: LoraConfig,
+  tensors: ReadonlyMap<string, PeftTensor>,
+  c: ModelConfig,
+  file: string,
+): Adapter {
+  const of = config.baseModel ? ` (it was made for ${config.baseModel})` : ''
+  const remedy = `this adapter belongs to another model${of} or to another adapter_config.json`
+  const left = new Set(tensors.keys())
+  const take = (key: string, shape: readonly number[], older = key): Float32Array => {
+    const found = tensors.has(key) ? key : older
+    const tensor = tensors.get(found)
+    if (!tensor) throw new FormatError(`${file}: ${key} [${shape.join(', ')}] is missing: ${remedy}`)
+    if (!sameShape(tensor.shape, shape) || tensor.data.length !== elementCount(shape))
+      throw new FormatError(
+        `${file}: ${found}: expected [${shape.join(', ')}], got [${tensor.shape.join(', ')}]: ${remedy}`,
+      )
+    left.delete(found)
+    return tensor.data
+  }
+  const { targets, whole } = resolveFor(config, c, file)
+  const shapes = adaptable(c)
+  const modules = new Map<string, AdapterModule>()
+  for (const [path, { rank, alpha }] of targets) {
+    const [output, input] = shapes.get(path)!
+    const a = take(keyA(path), [rank, input])
+    const b = take(keyB(path), [output, rank])
+    const magnitude = config.useDora
+      ? take(keyMagnitude(path), [output], `${prefix}${path}.lora_magnitude_vector`)
+      : undefined
+    modules.set(path, { rank, scale: scaleOf(config, rank, alpha), a, b, ...(magnitude && { magnitude }) })
+  }
+  const saved = new Map<string, Float32Array>()
+  for (const [key, shape] of whole) saved.set(key, take(`${prefix}${key}`, shape))
+  const [extra] = left
+  if (extra !== undefined)
+    throw new FormatError(
+      `${file}: ${extra} [${tensors.get(extra)!.shape.join(', ')}]${left.size > 1 ? ` and ${left.size - 1} more` : ''}: no place in this model that its config targets: ${remedy}`,
+    )
+  return { name, config, modules, saved }
+}
+
+/** What the config of a file targets; what is wrong with it is wrong with the file. */
+function resolveFor(config: LoraConfig, c: ModelConfig, file: string) {
+  try {
+    return { targets: resolveTargets(config, c), whole: savedWeights(config, c) }
+  } catch (cause) {
+    if (!(cause instanceof OptionError)) throw cause
+    throw new FormatError(`${file}: ${cause.message}`, { cause })
+  }
+}
+
+/** The adapter under PEFT's keys, for `writeAdapterFiles`. 'all-linear' becomes a list of names, as PEFT writes it. */
+export function adapterToPeft(adapter: Adapter, c: ModelConfig): PeftAdapter {
+  const tensors = new Map<string, PeftTensor>()
+  const shapes = adaptable(c)
+  for (const [path, { rank, a, b, magnitude }] of adapter.modules) {
+    const [output, input] = shapes.get(path)!
+    tensors.set(keyA(path), { shape: [rank, input], data: a })
+    tensors.set(keyB(path), { shape: [output, rank], data: b })
+    if (magnitude) tensors.set(keyMagnitude(path), { shape: [output], data: magnitude })
+  }
+  const whole = savedWeights(adapter.config, c)
+  for (const [key, data] of adapter.saved) tensors.set(`${prefix}${key}`, { shape: whole.get(key)!, data })
+  return { config: { ...adapter.config, targetModules: namedTargets(adapter.config, c) }, tensors }
+}
+
+function namedTargets({ targetModules }: LoraConfig, c: ModelConfig): readonly string[] | string {
+  if (typeof targetModules !== 'string' || targetModules.toLowerCase() !== 'all-linear') return targetModules
+  return [...new Set([...adaptable(c).keys()].map((path) => path.slice(path.lastIndexOf('.') + 1)))]
+}
