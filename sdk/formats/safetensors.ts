@@ -192,40 +192,55 @@ const dtypeOrder: readonly PlainDType[] = [
 ]
 
 /**
- * The parts of a safetensors file, byte for byte as the reference library writes it: the header (metadata in the order given),
- * then the data of the tensors, widest dtype first, then by name. Throws FormatError for data that does not fit its shape
- * and for a name that is there twice.
+ * The header of a safetensors file (metadata in the order given), and the tensors in the order in which their data follow it:
+ * widest dtype first, then by name, as the reference library does. Throws FormatError for a name that is there twice.
  */
-export function safetensorsChunks(
-  tensors: Iterable<TensorData>,
+export function safetensorsHeader<T extends Omit<TensorData, 'data'>>(
+  tensors: Iterable<T>,
   metadata?: Readonly<Record<string, string>>,
-): Uint8Array[] {
+): { header: Uint8Array; sorted: T[] } {
   const utf8 = new TextEncoder()
   const sorted = [...tensors]
     .map((tensor) => ({ tensor, key: utf8.encode(tensor.name) }))
     .sort(
       (a, b) => dtypeOrder.indexOf(b.tensor.dtype) - dtypeOrder.indexOf(a.tensor.dtype) || compareBytes(a.key, b.key),
     )
+    .map(({ tensor }) => tensor)
   const entries: string[] = []
   const names = new Set<string>()
   if (metadata && Object.keys(metadata).length > 0) entries.push(`"__metadata__":${JSON.stringify(metadata)}`)
   let at = 0
-  for (const { tensor } of sorted) {
-    const { name, dtype, shape, data } = tensor
-    const bytes = elementCount(shape) * plainBytes[dtype]
-    if (data.length !== bytes)
-      throw new FormatError(`${name}: ${dtype} [${shape.join(', ')}] takes ${bytes} bytes, got ${data.length}`)
+  for (const { name, dtype, shape } of sorted) {
     if (names.has(name) || name === '__metadata__') throw new FormatError(`${name}: this name is taken`)
     names.add(name)
-    const type = JSON.stringify({ dtype, shape, data_offsets: [at, at + bytes] })
-    entries.push(`${JSON.stringify(name)}:${type}`)
-    at += bytes
+    const end = at + bytesOf(dtype, shape)
+    entries.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [at, end] })}`)
+    at = end
   }
   const json = utf8.encode(`{${entries.join(',')}}`)
   const header = new Uint8Array(8 + Math.ceil(json.length / 8) * 8).fill(32)
   new DataView(header.buffer).setBigUint64(0, BigInt(header.length - 8), true)
   header.set(json, 8)
-  return [header, ...sorted.map(({ tensor }) => tensor.data)]
+  return { header, sorted }
+}
+
+const bytesOf = (dtype: PlainDType, shape: readonly number[]): number => elementCount(shape) * plainBytes[dtype]
+
+/**
+ * The parts of a safetensors file, byte for byte as the reference library writes it. Throws FormatError for data that does not
+ * fit its shape and for a name that is there twice.
+ */
+export function safetensorsChunks(
+  tensors: Iterable<TensorData>,
+  metadata?: Readonly<Record<string, string>>,
+): Uint8Array[] {
+  const { header, sorted } = safetensorsHeader(tensors, metadata)
+  for (const { name, dtype, shape, data } of sorted)
+    if (data.length !== bytesOf(dtype, shape))
+      throw new FormatError(
+        `${name}: ${dtype} [${shape.join(', ')}] takes ${bytesOf(dtype, shape)} bytes, got ${data.length}`,
+      )
+  return [header, ...sorted.map(({ data }) => data)]
 }
 
 /** Writes a safetensors file (`safetensorsChunks`), whole or not at all. */
