@@ -11,6 +11,8 @@ export {
   OptionError,
   ShapeError,
 } from './errors.ts'
+export { type ExactMatch, type ExactMatchOptions, evaluateExactMatch, type Question } from './eval/exact-match.ts'
+export { writeSafetensors } from './formats/safetensors.ts'
 export { type BatchOptions, generateBatch } from './generate/batch.ts'
 export {
   type ChatOptions,
@@ -22,7 +24,7 @@ export {
 } from './generate/language-model.ts'
 export type { SamplingOptions } from './generate/sampling.ts'
 export { scoreExamples } from './generate/score.ts'
-export { type LoadOptions, loadModel } from './load.ts'
+export { type LoadOptions, loadAdapter, loadModel } from './load.ts'
 export type { Adapter, LoraConfig } from './model/adapter.ts'
 export type { LoadProgress, WeightDType } from './model/model.ts'
 export type { MetricsLine } from './train/metrics.ts'

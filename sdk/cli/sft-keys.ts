@@ -73,13 +73,28 @@ export const runKeys = {
   dtype: z.enum(dtypes).describe('weights in memory (default: auto, as in the file; f32 with --full)'),
 }
 
-export const keys = { ...runKeys, ...trainerKeys, ...loraKeys }
+const fixed = (...values: [string, ...string[]]) => z.enum(values).describe(`as in TRL; only ${values.join(', ')}`)
+const off = z.literal(false).describe('as in TRL; only false: training is in float32')
+
+/** TRL's keys of which only these values are what Halfling does: accepted so that its configs run as they are. */
+export const fixedKeys = {
+  bf16: off,
+  fp16: off,
+  lossType: fixed('nll', 'chunked_nll'),
+  optim: fixed('adamw_torch', 'adamw_torch_fused'),
+  taskType: fixed('CAUSAL_LM'),
+  reportTo: fixed('none'),
+}
+
+export const keys = { ...runKeys, ...trainerKeys, ...loraKeys, ...fixedKeys }
 export type Key = keyof typeof keys
 export type SftSettings = { [K in Key]?: z.infer<(typeof keys)[K]> }
 
 /** Other names that TRL and PEFT have for some. */
 export const aliases: Readonly<Record<string, Key>> = {
   modelNameOrPath: 'model',
+  datasetName: 'data',
+  r: 'loraR',
   loraModulesToSave: 'modulesToSave',
   targetModules: 'loraTargetModules',
 }

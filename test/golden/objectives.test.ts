@@ -115,11 +115,11 @@ async function expectGradients(path: string, memory: Arrays): Promise<void> {
   }
 }
 
-const near = (got: number, want: number, tolerance = 1e-4) =>
+const near = (got: number, want: number, tolerance = 1e-5) =>
   expect(Math.abs(got - want) / Math.abs(want), `${got}, expected ${want}`).toBeLessThan(tolerance)
 
 for (const folder of folders)
-  describe.skipIf(!existsSync(join(folder, 'train/grpo.json')))(`GRPO, ${folder}`, async () => {
+  describe.skipIf(!existsSync(join(folder, 'train/grpo.json')))(`golden GRPO, ${folder}`, async () => {
     const d = existsSync(join(folder, 'train/grpo.json')) ? readJson(join(folder, 'train/grpo.json')) : { ids: [] }
     const lengths: number[] = d.completion_mask?.map((m: number[]) => m.reduce((a, b) => a + b)) ?? []
     const scored: [number, number][] = d.ids.flatMap((_: unknown, b: number) =>
@@ -202,7 +202,7 @@ for (const folder of folders)
   })
 
 for (const folder of folders)
-  describe.skipIf(!existsSync(join(folder, 'train/kd.json')))(`distillation, ${folder}`, async () => {
+  describe.skipIf(!existsSync(join(folder, 'train/kd.json')))(`golden distillation, ${folder}`, async () => {
     const d = existsSync(join(folder, 'train/kd.json')) ? readJson(join(folder, 'train/kd.json')) : { ids: [] }
     const scored: [number, number][] = d.ids.flatMap((_: unknown, b: number) =>
       d.labels[b].flatMap((label: number, t: number) => (t > 0 && label !== -100 ? [[b, t - 1]] : [])),
@@ -279,8 +279,10 @@ for (const folder of folders)
             return { loss }
           },
         )
-        near(results.loss[0], c.loss)
-        near(gradNorm, c.grad_norm)
+        // Peaked teachers: their tails, below 1e-6, are what float32 left of them.
+        const tolerance = c.name.includes('peaked') ? 1e-4 : 1e-5
+        near(results.loss[0], c.loss, tolerance)
+        near(gradNorm, c.grad_norm, tolerance)
         const grads = join(folder, `train/kd.grads.${c.name}.safetensors`)
         if (existsSync(grads)) await expectGradients(grads, memory)
       })
