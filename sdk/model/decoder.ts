@@ -47,22 +47,25 @@ export interface DecoderContext {
 /** A base weight, or the copy of it that an adapter brought along. */
 export function weight(g: Graph, c: DecoderContext, name: string): Tensor {
   const owner = c.adapters.findLast((a) => a.saved.includes(name))
-  const type = c.weights.get(name)!
-  if (owner) return g.weight(`${owner.prefix}/${name}`, { dtype: 'f32', shape: type.shape }, owner.trainable)
-  return g.weight(name, type, c.trainable.has(name))
+  return owner ? savedWeight(g, c, owner, name) : baseWeight(g, c, name)
 }
 
-/**
- * The table that scores the vocabulary, [V, C]. As in PEFT an adapter unties: its copy of the embedding leaves the output
- * layer as it was, and the other way round.
- */
+const embedding = 'model.embed_tokens.weight'
+const outputLayer = 'lm_head.weight'
+
+/** The table that scores the vocabulary, [V, C]. An adapter's own copy of one of two tied tables unties them, as in PEFT. */
 export function headWeight(g: Graph, c: DecoderContext): Tensor {
-  const name = headName(c.config)
-  const type = c.weights.get(name)!
-  const copy = 'lm_head.weight'
-  const owner = c.adapters.findLast((a) => a.saved.includes(copy))
-  if (owner) return g.weight(`${owner.prefix}/${copy}`, { dtype: 'f32', shape: type.shape }, owner.trainable)
-  return g.weight(name, type, c.trainable.has(name))
+  const owner = c.adapters.findLast((a) => a.saved.includes(outputLayer))
+  if (owner) return savedWeight(g, c, owner, outputLayer)
+  return baseWeight(g, c, headName(c.config))
+}
+
+const baseWeight = (g: Graph, c: DecoderContext, name: string): Tensor =>
+  g.weight(name, c.weights.get(name)!, c.trainable.has(name))
+
+function savedWeight(g: Graph, c: DecoderContext, owner: AdapterStructure, name: string): Tensor {
+  const { shape } = c.weights.get(name) ?? c.weights.get(embedding)!
+  return g.weight(`${owner.prefix}/${name}`, { dtype: 'f32', shape }, owner.trainable)
 }
 
 export const ropeName = 'rope/table'
@@ -114,7 +117,7 @@ function decoder(
     const normed = config.qkNorm ? view(g, norm(view(g, x, [n * heads, config.headDim]), name), [n, width]) : x
     return rope(g, normed, positions, table, { heads })
   }
-  let x = embed(g, ids, weight(g, c, 'model.embed_tokens.weight')) // [N, C]
+  let x = embed(g, ids, weight(g, c, embedding)) // [N, C]
   for (let layer = 0; layer < config.numHiddenLayers; layer++)
     x = g.region(`layer${layer}`, () => {
       const at = layerName(layer)
