@@ -113,7 +113,13 @@ export function planMemory(p: Program, { alignment = 64, scratchBytes }: PlanOpt
     blocks.push(block)
     return block
   }
-  for (const t of p.tensors) if (t.kind === 'input') blockOf[t.id] = open(byteLength(t), -1, Math.max(0, lastUse(t.id)))
+  // A caller's input is never written, nor is a view of it.
+  const inputBlocks = new Set<Block>()
+  for (const t of p.tensors)
+    if (t.kind === 'input') {
+      blockOf[t.id] = open(byteLength(t), -1, Math.max(0, lastUse(t.id)))
+      inputBlocks.add(blockOf[t.id]!)
+    }
   // Lifetimes must be known before in-place reuse is decided, so aliases are resolved first.
   const aliasLast = [...p.tensors.keys()].map(lastUse)
   for (let n = p.nodes.length - 1; n >= 0; n--)
@@ -136,7 +142,7 @@ export function planMemory(p: Program, { alignment = 64, scratchBytes }: PlanOpt
         const source = node.inputs[i]
         const block = blockOf[source]
         const usedTwice = node.inputs.filter((other) => blockOf[other] === block).length > 1
-        if (output !== o || !block || block.last !== n || usedTwice || p.tensors[source].kind === 'input') continue
+        if (output !== o || !block || block.last !== n || usedTwice || inputBlocks.has(block)) continue
         if (byteLength(p.tensors[source]) !== bytes) continue
         blockOf[id] = block
         block.last = Math.max(n, aliasLast[id])
