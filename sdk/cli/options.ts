@@ -54,7 +54,7 @@ export const addSampling = (command: Command): Command =>
     .addOption(decimal('--repetition-penalty <x>', '1 is off'))
     .addOption(decimal('--frequency-penalty <x>', 'subtracted for each occurrence'))
     .addOption(decimal('--presence-penalty <x>', 'subtracted from tokens that came already'))
-    .addOption(integer('--seed <n>', 'of the sampler (default: 0)', 0))
+    .addOption(integer('--seed <n>', 'of the sampler (default: another one each time)', 0))
     .option('--stop <texts...>', 'end the answer before one of these')
 
 /** The sampling options among all flags. */

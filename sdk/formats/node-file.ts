@@ -97,9 +97,14 @@ export async function writeAtomically(
     await fs.rename(beside, path)
   } catch (cause) {
     await fs.rm(beside, { force: true })
-    if (!isSystemError(cause)) throw cause
-    throw new HalflingError('io', `${path}: cannot be written: ${reason(cause)}`, { cause })
+    throw writeError(path, cause)
   }
+}
+
+/** An error of the file system as a HalflingError of code 'io' that names the path; any other error as it is. */
+export function writeError(path: string, cause: unknown): unknown {
+  if (!isSystemError(cause)) return cause
+  return new HalflingError('io', `${path}: cannot be written: ${reason(cause)}`, { cause })
 }
 
 const isSystemError = (error: unknown): boolean => typeof (error as NodeJS.ErrnoException)?.syscall === 'string'
@@ -109,5 +114,6 @@ function reason(error: unknown): string {
   if (code === 'ENOENT') return 'no such file or folder'
   if (code === 'EACCES') return 'permission denied'
   if (code === 'ENOSPC') return 'the disk is full'
+  if (code === 'EEXIST' || code === 'ENOTDIR') return 'there is a file where a folder is wanted'
   return message
 }

@@ -2,7 +2,7 @@ import { ContextError } from '../errors.ts'
 import { KeyValueCache } from './cache.ts'
 import { decode, prefill, type Sequence } from './engine.ts'
 import type { Completion, FinishReason, GenerateOptions, LanguageModel } from './language-model.ts'
-import { resolveSampling } from './sampling.ts'
+import { checkTokenIds, resolveSampling } from './sampling.ts'
 
 export interface BatchOptions extends GenerateOptions {
   /** Sequences decoded side by side. */
@@ -27,7 +27,10 @@ export async function* generateBatch(
 ): AsyncGenerator<Completion & { readonly index: number }, void> {
   const slots = Math.max(1, Math.min(options.slots ?? 16, prompts.length))
   const room = lm.model.config.maxPositionEmbeddings
+  const { vocabSize } = lm.model.config
+  checkTokenIds(Object.keys(options.logitBias ?? {}).map(Number), vocabSize, 'logitBias')
   prompts.forEach((ids, i) => {
+    checkTokenIds(ids, vocabSize, `prompt ${i}`)
     if (ids.length === 0 || ids.length >= room)
       throw new ContextError(`prompt ${i}: ${ids.length} tokens, the model's context takes 1 to ${room - 1}`)
   })

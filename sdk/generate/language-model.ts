@@ -6,7 +6,7 @@ import { StopStrings } from '../text/stop.ts'
 import type { Tokenizer } from '../text/tokenizer.ts'
 import { KeyValueCache } from './cache.ts'
 import { decode, prefill, type Sampled, type Sequence } from './engine.ts'
-import { resolveSampling, type SamplingOptions } from './sampling.ts'
+import { checkTokenIds, resolveSampling, type SamplingOptions } from './sampling.ts'
 
 export interface GenerateOptions extends SamplingOptions {
   /** Default: the model's generation_config.json, then 256. */
@@ -120,6 +120,9 @@ export class LanguageModel {
   async *generate(prompt: string | readonly number[], options: GenerateOptions = {}): AsyncGenerator<Piece, void> {
     const ids = typeof prompt === 'string' ? this.encodePrompt(prompt) : [...prompt]
     if (ids.length === 0) throw new OptionError('prompt: it has no tokens')
+    const { vocabSize } = this.model.config
+    checkTokenIds(ids, vocabSize, 'prompt')
+    checkTokenIds(Object.keys(options.logitBias ?? {}).map(Number), vocabSize, 'logitBias')
     const room = this.model.config.maxPositionEmbeddings
     if (ids.length >= room)
       throw new ContextError(

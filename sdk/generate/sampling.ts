@@ -16,7 +16,7 @@ export interface SamplingOptions {
   readonly presencePenalty?: number
   /** Added to logits by token id; -Infinity bans. */
   readonly logitBias?: Readonly<Record<number, number>>
-  /** 32-bit; the same seed gives the same answer on the same target. */
+  /** 32-bit; the same seed gives the same answer on the same target. Default: another one at each call. */
   readonly seed?: number
 }
 
@@ -38,7 +38,7 @@ export function resolveSampling(options: SamplingOptions, generationConfig: Reco
     frequencyPenalty: options.frequencyPenalty ?? 0,
     presencePenalty: options.presencePenalty ?? 0,
     logitBias: options.logitBias ?? {},
-    seed: options.seed ?? 0,
+    seed: options.seed ?? Math.floor(Math.random() * 2 ** 32),
   }
   const range = (name: keyof Sampling, low: number, high: number) => {
     const value = sampling[name] as number
@@ -51,6 +51,7 @@ export function resolveSampling(options: SamplingOptions, generationConfig: Reco
   range('repetitionPenalty', 1e-3, 1000)
   range('frequencyPenalty', -100, 100)
   range('presencePenalty', -100, 100)
+  range('seed', 0, 2 ** 32 - 1)
   return sampling
 }
 
@@ -77,4 +78,11 @@ export function logitEdits(s: Sampling, seen: ReadonlySet<number>, counts: Reado
     for (const [id, count] of counts) edit(id).bias -= s.frequencyPenalty * count + s.presencePenalty
   for (const [id, bias] of Object.entries(s.logitBias)) edit(Number(id)).bias += Math.max(bias, -1e30)
   return [...edits].sort(([a], [b]) => a - b).map(([id, e]) => ({ id, ...e }))
+}
+
+/** Kernels trust their inputs: nothing unchecked may reach them. Throws OptionError naming the index and the id. */
+export function checkTokenIds(ids: readonly number[], vocabSize: number, what: string): void {
+  const wrong = ids.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize)
+  if (wrong >= 0)
+    throw new OptionError(`${what}: token ${wrong} is ${ids[wrong]}, the vocabulary has ids 0 to ${vocabSize - 1}`)
 }

@@ -1,4 +1,4 @@
-import { type PackedBatch, packBatch } from '../data/pack.ts'
+import { notScored, type PackedBatch, packBatch } from '../data/pack.ts'
 import type { Example } from '../data/tokenize.ts'
 import { ContextError } from '../errors.ts'
 import type { Graph } from '../graph/graph.ts'
@@ -6,6 +6,7 @@ import { headWeight, packedHidden } from '../model/decoder.ts'
 import type { Model } from '../model/model.ts'
 import { Programs } from '../model/programs.ts'
 import { fill, gatherRows, vocabPick } from '../ops/index.ts'
+import { checkTokenIds } from './sampling.ts'
 
 /** Rows of at most this many tokens together are scored in one run. */
 const maxPackedTokens = 1024
@@ -20,6 +21,15 @@ export async function scoreExamples(
   { signal, programs = new Programs(model) }: { signal?: AbortSignal; programs?: Programs } = {},
 ): Promise<Float32Array[]> {
   const results: Float32Array[] = []
+  const { vocabSize } = model.config
+  for (const { inputIds, labels, row } of examples) {
+    checkTokenIds(inputIds, vocabSize, `row ${row}`)
+    checkTokenIds(
+      labels.filter((label) => label !== notScored),
+      vocabSize,
+      `row ${row}, labels`,
+    )
+  }
   for (let at = 0; at < examples.length; ) {
     let end = at
     let tokens = 0
@@ -34,7 +44,7 @@ export async function scoreExamples(
     const logProbs = await scorePacked(model, programs, packBatch(batch), signal)
     let row = 0
     for (const example of batch) {
-      const scored = example.labels.slice(1).filter((label) => label !== -100).length
+      const scored = example.labels.slice(1).filter((label) => label !== notScored).length
       results.push(logProbs.slice(row, row + scored))
       row += scored
     }

@@ -1,5 +1,5 @@
 import { FormatError, OptionError } from '../errors.ts'
-import { openFile, writeAtomically } from '../formats/node-file.ts'
+import { openFile, writeAtomically, writeError } from '../formats/node-file.ts'
 import { openSafetensors, writeSafetensors } from '../formats/safetensors.ts'
 import type { TrainStep } from './step.ts'
 
@@ -36,9 +36,9 @@ export async function saveCheckpoint(
   const { join } = await import('node:path')
   const final = join(outputDir, checkpointName(state.step))
   const beside = `${final}.tmp`
-  await fs.rm(beside, { recursive: true, force: true })
-  await fs.mkdir(beside, { recursive: true })
   try {
+    await fs.rm(beside, { recursive: true, force: true })
+    await fs.mkdir(beside, { recursive: true })
     await writeWeights(beside)
     const moments = []
     for (const { name, type } of step.moments())
@@ -54,7 +54,7 @@ export async function saveCheckpoint(
     await fs.rename(beside, final)
   } catch (error) {
     await fs.rm(beside, { recursive: true, force: true })
-    throw error
+    throw writeError(final, error)
   }
   return final
 }

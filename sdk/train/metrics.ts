@@ -1,3 +1,5 @@
+import { writeError } from '../formats/node-file.ts'
+
 /** One line of metrics.jsonl. */
 export type MetricsLine =
   | {
@@ -22,14 +24,20 @@ export class MetricsFile {
     this.path = path
   }
 
-  /** Cuts the file to what was known at a checkpoint (0: a fresh run). */
-  async truncate(bytes: number): Promise<void> {
+  /** Makes the folder and cuts the file to what was known at a checkpoint (0: a fresh run). Throws HalflingError of code 'io'. */
+  async open(bytes: number): Promise<void> {
     const fs = await import('node:fs/promises')
-    const handle = await fs.open(this.path, 'a')
+    const { dirname } = await import('node:path')
     try {
-      await handle.truncate(bytes)
-    } finally {
-      await handle.close()
+      await fs.mkdir(dirname(this.path), { recursive: true })
+      const handle = await fs.open(this.path, 'a')
+      try {
+        await handle.truncate(bytes)
+      } finally {
+        await handle.close()
+      }
+    } catch (cause) {
+      throw writeError(this.path, cause)
     }
     this.bytes = bytes
   }
@@ -37,7 +45,11 @@ export class MetricsFile {
   async append(line: MetricsLine): Promise<void> {
     const fs = await import('node:fs/promises')
     const text = `${JSON.stringify(line)}\n`
-    await fs.appendFile(this.path, text)
+    try {
+      await fs.appendFile(this.path, text)
+    } catch (cause) {
+      throw writeError(this.path, cause)
+    }
     this.bytes += new TextEncoder().encode(text).length
   }
 }

@@ -166,7 +166,6 @@ export class SFTTrainer {
     signal?: AbortSignal
   } = {}): AsyncGenerator<TrainLog, void> {
     const { args, model } = this
-    const fs = await import('node:fs/promises')
     const { join } = await import('node:path')
     const units = await this.readUnits(this.options.trainDataset)
     const evalExamples = this.options.evalDataset ? await this.readExamples(this.options.evalDataset) : null
@@ -188,7 +187,6 @@ export class SFTTrainer {
     try {
       const largest = largestBatch(units, args.perDeviceTrainBatchSize)
       this.forecast = step.checkMemory(largest.tokens, largest.scored)
-      await fs.mkdir(args.outputDir, { recursive: true })
       const metrics = new MetricsFile(join(args.outputDir, 'metrics.jsonl'))
       let state: TrainerState = {
         version: 1,
@@ -200,14 +198,19 @@ export class SFTTrainer {
         evaluationsSinceBest: 0,
         arguments: this.resumeArguments(units, trained),
       }
-      const checkpoint = resume ? (await listCheckpoints(args.outputDir)).at(-1) : undefined
+      const there = await listCheckpoints(args.outputDir)
+      if (there.length > 0 && !resume)
+        throw new OptionError(
+          `${args.outputDir} holds the checkpoints of another run: resume it, delete it, or give another outputDir`,
+        )
+      const checkpoint = there.at(-1)
       if (checkpoint) {
         state = await readState(checkpoint.folder, state.arguments)
         await restoreTrained(model, trained, checkpoint.folder)
         await restoreMoments(checkpoint.folder, step)
         step.steps = state.step
       }
-      await metrics.truncate(state.metricsBytes)
+      await metrics.open(state.metricsBytes)
 
       let { tokens, best, evaluationsSinceBest } = state
       let losses = [...state.pendingLosses]
@@ -358,7 +361,7 @@ export class SFTTrainer {
     const free = new Set<string>(freeToChange)
     const mine = Object.entries(this.args).filter(([key, value]) => !free.has(key) && value !== undefined)
     const adapter = trained === null ? null : this.model.model.adapters.get(trained)!.config
-    return { ...Object.fromEntries(mine), peft: adapter, rows: units.length }
+    return { ...Object.fromEntries(mine), peft: adapter, rows: units.length, dataset: fingerprint(units) }
   }
 }
 
@@ -369,6 +372,24 @@ export function crossEntropy(g: Graph, hidden: Tensor, table: Tensor): { loss: T
   const weights = g.input('weights', { dtype: 'f32', shape: [r] })
   const [logProbs] = vocabPick(g, hidden, table, view(g, targets, [r, 1]), fill(g, [1], 1)) // [R, 1]
   return { loss: scale(g, sum(g, mul(g, view(g, logProbs, [r]), weights)), -1) }
+}
+
+/** FNV-1a of all tokens and labels: another data set of the same length is another run. */
+function fingerprint(units: readonly (readonly Example[])[]): string {
+  let hash = 0x811c9dc5
+  const mix = (value: number) => {
+    hash = Math.imul(hash ^ value, 0x01000193)
+    hash ^= hash >>> 15
+  }
+  for (const unit of units)
+    for (const { inputIds, labels } of unit) {
+      mix(inputIds.length)
+      for (const [t, id] of inputIds.entries()) {
+        mix(id)
+        mix(labels[t])
+      }
+    }
+  return (hash >>> 0).toString(16).padStart(8, '0')
 }
 
 const due = (
@@ -393,21 +414,34 @@ function largestBatch(units: readonly (readonly Example[])[], size: number): { t
 }
 
 function checkArguments(args: Settings, options: SFTOptions): void {
-  const positive = ['learningRate', 'numTrainEpochs', 'adamEpsilon'] as const
-  const whole = [
-    'perDeviceTrainBatchSize',
-    'gradientAccumulationSteps',
-    'maxLength',
-    'loggingSteps',
-    'evalSteps',
-    'saveSteps',
-  ] as const
-  for (const key of positive) if (!(args[key] > 0)) throw new OptionError(`${key}: ${args[key]} is not positive`)
-  for (const key of whole)
-    if (!Number.isInteger(args[key]) || args[key] < 1)
-      throw new OptionError(`${key}: ${args[key]} is not a positive integer`)
-  for (const key of ['adamBeta1', 'adamBeta2'] as const)
-    if (!(args[key] >= 0 && args[key] < 1)) throw new OptionError(`${key}: ${args[key]} is not within 0 and 1`)
+  const check = (keys: readonly (keyof Settings)[], fits: (value: number) => boolean, what: string) => {
+    for (const key of keys) {
+      const value = args[key]
+      if (value !== null && !fits(value as number)) throw new OptionError(`${key}: ${value} is not ${what}`)
+    }
+  }
+  const whole = Number.isInteger
+  check(['learningRate', 'numTrainEpochs', 'adamEpsilon'], (v) => v > 0 && v < Infinity, 'a positive number')
+  check(['weightDecay', 'maxGradNorm'], (v) => v >= 0 && v < Infinity, 'a number from 0')
+  check(['adamBeta1', 'adamBeta2', 'warmupRatio'], (v) => v >= 0 && v < 1, 'within 0 and 1')
+  check(['warmupSteps'], (v) => whole(v) && v >= 0, 'an integer from 0')
+  check(['maxSteps'], whole, 'an integer')
+  check(['seed'], (v) => whole(v) && v >= 0 && v < 2 ** 32, 'an integer from 0 to 2^32 - 1')
+  check(
+    [
+      'perDeviceTrainBatchSize',
+      'perDeviceEvalBatchSize',
+      'gradientAccumulationSteps',
+      'maxLength',
+      'loggingSteps',
+      'evalSteps',
+      'saveSteps',
+      'saveTotalLimit',
+      'earlyStoppingPatience',
+    ],
+    (v) => whole(v) && v > 0,
+    'a positive integer',
+  )
   if (!args.outputDir) throw new OptionError('outputDir: where should the result go?')
   const evaluates = args.evalStrategy !== 'no'
   if (evaluates && !options.evalDataset)

@@ -48,8 +48,12 @@ function tokenizerFiles() {
   return { tokenizerJson, tokenizerConfig: { eos_token: '<|im_end|>', pad_token: '<|im_end|>' } }
 }
 
-export async function randomModel(target: Target, dtype: WeightDType = 'f32'): Promise<LanguageModel> {
-  const config = parseConfig(configJson, 'random')
+export async function randomModel(
+  target: Target,
+  dtype: WeightDType = 'f32',
+  maxPositions = configJson.max_position_embeddings,
+): Promise<LanguageModel> {
+  const config = parseConfig({ ...configJson, max_position_embeddings: maxPositions }, 'random')
   const tensors = new Map<string, StoredTensor>()
   for (const [name, shape] of weightShapes(config)) {
     const data = new Float32Array(shape.reduce((a, b) => a * b, 1))
