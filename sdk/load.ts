@@ -29,7 +29,7 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
     const target = await openTarget(options)
     try {
       const model = await Model.load(target, config, source.tensors, path, options)
-      const eos = eosTokenIds(source.generationConfig, source.config, tokenizer.eosTokenId)
+      const eos = eosTokenIds(source.generationConfig, source.config, tokenizer.eosTokenId, config.vocabSize)
       const lm = new LanguageModel(model, tokenizer, template, source.generationConfig, eos, source)
       for (const folder of [options.adapter ?? []].flat()) await loadAdapter(lm, folder)
       return lm
@@ -65,13 +65,16 @@ function eosTokenIds(
   generation: Readonly<Record<string, unknown>>,
   config: Readonly<Record<string, unknown>>,
   tokenizerId: number | undefined,
+  vocabSize: number,
 ): Set<number> {
   for (const value of [generation.eos_token_id, config.eos_token_id, tokenizerId]) {
     if (value === undefined || value === null) continue
-    const ids = [value].flat()
-    if (ids.some((id) => !Number.isInteger(id)))
-      throw new FormatError(`eos_token_id: ${JSON.stringify(value)} is not a token id or a list of them`)
-    return new Set(ids as number[])
+    const ids = [value].flat() as number[]
+    if (ids.some((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize))
+      throw new FormatError(
+        `eos_token_id: ${JSON.stringify(value)} is not a token id below ${vocabSize} or a list of them`,
+      )
+    return new Set(ids)
   }
   return new Set()
 }

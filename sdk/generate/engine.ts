@@ -1,4 +1,4 @@
-import { ContextError } from '../errors.ts'
+import { ContextError, NumericError } from '../errors.ts'
 import type { Graph } from '../graph/graph.ts'
 import { cachedHidden, headWeight } from '../model/decoder.ts'
 import type { Model } from '../model/model.ts'
@@ -124,6 +124,11 @@ async function run(
   if (!pick) delete (all as Record<string, unknown>).picked
   const out = await executable.run(all, { signal })
   const [id, logProb] = [out.id as Int32Array, out.logProb as Float32Array]
+  const broken = sequences.findIndex((_, i) => !Number.isFinite(logProb[i]))
+  if (broken >= 0)
+    throw new NumericError(
+      `token ${sequences[broken].cached + ahead}: the logits are not finite (broken weights, or an adapter that diverged in training?)`,
+    )
   return sequences.map((_, i) => ({ id: id[i], logProb: logProb[i] }))
 }
 

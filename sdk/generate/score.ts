@@ -1,6 +1,6 @@
 import { notScored, type PackedBatch, packBatch } from '../data/pack.ts'
 import type { Example } from '../data/tokenize.ts'
-import { ContextError } from '../errors.ts'
+import { ContextError, NumericError } from '../errors.ts'
 import type { Graph } from '../graph/graph.ts'
 import { headWeight, packedHidden } from '../model/decoder.ts'
 import type { Model } from '../model/model.ts'
@@ -45,7 +45,12 @@ export async function scoreExamples(
     let row = 0
     for (const example of batch) {
       const scored = example.labels.slice(1).filter((label) => label !== notScored).length
-      results.push(logProbs.slice(row, row + scored))
+      const own = logProbs.slice(row, row + scored)
+      if (!own.every(Number.isFinite))
+        throw new NumericError(
+          `row ${example.row}: its log-probabilities are not finite (broken weights, or an adapter that diverged?)`,
+        )
+      results.push(own)
       row += scored
     }
     at = end
