@@ -1,4 +1,5 @@
 import { ContextError, OptionError } from '../errors.ts'
+import { type MergedDType, saveMerged } from '../model/merge.ts'
 import type { Model } from '../model/model.ts'
 import { type ChatMessage, type ChatTemplate, renderChat, requireChatTemplate } from '../text/chat-template.ts'
 import { DecodeStream } from '../text/decode-stream.ts'
@@ -182,6 +183,16 @@ export class LanguageModel {
       ['tokenizer_config.json', json(tokenizerConfig)],
       ...(chatTemplate === null ? [] : ([['chat_template.jinja', chatTemplate]] as const)),
     ])
+  }
+
+  /** Makes these loaded adapters active, in this order; an empty list disables all. Throws OptionError for one that is not loaded. */
+  setAdapters(names: readonly string[]): Promise<void> {
+    return this.model.setAdapters(names)
+  }
+
+  /** Writes the model with its active adapters merged in as an HF snapshot into a new folder. Throws OptionError where there are files. */
+  saveMerged(folder: string, dtype: MergedDType = 'BF16'): Promise<void> {
+    return saveMerged(this.model, folder, this.configFiles({ dtype }), dtype)
   }
 
   /** Takes the chat's cache as far as it agrees with the prompt and computes the rest. */
