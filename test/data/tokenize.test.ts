@@ -43,28 +43,26 @@ function tokenize(values: Row['values'], chat: ChatTemplate | null, options: Tok
 
 describe("TRL's rows", () => {
   const folders = has(golden) ? readdirSync(golden).filter((f) => has(golden, f, 'sft_trl', 'expected.json')) : []
-  it.skipIf(folders.length === 0).each(folders)(
-    '%s/sft_trl: tokens and labels (needs shared/golden)',
-    async (folder) => {
-      const at = join(golden, folder, 'sft_trl')
-      const model = has(models, folder) ? join(models, folder) : join(golden, folder)
-      const jinja = join(model, 'chat_template.jinja')
-      const chat = loadChatTemplate(
-        readJson(join(model, 'tokenizer_config.json')),
-        has(jinja) ? readFileSync(jinja, 'utf8') : undefined,
-      )
-      const { args, firstRows } = readJson(join(at, 'expected.json'))
-      const warnings: string[] = []
-      const options = { maxLength: args.max_length, warn: (message: string) => warnings.push(message) }
-      const examples: Example[] = []
-      for await (const e of tokenizeRows(join(at, 'train.jsonl'), tokenizerOf(model), chat, options)) examples.push(e)
-      expect(firstRows.length).toBeGreaterThan(0)
-      for (const [i, { inputIds, labels }] of firstRows.entries())
-        expect(examples[i]).toEqual({ inputIds, labels, row: i })
-      expect(examples.length).toBe(readFileSync(join(at, 'train.jsonl'), 'utf8').trim().split('\n').length)
-      if (chat) expect(warnings).toEqual([])
-    },
-  )
+  if (folders.length === 0) it.skip(`golden rows: none in ${golden}`)
+  it.each(folders)('%s/sft_trl: tokens and labels (needs shared/golden)', async (folder) => {
+    const at = join(golden, folder, 'sft_trl')
+    const model = has(models, folder) ? join(models, folder) : join(golden, folder)
+    const jinja = join(model, 'chat_template.jinja')
+    const chat = loadChatTemplate(
+      readJson(join(model, 'tokenizer_config.json')),
+      has(jinja) ? readFileSync(jinja, 'utf8') : undefined,
+    )
+    const { args, firstRows } = readJson(join(at, 'expected.json'))
+    const warnings: string[] = []
+    const options = { maxLength: args.max_length, warn: (message: string) => warnings.push(message) }
+    const examples: Example[] = []
+    for await (const e of tokenizeRows(join(at, 'train.jsonl'), tokenizerOf(model), chat, options)) examples.push(e)
+    expect(firstRows.length).toBeGreaterThan(0)
+    for (const [i, { inputIds, labels }] of firstRows.entries())
+      expect(examples[i]).toEqual({ inputIds, labels, row: i })
+    expect(examples.length).toBe(readFileSync(join(at, 'train.jsonl'), 'utf8').trim().split('\n').length)
+    if (chat) expect(warnings).toEqual([])
+  })
 })
 
 describe('plain rows', () => {

@@ -22,6 +22,8 @@ const folders = existsSync(root)
       .filter((folder) => existsSync(join(folder, 'train')) && existsSync(join(folder, 'model.safetensors')))
   : []
 
+if (folders.length === 0) it.skip(`golden objectives: none in ${root}`)
+
 type Arrays = Record<string, Float64Array>
 interface Lora {
   readonly r: number

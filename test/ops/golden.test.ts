@@ -30,7 +30,7 @@ const tables = join(process.env.HALFLING_GOLDEN ?? '../shared/golden', 'tables')
 // biome-ignore lint/suspicious/noExplicitAny: the tables' layouts are theirs
 const table = (name: string): any => JSON.parse(readFileSync(join(tables, name), 'utf8'))
 const described = (name: string, body: () => void) =>
-  existsSync(join(tables, name)) ? describe(name, body) : describe.skip(`${name} (not in ${tables})`, body)
+  existsSync(join(tables, name)) ? describe(name, body) : it.skip(`golden ${name}: not in ${tables}`)
 
 type Arrays = Record<string, Float64Array>
 type Nested = number | Nested[]
