@@ -10,6 +10,7 @@ import {
   filesOf,
   foldersWith,
   type GoldenLora,
+  goldenRoot,
   missing,
   readJson,
   readTensors,
@@ -28,6 +29,7 @@ for (const candidate of await candidates())
   describe.skipIf(missing !== null || candidate.skip !== undefined)(
     `golden training curves, ${candidate.label}${missing ? ` (${missing})` : ''}`,
     () => {
+      if (foldersWith('train').length === 0) it.skip(`golden train: none in ${goldenRoot}`)
       for (const folder of foldersWith('train'))
         for (const file of filesOf(join(folder, 'train'), /\.json$/)) {
           const path = join(folder, 'train', file)

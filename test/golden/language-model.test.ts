@@ -5,7 +5,7 @@ import { generateBatch } from '../../sdk/generate/batch.ts'
 import { LanguageModel } from '../../sdk/generate/language-model.ts'
 import { scoreExamples } from '../../sdk/generate/score.ts'
 import { loadModel } from '../../sdk/load.ts'
-import { filesOf, foldersWith, missing, modelFolder, readJson } from './golden.ts'
+import { filesOf, foldersWith, goldenRoot, missing, modelFolder, readJson } from './golden.ts'
 
 interface Greedy {
   readonly prompt: string
@@ -40,6 +40,7 @@ async function checkGreedy(lm: LanguageModel, cases: Greedy[]): Promise<void> {
 }
 
 describe.skipIf(missing !== null)(`golden language models, wasm${missing ? ` (${missing})` : ''}`, () => {
+  if (foldersWith('greedy.json').length === 0) it.skip(`golden greedy.json: none in ${goldenRoot}`)
   for (const folder of foldersWith('greedy.json'))
     describe(folder, () => {
       let lm: LanguageModel
@@ -94,12 +95,14 @@ describe.skipIf(missing !== null)(`golden language models, wasm${missing ? ` (${
     }
 })
 
-describe.skipIf(missing !== null)(`golden stories260K${missing ? ` (${missing})` : ''}`, () => {
-  for (const table of missing ? [] : filesOf(join(foldersWith('.')[0], '..', 'tables'), /^model_.*_expected\.json$/)) {
-    const path = join(foldersWith('.')[0], '..', 'tables', table)
+describe.skipIf(missing !== null)(`golden texts${missing ? ` (${missing})` : ''}`, () => {
+  const tables = join(goldenRoot, 'tables')
+  const texts = filesOf(tables, /^model_.*_expected\.json$/)
+  if (texts.length === 0) it.skip(`golden texts: none in ${tables}`)
+  for (const table of texts) {
     const name = /^model_(.*)_expected\.json$/.exec(table)![1]
-    const { greedy_ids, greedy_text } = readJson<{ greedy_ids: number[]; greedy_text: string }>(path)
-    const models = join(foldersWith('.')[0], '..', '..', 'models', name)
+    const { greedy_ids, greedy_text } = readJson<{ greedy_ids: number[]; greedy_text: string }>(join(tables, table))
+    const models = join(goldenRoot, '..', 'models', name)
     for (const file of ['', ...filesOf(models, /\.gguf$/)])
       it(`${name} ${file || 'safetensors'}: published greedy text`, async () => {
         const lm = await loadModel(join(models, file), { device: 'wasm', threads: 2 })

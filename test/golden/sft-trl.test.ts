@@ -8,7 +8,7 @@ import { tokenizeRows } from '../../sdk/data/tokenize.ts'
 import { openModelFolder } from '../../sdk/formats/model-source.ts'
 import { loadChatTemplate } from '../../sdk/text/chat-template.ts'
 import { loadTokenizer } from '../../sdk/text/tokenizer.ts'
-import { filesOf, foldersWith, missing, modelFolder, readJson, readTensors } from './golden.ts'
+import { filesOf, foldersWith, goldenRoot, missing, modelFolder, readJson, readTensors } from './golden.ts'
 
 interface Expected {
   readonly args: Record<string, number | string | boolean>
@@ -20,6 +20,7 @@ interface Expected {
 describe.skipIf(missing !== null)(
   `golden TRL SFTTrainer through \`halfling sft\`${missing ? ` (${missing})` : ''}`,
   () => {
+    if (foldersWith('sft_trl').length === 0) it.skip(`golden sft_trl: none in ${goldenRoot}`)
     for (const parent of foldersWith('sft_trl')) {
       const folder = join(parent, 'sft_trl')
       if (filesOf(folder, /^expected\.json$/).length === 0) continue

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { evaluateExactMatch } from '../../sdk/eval/exact-match.ts'
 import { loadModel } from '../../sdk/load.ts'
-import { foldersWith, missing, modelFolder, readJson } from './golden.ts'
+import { foldersWith, goldenRoot, missing, modelFolder, readJson } from './golden.ts'
 
 interface Learning {
   readonly test: string
@@ -13,6 +13,7 @@ interface Learning {
 
 // Adapters made by PEFT score here what they scored in PyTorch, on the rows that learning.json names.
 describe.skipIf(missing !== null)(`golden accuracy${missing ? ` (${missing})` : ''}`, () => {
+  if (foldersWith('learning.json').length === 0) it.skip(`golden learning.json: none in ${goldenRoot}`)
   for (const folder of foldersWith('learning.json')) {
     const learning = readJson<Learning>(join(folder, 'learning.json'))
     const adapter = join(modelFolder(folder), 'warm-adapter')
