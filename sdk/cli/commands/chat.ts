@@ -1,5 +1,6 @@
 import { createInterface } from 'node:readline'
 import { type Command, Option } from 'commander'
+import { HalflingError } from '../../errors.ts'
 import type { ChatOptions, LanguageModel } from '../../generate/language-model.ts'
 import type { ChatMessage } from '../../text/chat-template.ts'
 import { printAnswer } from '../answer.ts'
@@ -84,9 +85,9 @@ async function converse(
           messages.push({ role: 'assistant', content: text })
         } catch (error) {
           // Without a terminal there is nobody to go on talking.
-          if (!(error instanceof Interrupted) || !terminal) throw error
+          if (!terminal || !(error instanceof Interrupted || error instanceof HalflingError)) throw error
           messages.pop()
-          log('')
+          log(error instanceof Interrupted ? '' : `error: ${error.message}`)
         } finally {
           answering = null
         }
