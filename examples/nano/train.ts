@@ -1,0 +1,127 @@
+// The recipe of Halfling-nano: a tokenizer and a model from nothing, trained by this SDK on problems that it makes up.
+//
+//     npx tsx examples/nano/train.ts <work folder>     resumes where it stopped; README.md has the log of the run
+//
+// 1. nano-base: problems as plain text. 2. nano: the same kind of problems and some small talk as a chat.
+// Both end as q8 safetensors in models/.
+
+import { existsSync } from 'node:fs'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { loadModel, SFTTrainer, type TrainLog } from '../../sdk/index.ts'
+import { accuracy } from './accuracy.ts'
+import { backwardFamily, knownFamilies, makeMixed, makeProblem } from './problems.ts'
+import { specialTokens, tagTokens, writeRandomQwen2 } from './random-qwen2.ts'
+import { makeTalk } from './talk.ts'
+import { trainTokenizer } from './tokenizer.ts'
+
+const shape = {
+  vocabSize: 768,
+  hiddenSize: 128,
+  intermediateSize: 384,
+  numHiddenLayers: 6,
+  numAttentionHeads: 4,
+  numKeyValueHeads: 2,
+  maxPositionEmbeddings: 1024,
+}
+/** Seeds keep the sets apart: 1 is for the base, 2 for the chat, 3 for measuring, 4 and up for whoever fine-tunes. */
+const [baseSeed, chatSeed, testSeed] = [1, 2, 3]
+const [baseProblems, chatProblems, talks] = [128_000, 36_000, 4_000]
+
+const baseText = ({ question, solution, answer }: ReturnType<typeof makeMixed>): string =>
+  `Question: ${question}\nAnswer: ${solution} The answer is ${answer}.`
+
+const range = <T>(count: number, make: (i: number) => T): T[] => Array.from({ length: count }, (_, i) => make(i))
+
+async function train(
+  stage: string,
+  from: string,
+  rows: object[],
+  learningRate: number,
+  batch: number,
+): Promise<string> {
+  const outputDir = join(work, stage)
+  if (existsSync(join(outputDir, 'model.safetensors'))) return outputDir
+  const model = await loadModel(from, { dtype: 'f32' })
+  const trainer = new SFTTrainer({
+    model,
+    trainDataset: rows as Record<string, unknown>[],
+    peft: null,
+    args: {
+      outputDir,
+      numTrainEpochs: 1,
+      perDeviceTrainBatchSize: batch,
+      learningRate,
+      lrSchedulerType: 'cosine',
+      warmupSteps: 100,
+      weightDecay: 0.1,
+      adamBeta2: 0.98,
+      gradientCheckpointing: false,
+      maxLength: 256,
+      saveSteps: 200,
+      saveTotalLimit: 1,
+      loggingSteps: 20,
+    },
+  })
+  for await (const log of trainer.train({ resume: true })) if ('loss' in log) tell(stage, log)
+  await model.close()
+  return outputDir
+}
+
+function tell(stage: string, log: Extract<TrainLog, { loss: number }>): void {
+  const { step, totalSteps, loss, gradNorm, tokens, tokensPerSecond } = log
+  const minutes = (((totalSteps - step) / step) * tokens) / tokensPerSecond / 60
+  console.log(
+    `${stage} ${step}/${totalSteps} loss ${loss.toFixed(4)} norm ${gradNorm.toFixed(2)} ${tokens} tokens, ${tokensPerSecond.toFixed(0)} a second, ${minutes.toFixed(1)} minutes left`,
+  )
+}
+
+const work = process.argv[2]
+if (!work) throw new Error('usage: npx tsx examples/nano/train.ts <work folder>')
+await mkdir(work, { recursive: true })
+
+const fresh = join(work, 'random')
+if (!existsSync(join(fresh, 'model.safetensors'))) {
+  const texts = range(20_000, (i) => baseText(makeMixed(baseSeed, i)))
+  // Words of the small talk and of the family that it does not know get tokens too.
+  for (let i = 0; i < 500; i++) {
+    const { prompt, completion } = makeTalk(baseSeed, i)
+    texts.push(prompt, completion, makeProblem(backwardFamily, baseSeed, i).question)
+  }
+  const size = shape.vocabSize - specialTokens.length - tagTokens.length
+  await writeRandomQwen2(fresh, shape, trainTokenizer(texts, size, specialTokens, tagTokens), 0)
+}
+
+const base = await train(
+  'base',
+  fresh,
+  range(baseProblems, (i) => ({ text: baseText(makeMixed(baseSeed, i)) })),
+  2e-3,
+  32,
+)
+const chat = await train(
+  'chat',
+  base,
+  [
+    ...range(chatProblems, (i) => ({ ...makeMixed(chatSeed, i) })),
+    ...range(talks, (i) => ({ ...makeTalk(chatSeed, i) })),
+  ],
+  1e-3,
+  32,
+)
+
+for (const [name, folder] of [
+  ['nano-base', base],
+  ['nano', chat],
+] as const) {
+  const model = await loadModel(folder, { dtype: 'q8' })
+  const scores: Record<string, number> = {}
+  for (const family of [...knownFamilies, backwardFamily] as const)
+    scores[family] = await accuracy(
+      model,
+      range(200, (i) => makeProblem(family, testSeed, i)),
+    )
+  console.log(name, scores)
+  await writeFile(join(folder, 'accuracy.json'), `${JSON.stringify(scores, null, 2)}\n`)
+  await model.close()
+}
