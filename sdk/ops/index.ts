@@ -4,6 +4,7 @@ import { attentionOp } from './attention.ts'
 import { attentionBackOp } from './attention-back.ts'
 import { attentionCachedOp } from './attention-cached.ts'
 import { doraNormOp } from './dora-norm.ts'
+import { drawTokensOp } from './draw-tokens.ts'
 import { dropoutOp } from './dropout.ts'
 import {
   addOp,
@@ -35,6 +36,7 @@ import { sampleOp } from './sample.ts'
 import { scaleColumnsBackOp, scaleColumnsOp } from './scale-columns.ts'
 import { expandOp, sumOp } from './sum.ts'
 import { swigluBackOp, swigluOp } from './swiglu.ts'
+import { topLogProbsOp } from './top-log-probs.ts'
 import { stopGradientOp, viewOp } from './view.ts'
 import { vocabPickOp } from './vocab-pick.ts'
 import { vocabPickBackOp, vocabPickBackTableOp } from './vocab-pick-back.ts'
@@ -43,6 +45,7 @@ export { accumulate } from './accumulate.ts'
 export { type AttentionAttrs, attention } from './attention.ts'
 export { attentionCached } from './attention-cached.ts'
 export { doraNorm } from './dora-norm.ts'
+export { drawTokens } from './draw-tokens.ts'
 export { dropout } from './dropout.ts'
 export { add, clamp, div, exp, log, log1p, logAddExp, max, min, mul, scale, sub, where } from './elementwise.ts'
 export { embed } from './embed.ts'
@@ -58,6 +61,7 @@ export { type SampleControls, sample } from './sample.ts'
 export { scaleColumns } from './scale-columns.ts'
 export { expand, sum } from './sum.ts'
 export { swiglu } from './swiglu.ts'
+export { topLogProbs } from './top-log-probs.ts'
 export { stopGradient, view } from './view.ts'
 export { logOfNothing, vocabPick } from './vocab-pick.ts'
 
@@ -114,6 +118,8 @@ export const ops: Readonly<Record<string, OpSpec>> = Object.fromEntries(
     vocabPickBackOp,
     vocabPickBackTableOp,
     sampleOp,
+    topLogProbsOp,
+    drawTokensOp,
     sumSquaresOp,
     adamwOp,
   ].map((spec) => [spec.name, spec as unknown as OpSpec]),

@@ -9,7 +9,9 @@ const contract =
   `embed embedBack rmsnorm rmsnormBack rmsnormBackWeight linear linearBackInput linearBackWeight linearBackBias
   lora loraBack doraNorm scaleColumns scaleColumnsBack rope attention attentionBack attentionCached kvWrite kvCopy swiglu swigluBack
   view stopGradient dropout gatherRows scatterRows segmentSum add sub mul div min max logAddExp scale exp log log1p clamp where
-  sum expand zeros fill accumulate vocabPick vocabPickBack vocabPickBackTable sample sumSquares adamw`.split(/\s+/)
+  sum expand zeros fill accumulate vocabPick vocabPickBack vocabPickBackTable sample topLogProbs drawTokens sumSquares adamw`.split(
+    /\s+/,
+  )
 
 const every = Object.values(ops)
 

@@ -1,4 +1,5 @@
-// What generation alone uses: the cache, attention to it, sampling: kernels-as/{kv,attention-cached,sample}.ts.
+// What generation and teachers alone use: the cache, attention to it, sampling, the likeliest ids:
+// kernels-as/{kv,attention-cached,sample,top}.ts.
 import { attendBytes, blockTokens } from './nn.ts'
 import type { Lowering, NodeTypes, Scratch } from './types.ts'
 
@@ -66,6 +67,15 @@ export const lowering: Lowering = {
       ],
     ]
   },
+  topLogProbs({ inputs: [logits, temperature], outputs: [ids, logProbs, tail], scratch }) {
+    const [rows, vocabulary] = logits.shape
+    const pointers = [logits, temperature, ids, logProbs, tail].map(({ ptr }) => ptr)
+    return [['topLogProbs', ...pointers, rows, vocabulary, ids.shape[1], scratch, align(4 * vocabulary)]]
+  },
+  drawTokens({ inputs: [logits, temperature, uniforms], outputs: [ids] }) {
+    const pointers = [logits, temperature, uniforms, ids].map(({ ptr }) => ptr)
+    return [['drawTokens', ...pointers, ...logits.shape, ids.shape[1]]]
+  },
 }
 
 export const scratch: Scratch = {
@@ -74,4 +84,5 @@ export const scratch: Scratch = {
     return partial.outputs + partial.lses + threads * own
   },
   sample: ({ inputs: [logits] }, threads) => threads * sampleBytes(logits.shape[1]),
+  topLogProbs: ({ inputs: [logits] }, threads) => threads * align(4 * logits.shape[1]),
 }
