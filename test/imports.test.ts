@@ -11,7 +11,7 @@ const may: Record<string, string[]> = {
   'sdk/quant': ['sdk/graph'],
   'sdk/formats': ['sdk/quant'],
   'sdk/text': [],
-  'sdk/data': ['sdk/text'],
+  'sdk/data': ['sdk/text', 'sdk/formats', 'sdk/quant'],
   'sdk/rewards': [],
   'sdk/model': ['sdk/ops', 'sdk/graph', 'sdk/quant', 'sdk/formats', 'sdk/target.ts'],
   'sdk/generate': ['sdk/model', 'sdk/ops', 'sdk/graph', 'sdk/data', 'sdk/text', 'sdk/formats', 'sdk/target.ts'],
