@@ -2,8 +2,6 @@ import { DataError, FormatError, OptionError } from '../errors.ts'
 import { openFile, readJsonFile, writeAtomically } from '../formats/node-file.ts'
 import { openSafetensors, safetensorsChunks, type TensorData, type TensorFile } from '../formats/safetensors.ts'
 import { f16ToF32, f32ToF16 } from '../quant/float16.ts'
-import { notScored } from './pack.ts'
-import type { Example } from './tokenize.ts'
 
 // What a teacher said of every scored token of a data set, in a folder: teacher.json and safetensors shards of a fixed number
 // of rows. A token of `topk` takes 4K bytes (6K for vocabularies above 65,536); of `sampled`, 1 + 3 per distinct id (or 5).
@@ -56,23 +54,6 @@ const wideVocabulary = 65_536
 
 export const shardCount = ({ rows, shardRows }: TeacherSettings): number => Math.ceil(rows / shardRows)
 const shardName = (i: number): string => `shard-${String(i).padStart(5, '0')}.safetensors`
-
-/** FNV-1a over tokens and labels of all rows. */
-export function datasetHash(examples: readonly Pick<Example, 'inputIds' | 'labels'>[]): string {
-  let [a, b] = [0x811c9dc5, 0x1b873593]
-  const add = (value: number) => {
-    a = Math.imul(a ^ (value & 0xffff), 0x01000193)
-    b = Math.imul(b ^ (value >>> 16) ^ a, 0x01000193)
-  }
-  for (const { inputIds, labels } of examples) {
-    add(inputIds.length)
-    for (let t = 0; t < inputIds.length; t++) {
-      add(inputIds[t])
-      add(labels[t] === notScored ? 1 : 2)
-    }
-  }
-  return [a, b].map((half) => (half >>> 0).toString(16).padStart(8, '0')).join('')
-}
 
 /** Settings as they stand in teacher.json. Throws OptionError naming what is out of range. */
 export function checkTeacherSettings(settings: TeacherSettings): void {

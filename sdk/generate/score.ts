@@ -58,6 +58,17 @@ export async function scoreExamples(
   return results
 }
 
+/** Mean cross-entropy of the scored tokens, nats. */
+export async function meanLoss(
+  model: Model,
+  examples: readonly Example[],
+  options: { signal?: AbortSignal; programs?: Programs } = {},
+): Promise<number> {
+  const logProbs = await scoreExamples(model, examples, options)
+  const count = logProbs.reduce((n, row) => n + row.length, 0)
+  return -logProbs.reduce((total, row) => row.reduce((a, b) => a + b, total), 0) / count
+}
+
 async function scorePacked(
   model: Model,
   programs: Programs,

@@ -10,8 +10,8 @@ export interface TrainerState {
   readonly step: number
   /** Tokens seen. */
   readonly tokens: number
-  /** Losses since the last line of the log. */
-  readonly pendingLosses: readonly number[]
+  /** Metrics of the steps since the last line of the log. */
+  readonly pending: readonly { readonly loss: number; readonly [metric: string]: number }[]
   /** Length of metrics.jsonl at this step, in bytes. */
   readonly metricsBytes: number
   readonly best: { readonly step: number; readonly evalLoss: number } | null

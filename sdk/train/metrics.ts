@@ -1,6 +1,6 @@
 import { writeError } from '../formats/node-file.ts'
 
-/** One line of metrics.jsonl. */
+/** One line of metrics.jsonl; trainers add metrics of their own. */
 export type MetricsLine =
   | {
       readonly step: number

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { writeTinyModel } from '../../examples/tiny-model.ts'
+import { datasetHash } from '../../sdk/data/dataset-hash.ts'
 import {
-  datasetHash,
   startTeacherCache,
   TeacherCache,
   type TeacherRow,

@@ -1,0 +1,159 @@
+import { NumericError, OptionError } from '../errors.ts'
+import type { LanguageModel } from '../generate/language-model.ts'
+import type { TrainingArguments } from './arguments.ts'
+import {
+  listCheckpoints,
+  readState,
+  restoreMoments,
+  rotateCheckpoints,
+  saveCheckpoint,
+  type TrainerState,
+} from './checkpoint.ts'
+import { MetricsFile, type MetricsLine } from './metrics.ts'
+import { learningRateAt } from './schedule.ts'
+import type { TrainStep } from './step.ts'
+import { restoreTrained, saveTrained } from './trained.ts'
+
+/** A log line, with where the run stands. */
+export type TrainLog = MetricsLine & { readonly totalSteps: number }
+
+/** What one optimizer step gave before the update. */
+export interface StepResult {
+  /** `loss` and whatever else the trainer logs, averaged over the steps of a log line. */
+  readonly metrics: { readonly loss: number; readonly [metric: string]: number }
+  /** Tokens that the model read. */
+  readonly tokens: number
+}
+
+export interface Run {
+  readonly model: LanguageModel
+  /** Name of the adapter that trains; null: the full model. */
+  readonly trained: string | null
+  readonly args: Required<TrainingArguments>
+  readonly step: TrainStep
+  readonly stepsPerEpoch: number
+  readonly totalSteps: number
+  /** Everything that decides the numbers: a resumed run must have the same. */
+  readonly decisive: Readonly<Record<string, unknown>>
+  /** Accumulates the gradients of optimizer step `s` (from 0). */
+  readonly accumulate: (s: number) => Promise<StepResult>
+  /** Held-out loss; null without held-out rows. */
+  readonly evaluate: (() => Promise<number>) | null
+  readonly resume: boolean
+  readonly signal?: AbortSignal
+}
+
+/** Every optimizer step of a run, with its log, evaluations and checkpoints; at the end what was trained is in `outputDir`. */
+export async function* trainSteps(run: Run): AsyncGenerator<TrainLog, void> {
+  const { model, trained, args, step, stepsPerEpoch, totalSteps, evaluate, signal } = run
+  const { join } = await import('node:path')
+  const warmupSteps = args.warmupSteps || Math.ceil(args.warmupRatio * totalSteps)
+  const metrics = new MetricsFile(join(args.outputDir, 'metrics.jsonl'))
+  let state: TrainerState = {
+    version: 1,
+    step: 0,
+    tokens: 0,
+    pending: [],
+    metricsBytes: 0,
+    best: null,
+    evaluationsSinceBest: 0,
+    arguments: run.decisive,
+  }
+  const there = await listCheckpoints(args.outputDir)
+  if (there.length > 0 && !run.resume)
+    throw new OptionError(
+      `${args.outputDir} holds the checkpoints of another run: resume it, delete it, or give another outputDir`,
+    )
+  const checkpoint = there.at(-1)
+  if (checkpoint) {
+    state = await readState(checkpoint.folder, state.arguments)
+    await restoreTrained(model, trained, checkpoint.folder)
+    await restoreMoments(checkpoint.folder, step)
+    step.steps = state.step
+  }
+  await metrics.open(state.metricsBytes)
+
+  let { tokens, best, evaluationsSinceBest } = state
+  let pending = [...state.pending]
+  let [loggedAt, loggedTokens] = [performance.now(), tokens]
+  const save = async (at: number) => {
+    const now: TrainerState = {
+      ...state,
+      step: at,
+      tokens,
+      pending,
+      metricsBytes: metrics.bytes,
+      best,
+      evaluationsSinceBest,
+    }
+    await saveCheckpoint(args.outputDir, now, step, (folder) => saveTrained(model, trained, folder))
+    await rotateCheckpoints(args.outputDir, args.saveTotalLimit, args.loadBestModelAtEnd ? (best?.step ?? null) : null)
+  }
+
+  for (let s = state.step; s < totalSteps; s++) {
+    const result = await run.accumulate(s)
+    if (!Number.isFinite(result.metrics.loss))
+      throw new NumericError(
+        `step ${s + 1}: the loss is ${result.metrics.loss}; the last checkpoint in ${args.outputDir} is whole (lower the learning rate)`,
+      )
+    tokens += result.tokens
+    pending.push(result.metrics)
+    const learningRate = learningRateAt(args.lrSchedulerType, args.learningRate, s, warmupSteps, totalSteps)
+    const gradNorm = await step.apply({ ...args, learningRate })
+
+    const done = s + 1
+    const last = done === totalSteps
+    const endsEpoch = done % stepsPerEpoch === 0
+    if (done % args.loggingSteps === 0 || last) {
+      const seconds = (performance.now() - loggedAt) / 1000
+      const line: MetricsLine = {
+        step: done,
+        epoch: done / stepsPerEpoch,
+        ...means(pending),
+        gradNorm,
+        learningRate,
+        tokens,
+        tokensPerSecond: (tokens - loggedTokens) / seconds,
+      }
+      pending = []
+      ;[loggedAt, loggedTokens] = [performance.now(), tokens]
+      await metrics.append(line)
+      yield { ...line, totalSteps }
+    }
+    let stop = false
+    if (evaluate && due(args.evalStrategy, args.evalSteps, done, endsEpoch, last)) {
+      const evalLoss = await evaluate()
+      const line: MetricsLine = { step: done, evalLoss }
+      await metrics.append(line)
+      evaluationsSinceBest++
+      if (best === null || evalLoss < best.evalLoss) [best, evaluationsSinceBest] = [{ step: done, evalLoss }, 0]
+      stop = args.earlyStoppingPatience !== null && evaluationsSinceBest >= args.earlyStoppingPatience
+      yield { ...line, totalSteps }
+      loggedAt = performance.now()
+    }
+    const isBest = args.loadBestModelAtEnd && best?.step === done
+    if (args.saveStrategy !== 'no' && (due(args.saveStrategy, args.saveSteps, done, endsEpoch, last) || isBest || stop))
+      await save(done)
+    if (stop) break
+    signal?.throwIfAborted()
+  }
+  if (args.loadBestModelAtEnd && best)
+    await restoreTrained(model, trained, join(args.outputDir, `checkpoint-${best.step}`))
+  await model.model.pullAdapters()
+  await saveTrained(model, trained, args.outputDir)
+}
+
+/** The mean of each metric. */
+function means(all: readonly StepResult['metrics'][]): StepResult['metrics'] {
+  const mean = (key: string) => all.reduce((sum, metrics) => sum + metrics[key], 0) / all.length
+  const rest = Object.keys(all[0]).filter((key) => key !== 'loss')
+  return { loss: mean('loss'), ...Object.fromEntries(rest.map((key) => [key, mean(key)])) }
+}
+
+const due = (
+  strategy: 'no' | 'steps' | 'epoch',
+  every: number,
+  step: number,
+  endsEpoch: boolean,
+  last: boolean,
+): boolean => strategy !== 'no' && (last || (strategy === 'epoch' ? endsEpoch : step % every === 0))
