@@ -1,8 +1,10 @@
 import { DeviceError, OptionError } from './errors.ts'
 import type { Target } from './target.ts'
 
+/** `reference` is the float64 definition of every operation: slow, for tests. */
 export type DeviceName = 'auto' | 'wasm' | 'reference'
 
+/** What computes. */
 export interface DeviceOptions {
   /** Default: the HALFLING_DEVICE environment variable, then 'auto'. */
   readonly device?: DeviceName
@@ -10,10 +12,11 @@ export interface DeviceOptions {
   readonly threads?: number
 }
 
-/** What was looked at, in the order of preference, and why it was not taken. */
+/** A target that was looked at. */
 export interface DeviceReport {
   readonly name: string
   readonly available: boolean
+  /** What it is, or why it cannot be had. */
   readonly reason: string
 }
 
@@ -32,7 +35,7 @@ export async function openTarget(options: DeviceOptions = {}): Promise<Target> {
   }
 }
 
-/** Every target with its state, for `halfling devices`. */
+/** Every target with its state, in the order of preference: what `halfling devices` prints. Throws nothing. */
 export async function findDevices(): Promise<DeviceReport[]> {
   const reports: DeviceReport[] = [
     { name: 'cuda', available: false, reason: 'not built yet' },

@@ -3,18 +3,22 @@ import { type BatchOptions, generateBatch } from '../generate/batch.ts'
 import type { LanguageModel } from '../generate/language-model.ts'
 import { extractAnswer, sameAnswer } from './answer.ts'
 
+/** A row of a test set. */
 export interface Question {
   readonly question: string
   /** The answer, or a solution that ends with one as GSM8K's do ("... #### 18"). */
   readonly answer: string
 }
 
+/** What `evaluateExactMatch` takes. */
 export interface ExactMatchOptions extends BatchOptions {
   /** System message; only with a chat template. */
   readonly system?: string
 }
 
+/** One question and what became of it. */
 export interface ExactMatchItem {
+  /** Of the row, from 0. */
   readonly index: number
   readonly question: string
   /** The right answer. */
@@ -26,17 +30,19 @@ export interface ExactMatchItem {
   readonly correct: boolean
 }
 
+/** The result of `evaluateExactMatch`. */
 export interface ExactMatch {
   readonly n: number
   readonly correct: number
   /** Share of right answers, 0 to 1. */
   readonly accuracy: number
-  /** sqrt(p (1 - p) / n) */
+  /** Of the accuracy p: sqrt(p (1 - p) / n). */
   readonly standardError: number
   /** In the order of the rows. */
   readonly items: readonly ExactMatchItem[]
 }
 
+/** Where an evaluation stands, after each answer. */
 export interface ExactMatchProgress {
   readonly done: number
   readonly correct: number
@@ -52,7 +58,7 @@ const nextQuestion = ['\nQuestion:']
 
 /**
  * Asks every question, in the chat template where the model has one, else as "Question: ...\nAnswer:", and compares the
- * answers (sdk/eval/answer.ts). Greedy unless a temperature is given.
+ * answers: what stands in `<answer>`, `\boxed{}`, after `####` or after "The answer is". Greedy unless a temperature is given.
  *
  * @throws ContextError when a question does not fit in the model's context
  */

@@ -6,12 +6,14 @@ import { readFloats } from './stored.ts'
 
 /** PEFT's LoraConfig, as far as it changes the mathematics. */
 export interface LoraConfig {
+  /** Rank, 1 or more. */
   readonly r: number
   /** The update is loraAlpha/r·BA, with useRslora loraAlpha/sqrt(r)·BA. */
   readonly loraAlpha: number
   /** Share of the inputs dropped while training, in [0, 1). */
   readonly loraDropout: number
   readonly useRslora: boolean
+  /** Weight-decomposed LoRA: directions from BA, and a trained length for each output. */
   readonly useDora: boolean
   /** A list of names or path endings, a regular expression over the whole path, or 'all-linear'. */
   readonly targetModules: readonly string[] | string
@@ -26,6 +28,7 @@ export interface LoraConfig {
   readonly alphaPattern: Readonly<Record<string, number>>
   /** Modules that train, and are saved, as a whole: path endings. */
   readonly modulesToSave: readonly string[]
+  /** base_model_name_or_path. */
   readonly baseModel?: string
 }
 

@@ -4,8 +4,9 @@ import { decode, prefill, type Sequence } from './engine.ts'
 import type { Completion, FinishReason, GenerateOptions, LanguageModel } from './language-model.ts'
 import { checkTokenIds, resolveSampling } from './sampling.ts'
 
+/** What `generateBatch` takes. */
 export interface BatchOptions extends GenerateOptions {
-  /** Sequences decoded side by side. */
+  /** Sequences decoded side by side, 1 or more; default 16. Each has its own key/value cache. */
   readonly slots?: number
 }
 
@@ -18,7 +19,10 @@ interface Running extends Sequence {
 
 /**
  * Continues many prompts (token ids) side by side: a row leaves when it ends, and the next prompt takes its slot.
- * Completions come in the order in which they end; each is the same whatever else is in the batch, but for last bits.
+ * Completions come in the order in which they end; `index` is the prompt's. Each is the same whatever else is in the batch, but
+ * for last bits.
+ *
+ * @throws ContextError for a prompt that is empty or fills the context, OptionError for options out of range
  */
 export async function* generateBatch(
   lm: LanguageModel,

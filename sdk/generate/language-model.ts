@@ -9,8 +9,9 @@ import { KeyValueCache } from './cache.ts'
 import { decode, prefill, type Sampled, type Sequence } from './engine.ts'
 import { checkTokenIds, resolveSampling, type SamplingOptions } from './sampling.ts'
 
+/** What `generate` takes. */
 export interface GenerateOptions extends SamplingOptions {
-  /** Default: the model's generation_config.json, then 256. */
+  /** At most so many tokens, 1 or more; cut to what the context leaves. Default: generation_config.json's, then 256. */
   readonly maxNewTokens?: number
   /** Text at which the answer ends; it is not part of the answer. */
   readonly stop?: readonly string[]
@@ -18,6 +19,7 @@ export interface GenerateOptions extends SamplingOptions {
   readonly signal?: AbortSignal
 }
 
+/** What `chat` takes. */
 export interface ChatOptions extends GenerateOptions {
   /** JSON schemas of tools, handed to the chat template as transformers does. */
   readonly tools?: readonly unknown[]
@@ -27,6 +29,7 @@ export interface ChatOptions extends GenerateOptions {
   readonly templateOptions?: Readonly<Record<string, unknown>>
 }
 
+/** `stop`: an end token, or a text of `stop`. `length`: maxNewTokens, or the context is full. */
 export type FinishReason = 'stop' | 'length'
 
 /** A part of an answer: text as soon as its characters are whole, with the tokens that came since the last piece. */
@@ -39,9 +42,13 @@ export interface Piece {
   readonly finishReason?: FinishReason
 }
 
+/** A whole answer. */
 export interface Completion {
+  /** Without special tokens. */
   readonly text: string
+  /** With the end token. */
   readonly tokenIds: number[]
+  /** Natural logarithms, one a token, at the temperature used and before top-k, top-p and min-p. */
   readonly logProbs: number[]
   readonly finishReason: FinishReason
 }
@@ -55,11 +62,17 @@ export interface ModelFiles {
   readonly chatTemplate: string | null
 }
 
-/** A model with its tokenizer and chat template: what people talk to. */
+/**
+ * A model with its tokenizer and chat template: what people talk to. `loadModel` makes one. Generations of one model run one
+ * after another.
+ */
 export class LanguageModel {
+  /** The weights on their device: `model.config`, `model.target.info`. */
   readonly model: Model
   readonly tokenizer: Tokenizer
+  /** null: a base model without one; `chat` then throws OptionError. */
   readonly chatTemplate: ChatTemplate | null
+  /** generation_config.json as it stands. */
   readonly generationConfig: Readonly<Record<string, unknown>>
   /** Tokens that end an answer. */
   readonly eosTokenIds: ReadonlySet<number>
@@ -73,6 +86,7 @@ export class LanguageModel {
   private busy: Promise<void> = Promise.resolve()
   private closed = false
 
+  /** @internal */
   constructor(
     model: Model,
     tokenizer: Tokenizer,
@@ -90,7 +104,12 @@ export class LanguageModel {
     this.cache = new KeyValueCache(model, 1)
   }
 
-  /** Answers a conversation. Pieces come as they are made; the last one has a finishReason. */
+  /**
+   * Answers a conversation. Pieces come as they are made; the last one has a finishReason. The part of the conversation that
+   * the last call has computed already is not computed again.
+   *
+   * @throws ContextError when the conversation does not fit, OptionError for options out of range
+   */
   async *chat(messages: readonly ChatMessage[], options: ChatOptions = {}): AsyncGenerator<Piece, void> {
     yield* this.generate(this.chatPrompt(messages, options), options)
   }
@@ -117,7 +136,11 @@ export class LanguageModel {
     }
   }
 
-  /** Continues a raw prompt (text or token ids). */
+  /**
+   * Continues a raw prompt (text or token ids), without the chat template.
+   *
+   * @throws ContextError when the prompt fills the context, OptionError for an empty prompt or options out of range
+   */
   async *generate(prompt: string | readonly number[], options: GenerateOptions = {}): AsyncGenerator<Piece, void> {
     const ids = typeof prompt === 'string' ? this.encodePrompt(prompt) : [...prompt]
     if (ids.length === 0) throw new OptionError('prompt: it has no tokens')
@@ -165,6 +188,7 @@ export class LanguageModel {
     return this.tokenizer.encode(text, { addSpecialTokens: true })
   }
 
+  /** @internal */
   maxNewTokens(options: GenerateOptions): number {
     const configured = this.generationConfig.max_new_tokens
     const n = options.maxNewTokens ?? (typeof configured === 'number' ? configured : 256)
@@ -172,7 +196,11 @@ export class LanguageModel {
     return n
   }
 
-  /** Contents of the files of an HF snapshot beside its weights. `dtype` as in config.json. */
+  /**
+   * Contents of the files of an HF snapshot beside its weights. `dtype` as in config.json.
+   *
+   * @internal
+   */
   configFiles({ dtype }: { dtype: string }): Map<string, string> {
     const { config, generationConfig, tokenizerJson, tokenizerConfig, chatTemplate } = this.files
     const json = (value: object) => `${JSON.stringify(value, null, 2)}\n`
@@ -190,7 +218,11 @@ export class LanguageModel {
     return this.model.setAdapters(names)
   }
 
-  /** Writes the model with its active adapters merged in as an HF snapshot into a new folder. Throws OptionError where there are files. */
+  /**
+   * Writes the model with its active adapters merged in as an HF snapshot into a new folder.
+   *
+   * @throws OptionError where there are files
+   */
   saveMerged(folder: string, dtype: MergedDType = 'BF16'): Promise<void> {
     return saveMerged(this.model, folder, this.configFiles({ dtype }), dtype)
   }
@@ -271,7 +303,7 @@ export class LanguageModel {
     return release
   }
 
-  /** Frees the model's memory and its target. */
+  /** Frees the model's memory and its threads. The model cannot be used after it; a second call does nothing. */
   async close(): Promise<void> {
     if (this.closed) return
     this.closed = true

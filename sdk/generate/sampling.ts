@@ -2,17 +2,19 @@ import { OptionError } from '../errors.ts'
 
 /** How the next token is drawn; names and meanings as in transformers' GenerationConfig. */
 export interface SamplingOptions {
-  /** 0 is greedy. */
+  /** 0 to 100; 0 is greedy. Default for all of these: generation_config.json where it samples, else greedy. */
   readonly temperature?: number
-  /** 0 keeps all. */
+  /** The k likeliest tokens; 0 keeps all. */
   readonly topK?: number
+  /** 0 to 1: the likeliest tokens of this mass; 1 keeps all. */
   readonly topP?: number
+  /** 0 to 1: tokens of at least this share of the likeliest one's probability; 0 keeps all. */
   readonly minP?: number
-  /** 1 is off; logits of seen tokens are divided (positive) or multiplied (negative) by it. */
+  /** 0.001 to 1000; 1 is off; logits of seen tokens are divided (positive) or multiplied (negative) by it. */
   readonly repetitionPenalty?: number
-  /** Subtracted once for every occurrence in the answer so far. */
+  /** -100 to 100, subtracted once for every occurrence in the answer so far. */
   readonly frequencyPenalty?: number
-  /** Subtracted from every token that the answer holds already. */
+  /** -100 to 100, subtracted from every token that the answer holds already. */
   readonly presencePenalty?: number
   /** Added to logits by token id; -Infinity bans. */
   readonly logitBias?: Readonly<Record<number, number>>

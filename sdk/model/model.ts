@@ -14,15 +14,21 @@ import { ropeTable } from './rope.ts'
 /** `auto` keeps what the file has; q8 and q4 apply to the matrices (q4 keeps the vocabulary table at q8, as llama.cpp does). */
 export type WeightDType = 'auto' | Exclude<DType, 'i32'>
 
+/** Told after each tensor that is loaded. */
 export interface LoadProgress {
+  /** The tensor's. */
   readonly name: string
+  /** Bytes on the device so far; of `totalBytes` in all. */
   readonly loadedBytes: number
   readonly totalBytes: number
 }
 
+/** How weights are loaded. */
 export interface ModelOptions {
+  /** How weights lie in memory; default `auto`. Training of the full model needs f32. */
   readonly dtype?: WeightDType
   readonly onProgress?: (progress: LoadProgress) => void
+  /** Looked at between tensors; loading throws the signal's reason. */
   readonly signal?: AbortSignal
 }
 
