@@ -14,6 +14,10 @@ export interface Shape {
   readonly numAttentionHeads: number
   readonly numKeyValueHeads: number
   readonly maxPositionEmbeddings: number
+  /** Default 10,000. */
+  readonly ropeTheta?: number
+  /** Standard deviation of matrices; default 1/sqrt(columns). */
+  readonly initializerRange?: number
 }
 
 export const specialTokens = ['<|endoftext|>', '<|im_start|>', '<|im_end|>']
@@ -49,7 +53,7 @@ export async function writeRandomQwen2(
     num_attention_heads: shape.numAttentionHeads,
     num_key_value_heads: shape.numKeyValueHeads,
     max_position_embeddings: shape.maxPositionEmbeddings,
-    rope_theta: 10000,
+    rope_theta: shape.ropeTheta ?? 10_000,
     rms_norm_eps: 1e-6,
     hidden_act: 'silu',
     tie_word_embeddings: true,
@@ -69,7 +73,7 @@ export async function writeRandomQwen2(
 }
 
 function weights(shape: Shape, seed: number) {
-  const { hiddenSize, intermediateSize, numAttentionHeads, numKeyValueHeads } = shape
+  const { hiddenSize, intermediateSize, numAttentionHeads, numKeyValueHeads, initializerRange } = shape
   const tensor = (name: string, shape: readonly number[], data: Float32Array) => ({
     name,
     dtype: 'F32' as const,
@@ -78,7 +82,7 @@ function weights(shape: Shape, seed: number) {
   })
   const matrix = (name: string, out: number, input: number) => {
     const data = new Float32Array(out * input)
-    fillNormal(data, 1 / Math.sqrt(input), seed, nameCounter(name))
+    fillNormal(data, initializerRange ?? 1 / Math.sqrt(input), seed, nameCounter(name))
     return tensor(name, [out, input], data)
   }
   const vector = (name: string, length: number, value: number) =>

@@ -65,7 +65,7 @@ export const trainingDefaults = {
 export const defaultLearningRate = { lora: 2e-4, full: 2e-5 }
 
 /** Arguments that do not change the numbers of a run up to a given step, so a resumed run may have others. */
-export const freeToChange: ReadonlySet<string> = new Set<keyof TrainingArguments>([
+const freeToChange: ReadonlySet<string> = new Set<keyof TrainingArguments>([
   'outputDir',
   'loggingSteps',
   'saveStrategy',
@@ -76,6 +76,10 @@ export const freeToChange: ReadonlySet<string> = new Set<keyof TrainingArguments
   'maxSteps',
   'loadBestModelAtEnd',
 ])
+
+/** The arguments that decide the numbers of a run. */
+export const decisive = (args: object): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(args).filter(([key, value]) => !freeToChange.has(key) && value !== undefined))
 
 /** Throws OptionError naming the first argument that is out of range or goes badly with another. */
 export function checkTrainingArguments(args: Required<TrainingArguments>, hasEvalDataset: boolean): void {

@@ -10,8 +10,8 @@ import { Programs } from '../model/programs.ts'
 import { fill, mul, scale, sum, view, vocabPick } from '../ops/index.ts'
 import {
   checkTrainingArguments,
+  decisive,
   defaultLearningRate,
-  freeToChange,
   type TrainingArguments,
   trainingDefaults,
 } from './arguments.ts'
@@ -150,10 +150,6 @@ function settingsOf(given: SFTConfig, full: boolean): Settings {
   const learningRate = full ? defaultLearningRate.full : defaultLearningRate.lora
   return { ...trainingDefaults, ...rowDefaults, learningRate, ...(set as unknown as SFTConfig) }
 }
-
-/** The arguments that decide the numbers of a run. */
-const decisive = (args: Settings): Record<string, unknown> =>
-  Object.fromEntries(Object.entries(args).filter(([key, value]) => !freeToChange.has(key) && value !== undefined))
 
 /** -Σ weight·log p(target): the mean over tokens when the host's weights are 1/count. Inputs `targets` i32[R] and `weights` f32[R]. */
 export function crossEntropy(g: Graph, hidden: Tensor, table: Tensor): { loss: Tensor } {
