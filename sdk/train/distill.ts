@@ -348,13 +348,13 @@ export function picksOf(
 }
 
 /** Σ weight·((1 - alpha)·T²·divergence at T + alpha·cross-entropy at 1) of the scored rows. */
-function distillation(
+export function distillation(
   g: Graph,
   hidden: Tensor,
   table: Tensor,
   width: number,
   t: number,
-  { alpha, beta }: Settings,
+  { alpha, beta }: Pick<Settings, 'alpha' | 'beta'>,
 ): { loss: Tensor } {
   const [r] = hidden.shape
   const columns = alpha > 0 ? width + 1 : width
