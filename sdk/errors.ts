@@ -63,3 +63,13 @@ export class NumericError extends HalflingError {
     super('numeric', message)
   }
 }
+
+/** The hub or a URL does not give what is asked for: a wrong name, no access, no network, a content that is not the right one. */
+export class HubError extends HalflingError {
+  /** The HTTP status, where a server answered. */
+  readonly status: number | undefined
+  constructor(message: string, options?: { cause?: unknown; status?: number }) {
+    super('hub', message, options)
+    this.status = options?.status
+  }
+}

@@ -6,6 +6,7 @@ export {
   DeviceError,
   FormatError,
   HalflingError,
+  HubError,
   MemoryError,
   NumericError,
   OptionError,
