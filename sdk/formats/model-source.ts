@@ -1,5 +1,6 @@
 import { FormatError } from '../errors.ts'
 import type { ByteSource } from './byte-source.ts'
+import { uncompressed } from './compressed.ts'
 import { openGguf } from './gguf.ts'
 import { ggufModel } from './gguf-model.ts'
 import { openFile, readJsonFile, readTextFile } from './node-file.ts'
@@ -50,8 +51,16 @@ export async function openModelFolder(folder: string): Promise<ModelSource> {
     optional('tokenizer_config.json', readJsonFile, {}),
     optional<string | null>('chat_template.jinja', readTextFile, null),
   ])
-  const { tensors, close } = await openModelTensors(folder)
-  return { config, configFile, generationConfig, tokenizerJson, tokenizerConfig, chatTemplate, tensors, close }
+  const file = await openModelTensors(folder)
+  return closedOnError(file, async () => ({
+    ...uncompressed(config, configFile, file.tensors),
+    configFile,
+    generationConfig,
+    tokenizerJson,
+    tokenizerConfig,
+    chatTemplate,
+    close: file.close,
+  }))
 }
 
 /**

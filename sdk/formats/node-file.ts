@@ -1,4 +1,4 @@
-import { FormatError, HalflingError } from '../errors.ts'
+import { FormatError, HalflingError, OptionError } from '../errors.ts'
 import { type ByteSource, checkRange } from './byte-source.ts'
 
 // Files of Node. node:fs is imported when a function is called, so that a bundle for browsers may contain this file.
@@ -99,6 +99,60 @@ export async function writeAtomically(
     await fs.rm(beside, { force: true })
     throw writeError(path, cause)
   }
+}
+
+/**
+ * Writes the files of a model folder so that all of them are there or none: in a folder beside, which is renamed at the end. A folder
+ * that has files in it is replaced only when told to, and only when it is a model's.
+ *
+ * @throws OptionError for a place that is taken, HalflingError of code 'io'
+ */
+export async function writeFolderAtomically(
+  folder: string,
+  files: ReadonlyMap<string, Iterable<Uint8Array> | AsyncIterable<Uint8Array>>,
+  { force = false }: { force?: boolean } = {},
+): Promise<void> {
+  const fs = await import('node:fs/promises')
+  const { join, resolve, dirname } = await import('node:path')
+  await checkFree(folder, force)
+  const final = resolve(folder)
+  let beside: string | undefined
+  try {
+    await fs.mkdir(dirname(final), { recursive: true })
+    beside = await fs.mkdtemp(`${final}.tmp-`)
+    for (const [name, chunks] of files) await writeAtomically(join(beside, name), chunks)
+    await fs.chmod(beside, 0o755)
+    // Its files may have come only now.
+    await checkFree(folder, force)
+    const old = `${beside}.old`
+    const replaced = await fs.rename(final, old).then(
+      () => true,
+      () => false,
+    )
+    try {
+      await fs.rename(beside, final)
+    } catch (error) {
+      if (replaced) await fs.rename(old, final)
+      throw error
+    }
+    if (replaced) await fs.rm(old, { recursive: true, force: true })
+  } catch (cause) {
+    if (beside) await fs.rm(beside, { recursive: true, force: true })
+    throw writeError(folder, cause)
+  }
+}
+
+/** Throws OptionError unless nothing would be lost by writing a folder there. */
+async function checkFree(folder: string, force: boolean): Promise<void> {
+  const { readdir } = await import('node:fs/promises')
+  const there = await readdir(folder, { withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOTDIR') throw new OptionError(`${folder}: is a file: give a new folder`)
+    return []
+  })
+  if (there.length === 0) return
+  if (!force) throw new OptionError(`${folder}: has files in it: give a new folder, or force to replace it`)
+  if (!there.some(({ name }) => name === 'config.json') || there.some((entry) => !entry.isFile()))
+    throw new OptionError(`${folder}: is not replaced, it holds more than a model: give a new folder`)
 }
 
 /** An error of the file system as a HalflingError of code 'io' that names the path; any other error as it is. */

@@ -2,7 +2,7 @@ import { elementCount } from '../dtype.ts'
 import { FormatError, HalflingError } from '../errors.ts'
 import { type ByteSource, checkRange } from './byte-source.ts'
 import { writeAtomically } from './node-file.ts'
-import { type PlainDType, plainBytes, type StoredTensor } from './stored.ts'
+import { type PlainDType, plainBytes, type StoredTensor, type TensorStream } from './stored.ts'
 
 export { decodeFloats, readAs, readFloats, type StoredDType, type StoredTensor } from './stored.ts'
 
@@ -241,6 +241,23 @@ export function safetensorsChunks(
         `${name}: ${dtype} [${shape.join(', ')}] takes ${bytesOf(dtype, shape)} bytes, got ${data.length}`,
       )
   return [header, ...sorted.map(({ data }) => data)]
+}
+
+/** `safetensorsChunks` of tensors that are made when their turn comes. */
+export async function* safetensorsStream(
+  tensors: Iterable<TensorStream<PlainDType>>,
+  metadata?: Readonly<Record<string, string>>,
+): AsyncGenerator<Uint8Array, void> {
+  const { header, sorted } = safetensorsHeader(tensors, metadata)
+  yield header
+  for (const { name, dtype, shape, chunks } of sorted) {
+    let left = bytesOf(dtype, shape)
+    for await (const chunk of chunks()) {
+      left -= chunk.length
+      yield chunk
+    }
+    if (left !== 0) throw new FormatError(`${name}: ${dtype} [${shape.join(', ')}] got ${-left} bytes too many`)
+  }
 }
 
 /** Writes a safetensors file (`safetensorsChunks`), whole or not at all. */

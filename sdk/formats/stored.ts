@@ -27,6 +27,8 @@ export type PlainDType = keyof typeof plainBytes
 /** What tensors in safetensors and GGUF files are made of. */
 export type StoredDType = PlainDType | GgufBlock
 
+type FloatDType = Exclude<DType, 'i32'>
+
 /** A tensor in a file; its bytes are read when asked for. */
 export interface StoredTensor {
   readonly name: string
@@ -57,7 +59,7 @@ const same: Partial<Record<StoredDType, DType>> = {
  * The dtype in which a tensor is kept unless the user asks for another: its own where Halfling has it, f32 for F64, f16 for
  * eight-bit floats and the other block types. Throws FormatError for integers and booleans.
  */
-export function storedDType(tensor: StoredTensor): Exclude<DType, 'i32'> {
+export function storedDType(tensor: StoredTensor): FloatDType {
   const { dtype } = tensor
   const own = same[dtype]
   if (own && own !== 'i32') return own
@@ -83,11 +85,56 @@ export async function readAs(tensor: StoredTensor, dtype: DType): Promise<Uint8A
     throw new FormatError(
       `${tensor.file}: ${tensor.name}: ${dtype} needs rows of a multiple of 32, this has [${tensor.shape.join(', ')}] (ask for f16)`,
     )
-  storedDType(tensor)
   const out = new Uint8Array(byteLength({ dtype, shape: tensor.shape }))
-  for await (const [start, floats] of floatChunks(tensor))
-    out.set(fromFloats(floats, dtype), byteLength({ dtype, shape: [start] }))
+  let at = 0
+  for await (const bytes of convertedChunks(tensor, dtype)) {
+    out.set(bytes, at)
+    at += bytes.length
+  }
   return out
+}
+
+/** The numbers of a piece of a tensor, and the bytes that they became. */
+export type OnChunk = (floats: Float32Array, bytes: Uint8Array) => void
+
+/**
+ * The tensor's numbers as canonical bytes of `dtype` in pieces that follow each other (whole blocks). A tensor of that dtype keeps
+ * its bytes. Throws FormatError for integers and booleans.
+ */
+export async function* convertedChunks(
+  tensor: StoredTensor,
+  dtype: FloatDType,
+  onChunk: OnChunk = () => {},
+): AsyncGenerator<Uint8Array, void> {
+  storedDType(tensor)
+  for await (const [, floats, stored] of floatChunks(tensor)) {
+    const bytes = same[tensor.dtype] === dtype ? stored : fromFloats(floats, dtype)
+    onChunk(floats, bytes)
+    yield bytes
+  }
+}
+
+/** A tensor to be written, made a piece at a time. */
+export interface TensorStream<D extends StoredDType = StoredDType> {
+  readonly name: string
+  readonly dtype: D
+  readonly shape: readonly number[]
+  readonly bytes: number
+  /** Its bytes in pieces, made when asked for. */
+  chunks(): AsyncIterable<Uint8Array>
+}
+
+const ownTypes = { f32: 'F32', f16: 'F16', bf16: 'BF16', q8: 'Q8_0', q4: 'Q4_0' } as const
+
+/** A tensor to be written in another type. Throws ShapeError for q8 and q4 of rows that are no multiple of 32. */
+export function convertedStream<D extends FloatDType>(
+  tensor: StoredTensor,
+  dtype: D,
+  onChunk?: OnChunk,
+): TensorStream<(typeof ownTypes)[D]> {
+  const { name, shape } = tensor
+  const chunks = () => convertedChunks(tensor, dtype, onChunk)
+  return { name, dtype: ownTypes[dtype], shape, bytes: byteLength({ dtype, shape }), chunks }
 }
 
 /** The tensor's numbers as f32. Throws FormatError for integers and booleans. */
@@ -98,12 +145,14 @@ export async function readFloats(tensor: StoredTensor): Promise<Float32Array> {
   return out
 }
 
-async function* floatChunks(tensor: StoredTensor): AsyncGenerator<[start: number, floats: Float32Array]> {
+async function* floatChunks(
+  tensor: StoredTensor,
+): AsyncGenerator<[start: number, floats: Float32Array, stored: Uint8Array]> {
   const { bytes, elements } = layoutOf(tensor.dtype)
   const chunkBytes = (chunkElements / elements) * bytes
   for (let at = 0; at < tensor.bytes; at += chunkBytes) {
     const chunk = await tensor.read(at, Math.min(chunkBytes, tensor.bytes - at))
-    yield [(at / bytes) * elements, decodeFloats(tensor.dtype, chunk)]
+    yield [(at / bytes) * elements, decodeFloats(tensor.dtype, chunk), chunk]
   }
 }
 

@@ -1,6 +1,8 @@
-import { HalflingError, OptionError } from '../errors.ts'
-import { writeAtomically } from '../formats/node-file.ts'
-import { safetensorsHeader, type TensorData } from '../formats/safetensors.ts'
+import { byteLength } from '../dtype.ts'
+import { bytesSource } from '../formats/byte-source.ts'
+import { writeFolderAtomically } from '../formats/node-file.ts'
+import { safetensorsStream, type TensorData } from '../formats/safetensors.ts'
+import type { StoredTensor } from '../formats/stored.ts'
 import { fromFloats } from '../quant/convert.ts'
 import type { Adapter, AdapterModule } from './adapter.ts'
 import { readWeight } from './lora.ts'
@@ -36,39 +38,48 @@ export async function saveMerged(
   files: ReadonlyMap<string, string>,
   dtype: MergedDType = 'BF16',
 ): Promise<void> {
-  const fs = await import('node:fs/promises')
-  const { join, resolve, dirname } = await import('node:path')
-  const final = resolve(folder)
-  const there = await fs.readdir(final).catch(() => null)
-  if (there !== null && there.length > 0) throw new OptionError(`${folder}: has files in it: give a new folder`)
   await model.pullAdapters()
   const shapes = mergedShapes(model)
-  const types = [...shapes].map(([name, shape]) => ({ name, dtype, shape }))
-  const { header, sorted } = safetensorsHeader(types, { format: 'pt' })
-  async function* chunks(): AsyncGenerator<Uint8Array, void> {
-    yield header
-    for (const { name } of sorted) yield merged(model, name, dtype)
+  const tensors = [...shapes].map(([name, shape]) => ({
+    name,
+    dtype,
+    shape,
+    bytes: byteLength({ dtype: graphDType[dtype], shape }),
+    async *chunks() {
+      yield await merged(model, name, dtype)
+    },
+  }))
+  const all = new Map<string, Iterable<Uint8Array> | AsyncIterable<Uint8Array>>([
+    ['model.safetensors', safetensorsStream(tensors, { format: 'pt' })],
+  ])
+  for (const [name, text] of files) {
+    const own = name === 'config.json' ? mergedConfig(text, dtype, !shapes.has(head)) : text
+    all.set(name, [new TextEncoder().encode(own)])
   }
-  await fs.mkdir(dirname(final), { recursive: true })
-  const beside = await fs.mkdtemp(`${final}.tmp-`)
-  try {
-    await writeAtomically(join(beside, 'model.safetensors'), chunks())
-    for (const [name, text] of files) {
-      const own = name === 'config.json' ? mergedConfig(text, dtype, !shapes.has(head)) : text
-      await writeAtomically(join(beside, name), [new TextEncoder().encode(own)])
-    }
-    await fs.chmod(beside, 0o755)
-    await fs.rename(beside, final)
-  } catch (cause) {
-    await fs.rm(beside, { recursive: true, force: true })
-    if (cause instanceof HalflingError) throw cause
-    throw new HalflingError('io', `${folder}: cannot be written: ${(cause as Error).message}`, { cause })
-  }
+  await writeFolderAtomically(folder, all)
 }
 
 function mergedConfig(text: string, dtype: MergedDType, tied: boolean): string {
   const { torch_dtype: _, ...config } = JSON.parse(text)
   return `${JSON.stringify({ ...config, dtype: configDType[dtype], tie_word_embeddings: tied }, null, 2)}\n`
+}
+
+/** The merged weights as tensors that are computed when they are read; the last one is kept. f32, row-major. */
+export async function mergedStored(model: Model): Promise<Map<string, StoredTensor>> {
+  await model.pullAdapters()
+  let last: { name: string; bytes: Uint8Array } | undefined
+  const stored = [...mergedShapes(model)].map(([name, shape]): [string, StoredTensor] => {
+    const bytes = byteLength({ dtype: 'f32', shape })
+    const read = async (byteOffset = 0, length = bytes - byteOffset): Promise<Uint8Array> => {
+      if (last?.name !== name) {
+        last = undefined
+        last = { name, bytes: await merged(model, name, 'F32') }
+      }
+      return bytesSource(name, last.bytes).read(byteOffset, length)
+    }
+    return [name, { name, dtype: 'F32', shape, bytes, file: 'the merged model', read }]
+  })
+  return new Map(stored)
 }
 
 const activeAdapters = (model: Model): Adapter[] => model.activeAdapters.map((name) => model.adapters.get(name)!)

@@ -1,5 +1,5 @@
-import { byteLength, type DType, describe, sameShape, type TensorType } from '../dtype.ts'
-import { FormatError, MemoryError, OptionError } from '../errors.ts'
+import { byteLength, type DType, describe, type TensorType } from '../dtype.ts'
+import { MemoryError, OptionError } from '../errors.ts'
 import type { StoredTensor } from '../formats/safetensors.ts'
 import { readAs, storedDType } from '../formats/stored.ts'
 import { Graph } from '../graph/graph.ts'
@@ -8,7 +8,7 @@ import type { Buffer, Executable, Target } from '../target.ts'
 import { type Adapter, adapterBuffers, sameStructure, structureOf, withNumbers } from './adapter.ts'
 import type { ModelConfig } from './config.ts'
 import { type AdapterStructure, type DecoderContext, ropeName } from './decoder.ts'
-import { weightShapes } from './names.ts'
+import { findWeights } from './names.ts'
 import { ropeTable } from './rope.ts'
 
 /** `auto` keeps what the file has; q8 and q4 apply to the matrices (q4 keeps the vocabulary table at q8, as llama.cpp does). */
@@ -66,16 +66,8 @@ export class Model {
     { dtype = 'auto', onProgress, signal }: ModelOptions = {},
   ): Promise<Model> {
     const model = new Model(target, config)
-    const shapes = weightShapes(config)
-    for (const [name, shape] of shapes) {
-      const stored = tensors.get(name)
-      if (!stored) throw new FormatError(`${name}: not in ${file} (is this a ${config.family} checkpoint?)`)
-      if (!sameShape(stored.shape, shape))
-        throw new FormatError(
-          `${name}: expected [${shape.join(', ')}], got [${stored.shape.join(', ')}] in ${stored.file} (does config.json belong to it?)`,
-        )
-      model.weights.set(name, { dtype: dtypeOf(name, shape, stored, dtype), shape })
-    }
+    for (const [name, stored] of findWeights(config, tensors, file))
+      model.weights.set(name, { dtype: dtypeOf(name, stored, dtype), shape: stored.shape })
     model.weights.set(ropeName, { dtype: 'f32', shape: [config.maxPositionEmbeddings, config.headDim] })
     const totalBytes = [...model.weights.values()].reduce((sum, type) => sum + byteLength(type), 0)
     if (totalBytes > target.info.memoryLimit)
@@ -217,7 +209,8 @@ export class Model {
 const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(0)
 
 /** Vectors are f32; matrices as asked, f16 where a row is no multiple of a block. */
-function dtypeOf(name: string, shape: readonly number[], stored: StoredTensor, wanted: WeightDType): DType {
+function dtypeOf(name: string, stored: StoredTensor, wanted: WeightDType): DType {
+  const { shape } = stored
   if (shape.length === 1) return 'f32'
   const table = name === 'model.embed_tokens.weight' || name === 'lm_head.weight'
   const dtype = wanted === 'auto' ? storedDType(stored) : wanted === 'q4' && table ? 'q8' : wanted

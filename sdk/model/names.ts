@@ -1,3 +1,6 @@
+import { sameShape } from '../dtype.ts'
+import { FormatError } from '../errors.ts'
+import type { StoredTensor } from '../formats/stored.ts'
 import type { ModelConfig } from './config.ts'
 
 /** The seven linear modules of a layer, by PEFT's names, with [outFeatures, inFeatures]. */
@@ -33,6 +36,30 @@ export function weightShapes(c: ModelConfig): Map<string, readonly number[]> {
   shapes.set('model.norm.weight', [c.hiddenSize])
   if (!c.tieWordEmbeddings) shapes.set('lm_head.weight', [c.vocabSize, c.hiddenSize])
   return shapes
+}
+
+/**
+ * The tensors of every weight of the model, by name.
+ *
+ * @param file named in errors
+ * @throws FormatError for a missing or misshapen tensor
+ */
+export function findWeights(
+  config: ModelConfig,
+  tensors: ReadonlyMap<string, StoredTensor>,
+  file: string,
+): Map<string, StoredTensor> {
+  const found = new Map<string, StoredTensor>()
+  for (const [name, shape] of weightShapes(config)) {
+    const stored = tensors.get(name)
+    if (!stored) throw new FormatError(`${name}: not in ${file} (is this a ${config.family} checkpoint?)`)
+    if (!sameShape(stored.shape, shape))
+      throw new FormatError(
+        `${name}: expected [${shape.join(', ')}], got [${stored.shape.join(', ')}] in ${stored.file} (does config.json belong to it?)`,
+      )
+    found.set(name, stored)
+  }
+  return found
 }
 
 /** Does this linear module (`self_attn.q_proj` ...) have a bias? */
