@@ -11,7 +11,7 @@ export interface Problem {
 
 /** What nano is trained on. */
 export const knownFamilies = ['plain', 'changes', 'groups', 'compare', 'money', 'share'] as const
-/** Told from the end: nano has seen only the shortest of these, and seldom. What it is fine-tuned on to show that it learns. */
+/** Told from the end: nano has seen only those with one change, and seldom. Fine-tuning on this family shows that it learns. */
 export const backwardFamily = 'backward' as const
 export type Family = (typeof knownFamilies)[number] | typeof backwardFamily
 
@@ -171,7 +171,7 @@ const makers: Record<Family, (draw: Draw) => Problem> = {
   },
 
   backward(draw) {
-    return backward(draw, draw.int(2, 3))
+    return backward(draw, draw.int(1, 3))
   },
 }
 

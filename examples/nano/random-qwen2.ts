@@ -61,7 +61,7 @@ export async function writeRandomQwen2(
     eos_token_id: endOfTurn,
     dtype: 'float32',
   })
-  await json('generation_config.json', { eos_token_id: [endOfTurn, endOfText], max_new_tokens: 64 })
+  await json('generation_config.json', { eos_token_id: [endOfTurn, endOfText], max_new_tokens: 128 })
   await json('tokenizer_config.json', {
     tokenizer_class: 'Qwen2Tokenizer',
     eos_token: '<|im_end|>',
