@@ -44,6 +44,8 @@ export const compressedConfig = (ignore: readonly string[]): Record<string, unkn
   config_groups: {
     group_0: {
       targets: ['Linear'],
+      // Without it, eight bits without quantized activations are taken for packed ones.
+      format: 'int-quantized',
       weights: {
         num_bits: 8,
         type: 'int',
