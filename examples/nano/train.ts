@@ -6,10 +6,9 @@
 // Both end as q8 safetensors in models/.
 
 import { existsSync } from 'node:fs'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { loadModel, SFTTrainer, type TrainLog } from '../../sdk/index.ts'
-import { accuracy } from './accuracy.ts'
+import { evaluateExactMatch, loadModel, quantizeModel, SFTTrainer, type TrainLog } from '../../sdk/index.ts'
 import { backwardFamily, knownFamilies, makeMixed, makeProblem } from './problems.ts'
 import { specialTokens, tagTokens, writeRandomQwen2 } from './random-qwen2.ts'
 import { makeTalk } from './talk.ts'
@@ -76,6 +75,10 @@ function tell(stage: string, log: Extract<TrainLog, { loss: number }>): void {
   )
 }
 
+async function editJson(file: string, edit: (json: Record<string, unknown>) => object): Promise<void> {
+  await writeFile(file, `${JSON.stringify(edit(JSON.parse(await readFile(file, 'utf8'))), null, 2)}\n`)
+}
+
 const work = process.argv[2]
 if (!work) throw new Error('usage: npx tsx examples/nano/train.ts <work folder>')
 await mkdir(work, { recursive: true })
@@ -110,18 +113,21 @@ const chat = await train(
   32,
 )
 
-for (const [name, folder] of [
+for (const [name, trained] of [
   ['nano-base', base],
   ['nano', chat],
 ] as const) {
-  const model = await loadModel(folder, { dtype: 'q8' })
+  const folder = join('models', name)
+  await quantizeModel(trained, folder, { dtype: 'q8', force: true })
+  // The base has never seen a chat.
+  if (name === 'nano-base')
+    await editJson(join(folder, 'tokenizer_config.json'), ({ chat_template: _, ...rest }) => rest)
+  const model = await loadModel(folder)
   const scores: Record<string, number> = {}
-  for (const family of [...knownFamilies, backwardFamily] as const)
-    scores[family] = await accuracy(
-      model,
-      range(200, (i) => makeProblem(family, testSeed, i)),
-    )
+  for (const family of [...knownFamilies, backwardFamily] as const) {
+    const problems = range(200, (i) => makeProblem(family, testSeed, i))
+    scores[family] = (await evaluateExactMatch(model, problems)).accuracy
+  }
   console.log(name, scores)
-  await writeFile(join(folder, 'accuracy.json'), `${JSON.stringify(scores, null, 2)}\n`)
   await model.close()
 }
