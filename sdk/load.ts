@@ -3,23 +3,33 @@ import { FormatError, OptionError } from './errors.ts'
 import { openModelSource } from './formats/model-source.ts'
 import { readAdapter } from './formats/peft.ts'
 import { LanguageModel } from './generate/language-model.ts'
+import { findModel } from './hub/models.ts'
+import type { PullOptions, PullProgress } from './hub/snapshot.ts'
 import { parseConfig } from './model/config.ts'
 import { adapterFromPeft } from './model/lora.ts'
-import { Model, type ModelOptions } from './model/model.ts'
+import { type LoadProgress, Model, type ModelOptions } from './model/model.ts'
 import { loadChatTemplate } from './text/chat-template.ts'
 import { checkVocabulary, loadTokenizer } from './text/tokenizer.ts'
 
-export interface LoadOptions extends DeviceOptions, ModelOptions {
-  /** PEFT folders, made active in this order; each is named after its folder. */
+export interface LoadOptions extends DeviceOptions, Omit<ModelOptions, 'onProgress'> {
+  /** PEFT folders, or names on the hub, made active in this order; each is named after its folder. */
   readonly adapter?: string | readonly string[]
+  /** Of the hub: a branch, a tag or a commit; default `main`. */
+  readonly revision?: string
+  /** Told while a model comes from the hub (then it has a `file`), and after each tensor that is loaded. */
+  readonly onProgress?: (progress: LoadProgress | PullProgress) => void
 }
 
 /**
- * Opens an HF snapshot folder or a .gguf file on the best device.
+ * Opens a model on the best device.
  *
- * @throws FormatError for broken or unsupported files, MemoryError when it does not fit, DeviceError without a device
+ * @param name a bundled model, `nano` (the default) or `nano-base`; a Hugging Face folder or a .gguf file; or one of the
+ *   hub, `org/name`, `org/name@revision` or `org/name/file.gguf`, which is downloaded when it is not in the cache
+ * @throws FormatError for broken or unsupported files, HubError for what cannot be had from the hub, MemoryError when it
+ *   does not fit, DeviceError without a device
  */
-export async function loadModel(path: string, options: LoadOptions = {}): Promise<LanguageModel> {
+export async function loadModel(name?: string, options: LoadOptions = {}): Promise<LanguageModel> {
+  const path = await findModel(name, options)
   const source = await openModelSource(path)
   try {
     const config = parseConfig(source.config, source.configFile)
@@ -31,7 +41,9 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
       const model = await Model.load(target, config, source.tensors, path, options)
       const eos = eosTokenIds(source.generationConfig, source.config, tokenizer.eosTokenId, config.vocabSize)
       const lm = new LanguageModel(model, tokenizer, template, source.generationConfig, eos, source)
-      for (const folder of [options.adapter ?? []].flat()) await loadAdapter(lm, folder)
+      const { onProgress, signal } = options
+      for (const adapter of [options.adapter ?? []].flat())
+        await loadAdapter(lm, adapter, undefined, { onProgress, signal })
       return lm
     } catch (error) {
       await target.close()
@@ -43,17 +55,24 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
 }
 
 /**
- * Reads a PEFT folder and makes it active beside the adapters that already are.
+ * Reads an adapter and makes it active beside the adapters that already are.
  *
+ * @param adapter a PEFT folder, or a name on the hub
  * @param name default: the folder's name
  */
 export async function loadAdapter(
   lm: LanguageModel,
-  folder: string,
-  name = folder.split(/[\\/]/).filter(Boolean).at(-1)!,
+  adapter: string,
+  name = adapter
+    .replace(/(?<=.)@.*/, '')
+    .split(/[\\/]/)
+    .filter(Boolean)
+    .at(-1)!,
+  options: PullOptions = {},
 ): Promise<string> {
   const { model } = lm
   if (model.adapters.has(name)) throw new OptionError(`adapter "${name}" is loaded already: give another name`)
+  const folder = await findModel(adapter, options)
   const { config, tensors } = await readAdapter(folder)
   model.adapters.set(name, adapterFromPeft(name, config, tensors, model.config, folder))
   await model.setAdapters([...model.activeAdapters, name])

@@ -30,9 +30,10 @@ const may: Record<string, string[]> = {
   'sdk/eval': ['sdk/generate', 'sdk/model', 'sdk/data', 'sdk/text', 'sdk/formats', 'sdk/rewards', 'sdk/target.ts'],
   'sdk/device.ts': ['targets', 'sdk/target.ts'],
   'sdk/load.ts': ['sdk/hub', 'sdk/device.ts', 'sdk/generate', 'sdk/model', 'sdk/text', 'sdk/formats', 'sdk/target.ts'],
-  'sdk/quantize.ts': ['sdk/model', 'sdk/formats', 'sdk/quant'],
+  'sdk/quantize.ts': ['sdk/model', 'sdk/formats', 'sdk/quant', 'sdk/text'],
   'sdk/cli': [
     'sdk/quantize.ts',
+    'sdk/hub',
     'sdk/index.ts',
     'sdk/load.ts',
     'sdk/device.ts',
@@ -48,6 +49,7 @@ const may: Record<string, string[]> = {
   ],
   'sdk/index.ts': [
     'sdk/quantize.ts',
+    'sdk/hub',
     'sdk/load.ts',
     'sdk/device.ts',
     'sdk/train',

@@ -5,6 +5,9 @@ import { addChat } from './commands/chat.ts'
 import { addDevices } from './commands/devices.ts'
 import { addEval } from './commands/eval.ts'
 import { addGenerate } from './commands/generate.ts'
+import { addList } from './commands/list.ts'
+import { addPull } from './commands/pull.ts'
+import { addRm } from './commands/rm.ts'
 import { addScore } from './commands/score.ts'
 import { addSft } from './commands/sft.ts'
 import { kebabFlag } from './names.ts'
@@ -43,5 +46,8 @@ function commands(): Command {
   addSft(program)
   addEval(program)
   addBench(program)
+  addPull(program)
+  addList(program)
+  addRm(program)
   return program
 }

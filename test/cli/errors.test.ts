@@ -60,7 +60,7 @@ describe('errors', () => {
       ['generate', '--model', model, '--prompt', 'x', '--temperature', '-1'],
     )
     expect(all).toMatchInlineSnapshot(`
-      "1 error: <folder>/absent: no such model (give a folder with config.json, or a .gguf file)
+      "1 error: <folder>/absent: no such model folder or file, nor a name on the hub (org/name), nor a bundled model (nano, nano-base)
       1 error: <folder>/bad.jsonl:2: not valid JSON: Unexpected end of JSON input
       1 error: <folder>/absent.jsonl: cannot be read: ENOENT: no such file or directory, open '<folder>/absent.jsonl'
       1 error: <folder>/run.yaml: unknown key 'lerning_rate'; did you mean learning_rate?

@@ -1,0 +1,41 @@
+import { HubError } from '../errors.ts'
+
+// What huggingface_hub reads from the environment, read the same way. Everything is read when it is needed.
+
+const variable = (name: string): string | undefined => globalThis.process?.env[name]?.trim() || undefined
+
+const isOn = (name: string): boolean => /^(1|on|yes|true)$/i.test(variable(name) ?? '')
+
+/** Without a slash at its end. */
+export const endpoint = (): string => (variable('HF_ENDPOINT') ?? 'https://huggingface.co').replace(/\/+$/, '')
+
+export const isOffline = (): boolean => isOn('HF_HUB_OFFLINE') || isOn('TRANSFORMERS_OFFLINE')
+
+/** Milliseconds without a byte after which a connection counts as dropped. */
+export const stallTime = (): number => 1000 * (Number(variable('HF_HUB_DOWNLOAD_TIMEOUT')) || 30)
+
+async function home(): Promise<string> {
+  const [{ join }, { homedir }] = await Promise.all([import('node:path'), import('node:os')])
+  const cache = variable('XDG_CACHE_HOME') ?? join(homedir(), '.cache')
+  return expand(variable('HF_HOME') ?? join(cache, 'huggingface'), homedir())
+}
+
+const expand = (path: string, user: string): string => path.replace(/^~(?=$|[\\/])/, () => user)
+
+/** The folder of the cache: HF_HUB_CACHE, else HF_HOME/hub, else ~/.cache/huggingface/hub. */
+export async function cacheRoot(): Promise<string> {
+  const [{ join, resolve }, { homedir }] = await Promise.all([import('node:path'), import('node:os')])
+  const set = variable('HF_HUB_CACHE') ?? variable('HUGGINGFACE_HUB_CACHE')
+  return resolve(set ? expand(set, homedir()) : join(await home(), 'hub'))
+}
+
+/** HF_TOKEN, else what `hf auth login` has left. */
+export async function readToken(): Promise<string | undefined> {
+  const [{ join }, { readFile }] = await Promise.all([import('node:path'), import('node:fs/promises')])
+  const path = variable('HF_TOKEN_PATH') ?? join(await home(), 'token')
+  const fromFile = async () => (await readFile(path, 'utf8').catch(() => '')).trim()
+  const token = variable('HF_TOKEN') ?? variable('HUGGING_FACE_HUB_TOKEN') ?? (await fromFile())
+  if (token !== '' && !/^[\x21-\x7e]{1,1000}$/.test(token))
+    throw new HubError(`the token for the hub (HF_TOKEN or ${path}) holds characters that no token has: set it again`)
+  return token || undefined
+}

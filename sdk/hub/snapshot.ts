@@ -1,0 +1,198 @@
+import { HubError } from '../errors.ts'
+import { readJsonFile, writeAtomically, writeError } from '../formats/node-file.ts'
+import { download } from './download.ts'
+import { type Listing, listRepo, type RepoFile } from './listing.ts'
+import { folderOf, isSafePath, type Repo } from './names.ts'
+import { cacheRoot, endpoint } from './settings.ts'
+import { checkSpace } from './space.ts'
+
+// The layout of huggingface_hub, so that Python shares the cache: blobs/<checksum>, snapshots/<commit>/<path> -> blob,
+// refs/<revision> holds a commit. listings/<commit>.json is ours: it tells offline whether a snapshot is whole.
+
+/** Told while files come, a few times a second at most. */
+export interface PullProgress {
+  /** The file that comes just now. */
+  readonly file: string
+  /** Bytes that are here, those from before too; of `totalBytes` in all. */
+  readonly loadedBytes: number
+  readonly totalBytes: number
+}
+
+export interface PullOptions {
+  /** A branch, a tag or a commit; default `main`. */
+  readonly revision?: string
+  readonly onProgress?: (progress: PullProgress) => void
+  /** Ends the download with the signal's reason; the next one goes on from there. */
+  readonly signal?: AbortSignal
+}
+
+/** Files of a repository on this disk. */
+export interface Snapshot {
+  readonly folder: string
+  /** Below the folder. */
+  readonly paths: readonly string[]
+}
+
+/** Which of these paths are wanted. Throws HubError when what is needed is not among them. */
+export type Choose = (paths: readonly string[]) => string[]
+
+/** What the cache has, without asking the network; null when it is not whole. */
+export async function findSnapshot(repo: Repo, choose: Choose): Promise<Snapshot | null> {
+  const [fs, { join }] = await nodeModules()
+  const root = join(await cacheRoot(), folderOf(repo))
+  const commit = await readCommit(root, repo.revision)
+  if (!commit) return null
+  const folder = join(root, 'snapshots', commit)
+  const sizeOf = (path: string) =>
+    fs.stat(join(folder, path)).then(
+      (stat) => (stat.isFile() ? stat.size : -1),
+      () => -1,
+    )
+  const listing = await readListing(join(root, 'listings', `${commit}.json`))
+  if (listing) {
+    const chosen = filesOf(listing, choose)
+    for (const { path, size } of chosen) if ((await sizeOf(path)) !== size) return null
+    return { folder, paths: chosen.map(({ path }) => path) }
+  }
+  // Somebody else's download: the names have to tell whether it is whole.
+  const entries = await fs.readdir(folder, { recursive: true }).catch(() => [])
+  try {
+    const paths = choose(entries.map((path) => path.replaceAll('\\', '/')))
+    const present = await Promise.all(paths.map(sizeOf))
+    return hasAllShards(paths) && present.every((size) => size >= 0) ? { folder, paths } : null
+  } catch (error) {
+    if (error instanceof HubError) return null
+    throw error
+  }
+}
+
+/** Downloads what is not here yet. The revision points at the new commit only when everything that was chosen is here. */
+export async function pullSnapshot(repo: Repo, choose: Choose, options: PullOptions = {}): Promise<Snapshot> {
+  const [fs, { dirname, join }] = await nodeModules()
+  const root = join(await cacheRoot(), folderOf(repo))
+  const listing = await listRepo(repo, options.signal)
+  const files = filesOf(listing, choose)
+  const folder = join(root, 'snapshots', listing.commit)
+  const blobOf = ({ checksum }: RepoFile) => join(root, 'blobs', checksum.value)
+  const hasSize = (path: string, size: number) =>
+    fs.stat(path).then(
+      (stat) => stat.size === size,
+      () => false,
+    )
+  await makeFolder(join(root, 'blobs'))
+  await makeFolder(folder)
+
+  let missing = 0
+  for (const file of files) {
+    if ((await hasSize(join(folder, file.path), file.size)) || (await hasSize(blobOf(file), file.size))) continue
+    missing +=
+      file.size -
+      (await fs.stat(`${blobOf(file)}.incomplete`).then(
+        ({ size }) => size,
+        () => 0,
+      ))
+  }
+  await checkSpace(repo.id, root, missing)
+
+  const totalBytes = files.reduce((sum, { size }) => sum + size, 0)
+  const tell = throttled(options.onProgress)
+  let loadedBytes = 0
+  for (const file of files) {
+    const [blob, pointer] = [blobOf(file), join(folder, file.path)]
+    if (!(await hasSize(pointer, file.size))) {
+      if (!(await hasSize(blob, file.size))) {
+        await fs.rm(blob, { force: true })
+        await download({
+          ...file,
+          what: `${repo.id}: ${file.path}`,
+          url: resolveUrl(repo, listing.commit, file.path),
+          path: blob,
+          signal: options.signal,
+          onBytes: (bytes) => tell({ file: file.path, loadedBytes: loadedBytes + bytes, totalBytes }),
+        })
+      }
+      await makeFolder(dirname(pointer))
+      await link(blob, pointer)
+    }
+    loadedBytes += file.size
+    tell({ file: file.path, loadedBytes, totalBytes }, loadedBytes === totalBytes)
+  }
+  await writeText(join(root, 'listings', `${listing.commit}.json`), JSON.stringify(listing))
+  if (repo.revision !== listing.commit) await writeText(join(root, 'refs', repo.revision), listing.commit)
+  return { folder, paths: files.map(({ path }) => path) }
+
+  async function writeText(path: string, text: string): Promise<void> {
+    await makeFolder(dirname(path))
+    await writeAtomically(path, [new TextEncoder().encode(text)])
+  }
+  async function makeFolder(path: string): Promise<void> {
+    await fs.mkdir(path, { recursive: true }).catch((error) => {
+      throw writeError(path, error)
+    })
+  }
+}
+
+const nodeModules = () => Promise.all([import('node:fs/promises'), import('node:path')])
+
+const filesOf = (listing: Listing, choose: Choose): RepoFile[] => {
+  const byPath = new Map(listing.files.map((file) => [file.path, file]))
+  return choose([...byPath.keys()]).map((path) => byPath.get(path)!)
+}
+
+function resolveUrl({ kind, id }: Repo, commit: string, path: string): string {
+  const folder = kind === 'dataset' ? 'datasets/' : ''
+  return `${endpoint()}/${folder}${id}/resolve/${commit}/${path.split('/').map(encodeURIComponent).join('/')}`
+}
+
+/** The commit that a revision stands for in the cache. */
+async function readCommit(root: string, revision: string): Promise<string | null> {
+  const [{ readFile }, { join }] = await nodeModules()
+  if (/^[0-9a-f]{40}$/.test(revision)) return revision
+  const commit = (await readFile(join(root, 'refs', revision), 'utf8').catch(() => '')).trim()
+  return /^[0-9a-f]{40}$/.test(commit) ? commit : null
+}
+
+/** null when there is none that can be used. */
+async function readListing(path: string): Promise<Listing | null> {
+  const listing = await readJsonFile(path).catch(() => null)
+  const files: unknown = listing?.files
+  const isFile = (file: unknown) => {
+    const { path: name, size } = (file ?? {}) as RepoFile
+    return typeof name === 'string' && isSafePath(name) && typeof size === 'number'
+  }
+  return Array.isArray(files) && files.every(isFile) ? (listing as unknown as Listing) : null
+}
+
+/** Of files named x-00001-of-00003 all three are here. */
+export function hasAllShards(paths: readonly string[]): boolean {
+  const seen = new Map<string, number>()
+  for (const path of paths) {
+    const [, before, count] = /^(.*)-\d+-of-(\d+)/.exec(path) ?? []
+    if (count) seen.set(`${before}-${count}`, (seen.get(`${before}-${count}`) ?? 0) + 1)
+  }
+  return [...seen].every(([name, n]) => n === Number(name.slice(name.lastIndexOf('-') + 1)))
+}
+
+/** A relative link; where links are not allowed (Windows without developer mode), the file itself. */
+async function link(blob: string, pointer: string): Promise<void> {
+  const [fs, { dirname, relative }] = await nodeModules()
+  try {
+    await fs.rm(pointer, { force: true })
+    await fs.symlink(relative(dirname(pointer), blob), pointer)
+  } catch (error) {
+    // Another process has just made the same one.
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return
+    await fs.rename(blob, pointer).catch((cause) => {
+      throw writeError(pointer, cause)
+    })
+  }
+}
+
+function throttled(onProgress: PullOptions['onProgress']): (progress: PullProgress, now?: boolean) => void {
+  let told = 0
+  return (progress, now = false) => {
+    if (!onProgress || (!now && performance.now() - told < 100)) return
+    told = performance.now()
+    onProgress(progress)
+  }
+}
