@@ -3,36 +3,55 @@ import type { Schedule } from './schedule.ts'
 
 /** What every trainer takes: transformers' TrainingArguments in camelCase, with its defaults where nothing else is said. */
 export interface TrainingArguments {
+  /** For the adapter (or model), checkpoints and metrics.jsonl; made where it is missing. */
   readonly outputDir: string
   /** Default 2e-4 for LoRA (TRL's 2e-5 is for full fine-tuning, and the default there). */
   readonly learningRate?: number
+  /** How the learning rate goes on after the warm-up; default `linear`, down to 0 at the last step. */
   readonly lrSchedulerType?: Schedule
+  /** The learning rate rises from 0 over so many steps; default 0. */
   readonly warmupSteps?: number
-  /** Share of all steps; warmupSteps wins. */
+  /** The same as a share of all steps, 0 to 1; warmupSteps wins. */
   readonly warmupRatio?: number
+  /** Passes over the rows, fractions too; default 3. */
   readonly numTrainEpochs?: number
-  /** Overrides numTrainEpochs when positive. */
+  /** Optimizer steps; overrides numTrainEpochs when positive. Default -1. */
   readonly maxSteps?: number
+  /** Rows computed together; default 8. Memory grows with it. */
   readonly perDeviceTrainBatchSize?: number
+  /** Default 8. */
   readonly perDeviceEvalBatchSize?: number
+  /** Batches an optimizer step; default 1. */
   readonly gradientAccumulationSteps?: number
+  /** Of weights, not of biases and norms; default 0. */
   readonly weightDecay?: number
+  /** Default 0.9. */
   readonly adamBeta1?: number
+  /** Default 0.999. */
   readonly adamBeta2?: number
+  /** Default 1e-8. */
   readonly adamEpsilon?: number
+  /** Gradients are scaled down to this global norm; 0 leaves them. Default 1. */
   readonly maxGradNorm?: number
-  /** Recompute each layer in the reverse pass: about a third slower, memory of one layer instead of all. */
+  /** Recompute each layer in the reverse pass: about a third slower, memory of one layer instead of all. Default true. */
   readonly gradientCheckpointing?: boolean
+  /** Of the order of rows, the adapter's start and dropout; default 42. The same seed gives the same bits. */
   readonly seed?: number
+  /** Steps from one log line to the next; default 1. */
   readonly loggingSteps?: number
+  /** When evalDataset is scored; default `no`. */
   readonly evalStrategy?: 'no' | 'steps' | 'epoch'
+  /** For evalStrategy `steps`; default 100. */
   readonly evalSteps?: number
+  /** When a checkpoint is written; default `steps`. */
   readonly saveStrategy?: 'no' | 'steps' | 'epoch'
+  /** For saveStrategy `steps`; default 500. */
   readonly saveSteps?: number
-  /** null keeps all checkpoints. */
+  /** Checkpoints that are kept, the newest; null (the default) keeps all. */
   readonly saveTotalLimit?: number | null
+  /** End with the checkpoint of the lowest evalLoss; default false. */
   readonly loadBestModelAtEnd?: boolean
-  /** Stop after so many evaluations without a better one. */
+  /** Stop after so many evaluations without a better one; null (the default): never. */
   readonly earlyStoppingPatience?: number | null
 }
 

@@ -8,9 +8,11 @@ import { check } from './arguments.ts'
 
 /** How rows become tokens: TRL's SFTConfig in camelCase, with its defaults. */
 export interface RowArguments {
+  /** Tokens of a row at most; default 1024. */
   readonly maxLength?: number
-  /** Longer rows lose their end, are an error, or are left out. */
+  /** Longer rows lose their end (`keep_start`, the default), are an error, or are left out. */
   readonly truncationMode?: 'keep_start' | 'error' | 'skip'
+  /** Put short rows together up to maxLength; they do not see one another. Default false. */
   readonly packing?: boolean
   /** Of prompt + completion, score the completion alone. Default true. */
   readonly completionOnlyLoss?: boolean
@@ -18,7 +20,7 @@ export interface RowArguments {
   readonly assistantOnlyLoss?: boolean
   /** Which column holds what: `{question: 'problem', answer: 'solution'}`. */
   readonly columns?: Readonly<Record<string, string>>
-  /** `sequential` keeps the rows in order (transformers' trainSamplingStrategy). */
+  /** `random` (default): another order each epoch; `sequential` keeps the rows in order. */
   readonly trainSamplingStrategy?: 'random' | 'sequential'
 }
 

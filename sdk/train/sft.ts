@@ -35,10 +35,12 @@ export interface SFTConfig extends TrainingArguments, RowArguments {}
 
 type Settings = Required<TrainingArguments> & RowSettings
 
+/** What an SFTTrainer takes. */
 export interface SFTOptions {
   readonly model: LanguageModel
   /** A .jsonl, .json or .parquet file, a hub data set, or rows. */
   readonly trainDataset: RowSource
+  /** Scored as evalStrategy says: `evalLoss`. */
   readonly evalDataset?: RowSource
   /** LoRA; `null` trains the full model; left out, training goes on from the active adapter, or makes one with the defaults. */
   readonly peft?: Partial<LoraConfig> | null
@@ -50,15 +52,24 @@ export interface SFTOptions {
 /**
  * Supervised fine-tuning: cross-entropy of the scored tokens, averaged over all scored tokens of an optimizer step.
  *
- *     for await (const log of new SFTTrainer({ model, trainDataset: 'rows.jsonl', args: { outputDir: 'out' } }).train()) ...
+ * ```ts
+ * import { loadModel, SFTTrainer } from 'halfling'
+ *
+ * const model = await loadModel()
+ * const trainer = new SFTTrainer({ model, trainDataset: 'rows.jsonl', args: { outputDir: 'out', maxSteps: 10 } })
+ * for await (const log of trainer.train()) console.log(log)
+ * await model.close()
+ * ```
  */
 export class SFTTrainer {
   readonly model: LanguageModel
+  /** With the defaults filled in. */
   readonly args: Settings
-  /** Memory of the largest step, known before the first one. */
+  /** Bytes of the largest step, once `train` has read the rows and before the first step. */
   forecast: Forecast | null = null
   private readonly options: SFTOptions
 
+  /** Throws OptionError for arguments out of range. */
   constructor(options: SFTOptions) {
     this.options = options
     this.model = options.model
