@@ -1,8 +1,10 @@
 import { byteLength, type DType } from './dtype.ts'
 import { FormatError, OptionError } from './errors.ts'
 import { compressedConfig, compressedTensor } from './formats/compressed.ts'
+import { ggufTokenizerEntries, type TokenizerFrame } from './formats/gguf-tokenizer-write.ts'
+import { ggufStream } from './formats/gguf-write.ts'
 import { type ModelSource, openModelSource } from './formats/model-source.ts'
-import { writeFolderAtomically } from './formats/node-file.ts'
+import { exists, writeAtomically, writeFolderAtomically } from './formats/node-file.ts'
 import { safetensorsStream } from './formats/safetensors.ts'
 import {
   convertedStream,
@@ -11,9 +13,13 @@ import {
   type StoredTensor,
   type TensorStream,
 } from './formats/stored.ts'
-import { parseConfig } from './model/config.ts'
+import { type ModelConfig, parseConfig } from './model/config.ts'
+import { ggufConfigEntries, ggufTensors } from './model/gguf.ts'
+import { weightDType } from './model/model.ts'
 import { findWeights } from './model/names.ts'
 import { toFloats } from './quant/convert.ts'
+import { loadChatTemplate } from './text/chat-template.ts'
+import { checkVocabulary, loadTokenizer, type Tokenizer } from './text/tokenizer.ts'
 
 /** Types in which a model can be written; q4 in GGUF alone. */
 export type FileDType = Exclude<DType, 'i32'>
@@ -72,23 +78,43 @@ export async function quantizeModel(
 }
 
 async function writeModel(source: ModelSource, output: string, options: QuantizeOptions): Promise<QuantizeReport> {
-  const { dtype } = options
-  if (dtype === 'q4') throw new OptionError(`${output}: q4 is written as GGUF only: let the output end in .gguf`)
   const config = parseConfig(source.config, source.configFile)
   const weights = findWeights(config, source.tensors, source.configFile)
+  const tokenizer = loadTokenizer(source.tokenizerJson, source.tokenizerConfig)
+  checkVocabulary(tokenizer, config.vocabSize)
   const tally = new Tally()
+  if (/\.gguf$/i.test(output)) await writeGguf({ source, config, weights, tokenizer, tally }, output, options)
+  else await writeFolder({ source, config, weights, tokenizer, tally }, output, options)
+  return { output, ...tally.report() }
+}
+
+interface Parts {
+  readonly source: ModelSource
+  readonly config: ModelConfig
+  readonly weights: ReadonlyMap<string, StoredTensor>
+  readonly tokenizer: Tokenizer
+  readonly tally: Tally
+}
+
+async function writeFolder(
+  { source, config, weights, tally }: Parts,
+  output: string,
+  options: QuantizeOptions,
+): Promise<void> {
+  const { dtype } = options
+  if (dtype === 'q4') throw new OptionError(`${output}: q4 is written as GGUF only: let the output end in .gguf`)
   const tensors: TensorStream<PlainDType>[] = []
   const ignored: string[] = config.tieWordEmbeddings ? ['lm_head'] : []
   for (const [name, tensor] of weights) {
     const type = typeInFolder(tensor, dtype)
-    const add = tally.adder(tensor, type)
+    const add = tally.adder(name, tensor, type)
     if (type === 'q8') tensors.push(...compressedTensor(tensor, add))
     else {
       tensors.push(convertedStream(tensor, type, add))
       if (isLinear(tensor)) ignored.push(name.replace(/\.weight$/, ''))
     }
   }
-  const { quantization_config: _, torch_dtype: __, ...ownConfig } = source.config
+  const { torch_dtype: _, ...ownConfig } = source.config
   const configJson = {
     ...ownConfig,
     dtype: configTypes[dtype],
@@ -104,7 +130,56 @@ async function writeModel(source: ModelSource, output: string, options: Quantize
   ])
   if (source.chatTemplate !== null) files.set('chat_template.jinja', [new TextEncoder().encode(source.chatTemplate)])
   await writeFolderAtomically(output, files, options)
-  return { output, ...tally.report() }
+}
+
+/** llama.cpp's names for what most of the tensors are. */
+const fileTypes = { f32: 0, f16: 1, q4: 2, q8: 7, bf16: 32 } as const
+
+async function writeGguf(
+  { source, config, weights, tokenizer, tally }: Parts,
+  output: string,
+  options: QuantizeOptions,
+): Promise<void> {
+  const { dtype, force = false } = options
+  if (!force && (await exists(output)))
+    throw new OptionError(`${output}: is there already: give another name, or force`)
+  const title = output
+    .split(/[\\/]/)
+    .at(-1)!
+    .replace(/\.gguf$/i, '')
+  const metadata = ggufConfigEntries(config)
+  metadata.set('general.name', { string: title })
+  metadata.set('general.file_type', { u32: fileTypes[dtype] })
+  if (dtype === 'q8' || dtype === 'q4') metadata.set('general.quantization_version', { u32: 2 })
+  const frame = tokenizerFrame(source, config, tokenizer)
+  for (const [key, entry] of await ggufTokenizerEntries(source.tokenizerJson, frame)) metadata.set(key, entry)
+  const template = loadChatTemplate(source.tokenizerConfig, source.chatTemplate ?? undefined)
+  if (template?.sources.default !== undefined)
+    metadata.set('tokenizer.chat_template', { string: template.sources.default })
+  const tensors: TensorStream[] = []
+  for (const [name, tensor] of ggufTensors(config, weights, source.configFile)) {
+    const type = weightDType(name, tensor, dtype)
+    tensors.push(convertedStream(tensor, type, tally.adder(name, tensor, type)))
+  }
+  await writeAtomically(output, ggufStream(metadata, watched(tensors, options)))
+}
+
+function tokenizerFrame(source: ModelSource, config: ModelConfig, tokenizer: Tokenizer): TokenizerFrame {
+  const id = (key: string): number | undefined => {
+    const value = source.config[key]
+    return Number.isInteger(value) && (value as number) < config.vocabSize ? (value as number) : undefined
+  }
+  const listed = [source.generationConfig.eos_token_id ?? source.config.eos_token_id ?? []].flat() as number[]
+  const first = tokenizer.eosTokenId
+  const eos = first !== undefined && (listed.length === 0 || listed.includes(first)) ? [first, ...listed] : listed
+  const bos = tokenizer.bosTokenId ?? id('bos_token_id')
+  const [plain, around] = [tokenizer.encode('a'), tokenizer.encode('a', { addSpecialTokens: true })]
+  const addBos = bos !== undefined && around[0] === bos
+  const addEos = eos.length > 0 && around.at(-1) === eos[0]
+  if (around.length !== plain.length + Number(addBos) + Number(addEos))
+    throw new FormatError('tokenizer.json: its post_processor adds more than bos and eos, which GGUF cannot hold')
+  const padTokenId = tokenizer.padTokenId ?? id('pad_token_id')
+  return { rows: config.vocabSize, bosTokenId: bos, padTokenId, eosTokenIds: [...new Set(eos)], addBos, addEos }
 }
 
 const configTypes = { q8: 'float16', f16: 'float16', bf16: 'bfloat16', f32: 'float32' } as const
@@ -127,10 +202,10 @@ class Tally {
   private outputBytes = 0
 
   /** To be told of each piece of a tensor. */
-  adder(tensor: StoredTensor, dtype: FileDType): OnChunk {
+  adder(name: string, tensor: StoredTensor, dtype: FileDType): OnChunk {
     this.inputBytes += tensor.bytes
     this.outputBytes += byteLength({ dtype, shape: tensor.shape })
-    const part = partOf(tensor)
+    const part = partOf(name, tensor)
     const key = `${part} ${dtype}`
     if (!this.parts.has(key)) this.parts.set(key, { part, dtype, sums: { weights: 0, squares: 0, errors: 0 } })
     const { sums } = this.parts.get(key)!
@@ -173,7 +248,7 @@ interface Sums {
 
 const relativeError = ({ squares, errors }: Sums): number => (errors === 0 ? 0 : Math.sqrt(errors / squares))
 
-function partOf({ name, shape }: StoredTensor): QuantizedPart['part'] {
+function partOf(name: string, { shape }: StoredTensor): QuantizedPart['part'] {
   if (shape.length === 1) return 'vectors'
   if (isTable(name)) return name.startsWith('lm_head') ? 'head' : 'embedding'
   return name.includes('.mlp.') ? 'mlp' : 'attention'

@@ -1,10 +1,11 @@
+import { FormatError } from '../errors.ts'
 import type { GgufFile } from './gguf.ts'
 import { fail, integer, number, required, string } from './gguf-metadata.ts'
 import { ggufTokenizer } from './gguf-tokenizer.ts'
 import type { ModelSource } from './model-source.ts'
 import { readFloats, type StoredTensor } from './stored.ts'
 
-const architectures: Readonly<Record<string, string>> = {
+export const architectures: Readonly<Record<string, string>> = {
   llama: 'LlamaForCausalLM',
   qwen2: 'Qwen2ForCausalLM',
   qwen3: 'Qwen3ForCausalLM',
@@ -94,13 +95,13 @@ async function ropeParameters(file: GgufFile, type: string): Promise<Record<stri
   return { rope_type: kind, factor, ...theta }
 }
 
-const outerNames: Readonly<Record<string, string>> = {
+export const outerNames: Readonly<Record<string, string>> = {
   'token_embd.weight': 'model.embed_tokens.weight',
   'output_norm.weight': 'model.norm.weight',
   'output.weight': 'lm_head.weight',
 }
 
-const layerNames: Readonly<Record<string, string>> = {
+export const layerNames: Readonly<Record<string, string>> = {
   attn_norm: 'input_layernorm',
   ffn_norm: 'post_attention_layernorm',
   attn_q: 'self_attn.q_proj',
@@ -116,7 +117,7 @@ const layerNames: Readonly<Record<string, string>> = {
 
 function renameTensors(file: GgufFile, heads: number, keyValueHeads: number): Map<string, StoredTensor> {
   // llama.cpp stores the rows of these two with the halves of each head interleaved, for this architecture only.
-  const interleaved = new Map(
+  const reorderedHeads = new Map(
     string(file, 'general.architecture') === 'llama'
       ? [
           ['attn_q', heads],
@@ -135,18 +136,26 @@ function renameTensors(file: GgufFile, heads: number, keyValueHeads: number): Ma
     if (part === undefined || !Object.hasOwn(layerNames, part))
       return fail(file, name, 'is no tensor of this architecture')
     const to = `model.layers.${layer}.${layerNames[part]}.${kind}`
-    const count = interleaved.get(part)
-    renamed.set(to, { ...(count === undefined ? tensor : halfSplit(file, tensor, count)), name: to })
+    const count = reorderedHeads.get(part)
+    renamed.set(to, { ...(count === undefined ? tensor : halfSplit(tensor, count)), name: to })
   }
   return renamed
 }
 
 /** The tensor with the rows of each head back in HF's order: row 2j + i of a head in the file is row i · D/2 + j. */
-function halfSplit(file: GgufFile, tensor: StoredTensor, heads: number): StoredTensor {
+const halfSplit = (tensor: StoredTensor, heads: number): StoredTensor =>
+  reordered(tensor, heads, (row, size) => (row & 1) * (size / 2) + (row >>> 1))
+
+/** The other way round. */
+export const interleaved = (tensor: StoredTensor, heads: number): StoredTensor =>
+  reordered(tensor, heads, (row, size) => (row < size / 2 ? 2 * row : 2 * row - size + 1))
+
+/** The tensor with the rows of each head in other places. Throws FormatError for rows that are no heads of an even size. */
+function reordered(tensor: StoredTensor, heads: number, place: (row: number, size: number) => number): StoredTensor {
   const rows = tensor.shape[0] ?? 0
   const headRows = rows / heads
   if (!Number.isInteger(headRows / 2) || headRows === 0)
-    return fail(file, tensor.name, `its ${rows} rows are not ${heads} heads of an even size`)
+    throw new FormatError(`${tensor.file}: ${tensor.name}: its ${rows} rows are not ${heads} heads of an even size`)
   const rowBytes = tensor.bytes / rows
   const headBytes = headRows * rowBytes
   return {
@@ -159,8 +168,7 @@ function halfSplit(file: GgufFile, tensor: StoredTensor, heads: number): StoredT
       const ordered = new Uint8Array(stored.length)
       for (let row = 0; row * rowBytes < stored.length; row++) {
         const inHead = row % headRows
-        const half = inHead & 1
-        const to = row - inHead + half * (headRows / 2) + (inHead >>> 1)
+        const to = row - inHead + place(inHead, headRows)
         ordered.set(stored.subarray(row * rowBytes, (row + 1) * rowBytes), to * rowBytes)
       }
       return ordered.length === byteLength

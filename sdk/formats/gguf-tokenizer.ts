@@ -20,12 +20,12 @@ interface Vocabulary {
 }
 
 /** tokenizer.ggml.token_type */
-const unknownType = 2
-const controlType = 3
-const userDefinedType = 4
+export const unknownType = 2
+export const controlType = 3
+export const userDefinedType = 4
 
 /** Tokens that end a turn or a text whatever the metadata says (llama.cpp's list, as far as our families have them). */
-const endings = [
+export const endings = [
   '<|im_end|>',
   '<|endoftext|>',
   '<|eot_id|>',
@@ -144,7 +144,7 @@ interface Parts {
 }
 
 const contractions = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-const gpt2Split = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+export const gpt2Split = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 const modernSplit = (digits: string): string =>
   `${contractions}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`
 
@@ -163,7 +163,7 @@ const threeDigits: PreTokenizer = { splits: [modernSplit('\\p{N}{1,3}')] }
 const llama3: PreTokenizer = { ...threeDigits, ignoreMerges: true, addBos: true }
 
 /** By tokenizer.ggml.pre. */
-const preTokenizers: Readonly<Record<string, PreTokenizer>> = {
+export const preTokenizers: Readonly<Record<string, PreTokenizer>> = {
   default: { splits: ['[\\p{P}\\$\\+<=>\\^~\\|]+', gpt2Split, '\\p{N}+', '[0-9][0-9][0-9]'] },
   'gpt-2': gpt2,
   'phi-2': gpt2,

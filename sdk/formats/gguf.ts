@@ -27,7 +27,8 @@ export interface GgufFile {
   close(): Promise<void>
 }
 
-const tensorTypes: Readonly<Record<number, StoredDType>> = {
+/** By ggml's ids. */
+export const tensorTypes: Readonly<Record<number, StoredDType>> = {
   0: 'F32',
   1: 'F16',
   2: 'Q4_0',

@@ -3,7 +3,7 @@ import type { ByteSource } from './byte-source.ts'
 import { uncompressed } from './compressed.ts'
 import { openGguf } from './gguf.ts'
 import { ggufModel } from './gguf-model.ts'
-import { openFile, readJsonFile, readTextFile } from './node-file.ts'
+import { exists, openFile, readJsonFile, readTextFile } from './node-file.ts'
 import { openSafetensors, type TensorFile } from './safetensors.ts'
 import type { StoredTensor } from './stored.ts'
 
@@ -115,12 +115,4 @@ async function closedOnError<T>(source: { close(): Promise<unknown> }, open: () 
     await source.close()
     throw error
   }
-}
-
-async function exists(path: string): Promise<boolean> {
-  const { access } = await import('node:fs/promises')
-  return access(path).then(
-    () => true,
-    () => false,
-  )
 }

@@ -47,6 +47,14 @@ export async function openFile(path: string): Promise<ByteSource> {
   return source
 }
 
+export async function exists(path: string): Promise<boolean> {
+  const { access } = await import('node:fs/promises')
+  return access(path).then(
+    () => true,
+    () => false,
+  )
+}
+
 /** UTF-8 text. Throws FormatError when it is missing, no UTF-8, or larger than 256 MiB. */
 export async function readTextFile(path: string): Promise<string> {
   const source = await openFile(path)

@@ -67,7 +67,7 @@ export class Model {
   ): Promise<Model> {
     const model = new Model(target, config)
     for (const [name, stored] of findWeights(config, tensors, file))
-      model.weights.set(name, { dtype: dtypeOf(name, stored, dtype), shape: stored.shape })
+      model.weights.set(name, { dtype: weightDType(name, stored, dtype), shape: stored.shape })
     model.weights.set(ropeName, { dtype: 'f32', shape: [config.maxPositionEmbeddings, config.headDim] })
     const totalBytes = [...model.weights.values()].reduce((sum, type) => sum + byteLength(type), 0)
     if (totalBytes > target.info.memoryLimit)
@@ -209,7 +209,7 @@ export class Model {
 const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(0)
 
 /** Vectors are f32; matrices as asked, f16 where a row is no multiple of a block. */
-function dtypeOf(name: string, stored: StoredTensor, wanted: WeightDType): DType {
+export function weightDType(name: string, stored: StoredTensor, wanted: WeightDType): Exclude<DType, 'i32'> {
   const { shape } = stored
   if (shape.length === 1) return 'f32'
   const table = name === 'model.embed_tokens.weight' || name === 'lm_head.weight'

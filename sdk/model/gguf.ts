@@ -1,0 +1,72 @@
+import { FormatError } from '../errors.ts'
+import { interleaved, layerNames, outerNames } from '../formats/gguf-model.ts'
+import type { GgufEntry } from '../formats/gguf-write.ts'
+import type { StoredTensor } from '../formats/stored.ts'
+import type { ModelConfig } from './config.ts'
+import { frequencyDivisors } from './rope.ts'
+
+/** The metadata of a model's shape, as llama.cpp's converter writes it: the inverse of what `ggufModel` reads. */
+export function ggufConfigEntries(c: ModelConfig): Map<string, GgufEntry> {
+  const own: [string, GgufEntry][] = [
+    ['block_count', { u32: c.numHiddenLayers }],
+    ['context_length', { u32: c.maxPositionEmbeddings }],
+    ['embedding_length', { u32: c.hiddenSize }],
+    ['feed_forward_length', { u32: c.intermediateSize }],
+    ['attention.head_count', { u32: c.numAttentionHeads }],
+    ['attention.head_count_kv', { u32: c.numKeyValueHeads }],
+    ['attention.key_length', { u32: c.headDim }],
+    ['attention.value_length', { u32: c.headDim }],
+    ['attention.layer_norm_rms_epsilon', { f32: c.rmsNormEps }],
+    ['rope.dimension_count', { u32: c.headDim }],
+    ['rope.freq_base', { f32: c.ropeTheta }],
+    ['vocab_size', { u32: c.vocabSize }],
+  ]
+  if (c.ropeScaling.type === 'linear')
+    own.push(['rope.scaling.type', { string: 'linear' }], ['rope.scaling.factor', { f32: c.ropeScaling.factor }])
+  return new Map([
+    ['general.architecture', { string: c.family }],
+    ...own.map(([key, entry]): [string, GgufEntry] => [`${c.family}.${key}`, entry]),
+  ])
+}
+
+/**
+ * By our names, the weights under GGUF's and in its order of rows, and the divisors of the rotary frequencies where there are any.
+ *
+ * @throws FormatError for rotary scaling that llama.cpp does not have for this family
+ */
+export function ggufTensors(
+  config: ModelConfig,
+  weights: ReadonlyMap<string, StoredTensor>,
+  file: string,
+): Map<string, StoredTensor> {
+  const renamed = new Map<string, StoredTensor>()
+  const divisors = frequencyDivisors(config)
+  if (divisors) {
+    if (config.family !== 'llama')
+      throw new FormatError(
+        `${file}: rope scaling "${config.ropeScaling.type}" of a ${config.family} has no place in GGUF`,
+      )
+    const bytes = new Uint8Array(divisors.buffer)
+    const name = 'rope_freqs.weight'
+    const read = async (from = 0, length = bytes.length - from) => bytes.slice(from, from + length)
+    renamed.set(name, { name, dtype: 'F32', shape: [divisors.length], bytes: bytes.length, file, read })
+  }
+  for (const [name, tensor] of weights) {
+    const to = ggufName(name)
+    const part = /attn_[qk]\.(weight|bias)$/.exec(to)?.[0][5]
+    const heads = part === 'q' ? config.numAttentionHeads : config.numKeyValueHeads
+    const ordered = config.family === 'llama' && part !== undefined ? interleaved(tensor, heads) : tensor
+    renamed.set(name, { ...ordered, name: to })
+  }
+  return renamed
+}
+
+const flipped = (names: Readonly<Record<string, string>>): ReadonlyMap<string, string> =>
+  new Map(Object.entries(names).map(([ours, theirs]) => [theirs, ours]))
+
+function ggufName(name: string): string {
+  const outer = flipped(outerNames).get(name)
+  if (outer !== undefined) return outer
+  const [, layer, part, kind] = /^model\.layers\.(\d+)\.(.*)\.(weight|bias)$/.exec(name)!
+  return `blk.${layer}.${flipped(layerNames).get(part)}.${kind}`
+}
