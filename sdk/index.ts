@@ -1,3 +1,5 @@
+export type { RowSource } from './data/rows.ts'
+export type { Example } from './data/tokenize.ts'
 export { type DeviceName, type DeviceOptions, type DeviceReport, findDevices } from './device.ts'
 export type { DType } from './dtype.ts'
 export {
@@ -12,8 +14,15 @@ export {
   OptionError,
   ShapeError,
 } from './errors.ts'
-export { type ExactMatch, type ExactMatchOptions, evaluateExactMatch, type Question } from './eval/exact-match.ts'
-export { writeSafetensors } from './formats/safetensors.ts'
+export {
+  type ExactMatch,
+  type ExactMatchItem,
+  type ExactMatchOptions,
+  type ExactMatchProgress,
+  evaluateExactMatch,
+  type Question,
+} from './eval/exact-match.ts'
+export { type TensorData, writeSafetensors } from './formats/safetensors.ts'
 export { type BatchOptions, generateBatch } from './generate/batch.ts'
 export {
   type ChatOptions,
@@ -30,10 +39,14 @@ export { pullModel } from './hub/models.ts'
 export { pullDataset } from './hub/rows.ts'
 export type { PullOptions, PullProgress } from './hub/snapshot.ts'
 export { type LoadOptions, loadAdapter, loadModel } from './load.ts'
-export type { Adapter, LoraConfig } from './model/adapter.ts'
+export type { Adapter, AdapterModule, LoraConfig } from './model/adapter.ts'
+export type { MergedDType } from './model/merge.ts'
 export type { LoadProgress, WeightDType } from './model/model.ts'
 export { quantizeModel } from './quantize.ts'
+export type { ChatMessage } from './text/chat-template.ts'
 export { type DistillConfig, type DistillOptions, DistillTrainer } from './train/distill.ts'
 export type { TrainLog } from './train/loop.ts'
 export type { MetricsLine } from './train/metrics.ts'
+export type { Schedule } from './train/schedule.ts'
 export { type SFTConfig, type SFTOptions, SFTTrainer } from './train/sft.ts'
+export type { Forecast } from './train/step.ts'
