@@ -42,7 +42,13 @@ export { type LoadOptions, loadAdapter, loadModel } from './load.ts'
 export type { Adapter, AdapterModule, LoraConfig } from './model/adapter.ts'
 export type { MergedDType } from './model/merge.ts'
 export type { LoadProgress, WeightDType } from './model/model.ts'
-export { quantizeModel } from './quantize.ts'
+export {
+  type FileDType,
+  type QuantizedPart,
+  type QuantizeOptions,
+  type QuantizeReport,
+  quantizeModel,
+} from './quantize.ts'
 export type { ChatMessage } from './text/chat-template.ts'
 export { type DistillConfig, type DistillOptions, DistillTrainer } from './train/distill.ts'
 export type { TrainLog } from './train/loop.ts'

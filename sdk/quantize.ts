@@ -13,6 +13,7 @@ import {
   type StoredTensor,
   type TensorStream,
 } from './formats/stored.ts'
+import { findModel } from './hub/models.ts'
 import { type ModelConfig, parseConfig } from './model/config.ts'
 import { ggufConfigEntries, ggufTensors } from './model/gguf.ts'
 import { weightDType } from './model/model.ts'
@@ -59,7 +60,7 @@ export interface QuantizeReport {
  * compressed-tensors: int8 in groups of 32; token tables as f16, vectors as f32). Holds a piece of a tensor at a time, and needs no
  * device. What the source holds in the wanted type already stays as it is, bit for bit.
  *
- * @param source an HF folder, a .gguf file, or one that is open (and stays so)
+ * @param source a model's name as `loadModel` takes it, or one that is open (and stays so)
  * @throws FormatError for broken or unsupported files and for weights that the type cannot hold, OptionError for a place that is taken
  *   and for q4 in a folder, HalflingError of code 'io' when it cannot be written
  */
@@ -69,7 +70,7 @@ export async function quantizeModel(
   options: QuantizeOptions,
 ): Promise<QuantizeReport> {
   if (typeof source !== 'string') return writeModel(source, output, options)
-  const opened = await openModelSource(source)
+  const opened = await openModelSource(await findModel(source, { signal: options.signal }))
   try {
     return await writeModel(opened, output, options)
   } finally {

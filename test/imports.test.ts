@@ -30,7 +30,7 @@ const may: Record<string, string[]> = {
   'sdk/eval': ['sdk/generate', 'sdk/model', 'sdk/data', 'sdk/text', 'sdk/formats', 'sdk/rewards', 'sdk/target.ts'],
   'sdk/device.ts': ['targets', 'sdk/target.ts'],
   'sdk/load.ts': ['sdk/hub', 'sdk/device.ts', 'sdk/generate', 'sdk/model', 'sdk/text', 'sdk/formats', 'sdk/target.ts'],
-  'sdk/quantize.ts': ['sdk/model', 'sdk/formats', 'sdk/quant', 'sdk/text'],
+  'sdk/quantize.ts': ['sdk/hub', 'sdk/model', 'sdk/formats', 'sdk/quant', 'sdk/text'],
   'sdk/cli': [
     'sdk/quantize.ts',
     'sdk/hub',

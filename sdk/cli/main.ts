@@ -6,7 +6,9 @@ import { addDevices } from './commands/devices.ts'
 import { addEval } from './commands/eval.ts'
 import { addGenerate } from './commands/generate.ts'
 import { addList } from './commands/list.ts'
+import { addMerge } from './commands/merge.ts'
 import { addPull } from './commands/pull.ts'
+import { addQuantize } from './commands/quantize.ts'
 import { addRm } from './commands/rm.ts'
 import { addScore } from './commands/score.ts'
 import { addSft } from './commands/sft.ts'
@@ -46,6 +48,8 @@ function commands(): Command {
   addSft(program)
   addEval(program)
   addBench(program)
+  addQuantize(program)
+  addMerge(program)
   addPull(program)
   addList(program)
   addRm(program)

@@ -1,5 +1,6 @@
 import { ContextError, OptionError } from '../errors.ts'
-import { type MergedDType, saveMerged } from '../model/merge.ts'
+import type { ModelSource } from '../formats/model-source.ts'
+import { type MergedDType, mergedStored, saveMerged } from '../model/merge.ts'
 import type { Model } from '../model/model.ts'
 import { type ChatMessage, type ChatTemplate, renderChat, requireChatTemplate } from '../text/chat-template.ts'
 import { DecodeStream } from '../text/decode-stream.ts'
@@ -54,13 +55,9 @@ export interface Completion {
 }
 
 /** The JSON that came with the weights; written out again beside weights that are saved. */
-export interface ModelFiles {
-  readonly config: Readonly<Record<string, unknown>>
-  readonly generationConfig: Readonly<Record<string, unknown>>
-  readonly tokenizerJson: object
-  readonly tokenizerConfig: object
-  readonly chatTemplate: string | null
-}
+export type ModelFiles = Readonly<
+  Pick<ModelSource, 'config' | 'generationConfig' | 'tokenizerJson' | 'tokenizerConfig' | 'chatTemplate'>
+>
 
 /**
  * A model with its tokenizer and chat template: what people talk to. `loadModel` makes one. Generations of one model run one
@@ -225,6 +222,18 @@ export class LanguageModel {
    */
   saveMerged(folder: string, dtype: MergedDType = 'BF16'): Promise<void> {
     return saveMerged(this.model, folder, this.configFiles({ dtype }), dtype)
+  }
+
+  /**
+   * The model with its active adapters merged in, as if it lay on disk; its weights (f32) are computed when they are read. Of use
+   * while the model is loaded.
+   *
+   * @internal
+   */
+  async mergedSource(): Promise<ModelSource> {
+    const tensors = await mergedStored(this.model)
+    const config = { ...this.files.config, tie_word_embeddings: !tensors.has('lm_head.weight') }
+    return { ...this.files, config, configFile: 'config.json', tensors, close: async () => {} }
   }
 
   /** Takes the chat's cache as far as it agrees with the prompt and computes the rest. */

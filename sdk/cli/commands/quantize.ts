@@ -1,0 +1,53 @@
+import type { Command } from 'commander'
+import { findModel } from '../../hub/models.ts'
+import { type QuantizeReport, quantizeModel } from '../../quantize.ts'
+import { interruptible } from '../interrupt.ts'
+import { addJson, type JsonFlag } from '../options.ts'
+import { print, printJson } from '../output.ts'
+import { Progress } from '../progress.ts'
+import { addOutput, megabytes, type WriteFlags, withProgress } from '../write-model.ts'
+
+interface Flags extends JsonFlag, WriteFlags {
+  readonly model?: string
+}
+
+export function addQuantize(program: Command): void {
+  const command = program
+    .command('quantize')
+    .description('writes a model anew with its weights in another type: smaller, or for other programs')
+    .option('--model <name>', 'nano, nano-base, a Hugging Face folder, a .gguf file, or org/name (default: nano)')
+  addJson(addOutput(command, 'q8')).action((flags: Flags) =>
+    interruptible(async (signal) => {
+      const path = await pulled(flags.model, signal)
+      const report = await withProgress(flags, signal, (options) => quantizeModel(path, flags.output, options))
+      if (flags.json) printJson(report)
+      else printReport(report)
+    }),
+  )
+}
+
+async function pulled(model: string | undefined, signal: AbortSignal): Promise<string> {
+  const progress = new Progress('pulling')
+  return findModel(model, {
+    signal,
+    onProgress: ({ loadedBytes, totalBytes }) =>
+      progress.update(loadedBytes, totalBytes, `${megabytes(loadedBytes)} of ${megabytes(totalBytes)}`),
+  }).finally(() => progress.end())
+}
+
+function printReport({ output, inputBytes, outputBytes, relativeError, parts }: QuantizeReport): void {
+  const line = (part: string, type: string, weights: string, error: string) =>
+    print(`${part.padEnd(10)} ${type.padEnd(5)} ${weights.padStart(13)} ${error.padStart(9)}`)
+  line('part', 'type', 'weights', 'error')
+  for (const { part, dtype, weights, relativeError } of parts)
+    line(part, dtype, weights.toLocaleString('en-US'), percent(relativeError))
+  const all = parts.reduce((sum, { weights }) => sum + weights, 0)
+  line('all', '', all.toLocaleString('en-US'), percent(relativeError))
+  print(`${output}: ${megabytes(outputBytes)} of weights, from ${megabytes(inputBytes)}`)
+}
+
+/** The root mean square of the change over that of the weights. */
+function percent(share: number): string {
+  if (share === 0) return '0'
+  return share < 1e-4 ? '<0.01%' : `${(100 * share).toPrecision(2)}%`
+}

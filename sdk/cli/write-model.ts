@@ -1,0 +1,34 @@
+import { type Command, Option } from 'commander'
+import type { FileDType, QuantizeOptions } from '../quantize.ts'
+import { formatNumber } from './output.ts'
+import { Progress } from './progress.ts'
+
+// What quantize and merge have in common: where to, in which type, and how far it is.
+
+export interface WriteFlags {
+  readonly output: string
+  readonly dtype: FileDType
+  readonly force?: boolean
+}
+
+const types = ['q8', 'q4', 'f16', 'bf16', 'f32'] as const satisfies readonly FileDType[]
+
+export const addOutput = (command: Command, dtype: FileDType): Command =>
+  command
+    .requiredOption('--output <path>', 'a new folder (Hugging Face), or a file that ends in .gguf')
+    .addOption(new Option('--dtype <type>', 'of the weights; q4 for .gguf only').choices(types).default(dtype))
+    .option('--force', 'replace the file, or a folder that holds a model and nothing else')
+
+export const megabytes = (bytes: number): string => `${formatNumber(bytes / 1e6)} MB`
+
+/** Runs `write` with what `quantizeModel` takes; its progress is shown. */
+export async function withProgress<T>(
+  { dtype, force }: WriteFlags,
+  signal: AbortSignal,
+  write: (options: QuantizeOptions) => Promise<T>,
+): Promise<T> {
+  const progress = new Progress('writing')
+  const onProgress: QuantizeOptions['onProgress'] = ({ writtenBytes, totalBytes }) =>
+    progress.update(writtenBytes, totalBytes, `${megabytes(writtenBytes)} of ${megabytes(totalBytes)}`)
+  return write({ dtype, force, signal, onProgress }).finally(() => progress.end())
+}
