@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { Command } from 'commander'
 import { addBench } from './commands/bench.ts'
 import { addChat } from './commands/chat.ts'
@@ -34,7 +34,7 @@ export async function main(argv: readonly string[]): Promise<number> {
 }
 
 function commands(): Command {
-  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
+  const { version } = createRequire(import.meta.url)('halfling/package.json')
   const program = new Command('halfling')
     .description('Runs and trains reasoning language models of about half a billion parameters.')
     .version(version)

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-const bin = fileURLToPath(new URL('../../sdk/cli/bin.mjs', import.meta.url))
+const bin = fileURLToPath(new URL('../../sdk/cli/bin.ts', import.meta.url))
 
 export interface Result {
   readonly code: number | null
@@ -20,7 +20,7 @@ export interface RunOptions {
 /** Runs `halfling ...` in a process of its own. */
 export function halfling(args: readonly string[], { input = '', interruptWhen }: RunOptions = {}): Promise<Result> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [bin, ...args])
+    const child = spawn(process.execPath, ['--import', 'tsx', bin, ...args])
     let [stdout, stderr] = ['', '']
     child.stdout.on('data', (chunk) => {
       stdout += chunk

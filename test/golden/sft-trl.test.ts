@@ -50,7 +50,7 @@ describe.skipIf(missing !== null)(
           config,
           stringify({ ...expected.args, ...more, model: modelFolder(parent), adapter, data, output_dir: outputDir }),
         )
-        const printed = execFileSync(process.execPath, ['sdk/cli/bin.mjs', 'sft', '--config', config, '--json'], {
+        const printed = execFileSync(process.execPath, ['--import', 'tsx', 'sdk/cli/bin.ts', 'sft', '--config', config, '--json'], {
           encoding: 'utf8',
           stdio: ['ignore', 'pipe', 'ignore'],
         })

@@ -1,0 +1,13 @@
+// What `npm pack` packs: dist/ holds sdk/ and targets/ as JavaScript with their types, and what they load at run time, in
+// the places where the sources have it. The kernels are built first (kernels-as/build.mjs).
+import { execFileSync } from 'node:child_process'
+import { chmodSync, cpSync, mkdirSync, rmSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+
+process.chdir(fileURLToPath(new URL('.', import.meta.url)))
+rmSync('dist', { recursive: true, force: true })
+execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], { stdio: 'inherit' })
+chmodSync('dist/sdk/cli/bin.js', 0o755)
+mkdirSync('dist/kernels-as/dist', { recursive: true })
+for (const file of ['targets/wasm/worker.mjs', 'kernels-as/dist/kernels.wasm', 'kernels-as/dist/kernels-single.wasm'])
+  cpSync(file, `dist/${file}`)
