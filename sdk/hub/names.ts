@@ -30,7 +30,7 @@ export function parseModelName(name: string, revision?: string): ModelName | nul
   const { path, at } = splitRevision(name)
   const parts = path.split('/')
   const file = parts.slice(2).join('/')
-  if (!isRepoId(parts) || (file !== '' && !/\.gguf$/i.test(file)) || (file !== '' && !isSafePath(file))) return null
+  if (!isRepoId(parts) || (parts.length > 2 && !(/\.gguf$/i.test(file) && isSafePath(file)))) return null
   if (file === '' && /\.(gguf|safetensors|json)$/i.test(path)) return null
   return { kind: 'model', id: parts.slice(0, 2).join('/'), file: file || null, revision: chosen(name, at, revision) }
 }
@@ -42,7 +42,7 @@ export function parseDatasetName(name: string, revision?: string): DatasetName |
   const parts = path.split('/')
   const inside = parts.slice(2).join('/')
   const isFile = parts.length === 2 && /\.(parquet|jsonl?|csv|txt|arrow)$/i.test(path)
-  if (!isRepoId(parts) || isFile || more.length > 0 || (inside !== '' && !isSafePath(inside))) return null
+  if (!isRepoId(parts) || isFile || more.length > 0 || (parts.length > 2 && !isSafePath(inside))) return null
   if (split !== undefined && !/^\w[\w.-]*$/.test(split)) return null
   const id = parts.slice(0, 2).join('/')
   return { kind: 'dataset', id, path: inside, split: split ?? 'train', revision: chosen(name, at, revision) }
