@@ -4,10 +4,8 @@
 // messages in:  {module, memory, control, thread, threads} once, then {load: id, calls}, {unload: id}, {run: id}
 // messages out: {ready}, {done: id, aborted} from thread 0, {error, kernel}
 
-const port = globalThis.self?.postMessage ? globalThis.self : (await import('node:worker_threads')).parentPort
-const listen = (handler) =>
-  port.on ? port.on('message', handler) : port.addEventListener('message', (event) => handler(event.data))
-
+/** Where messages go: the page's worker scope, or Node's parent port. */
+let port
 const programs = new Map()
 let kernels
 let control
@@ -50,7 +48,7 @@ function run(id) {
   }
 }
 
-listen((message) => {
+function handle(message) {
   try {
     if (message.module) start(message)
     else if (message.calls) load(message.load, message.calls)
@@ -59,4 +57,14 @@ listen((message) => {
   } catch (error) {
     port.postMessage({ error: String(error), kernel: '' })
   }
-})
+}
+
+// No top-level await: bundlers may make a classic script of this file.
+if (globalThis.self?.postMessage) {
+  port = globalThis.self
+  port.addEventListener('message', (event) => handle(event.data))
+} else
+  import('node:worker_threads').then(({ parentPort }) => {
+    port = parentPort
+    port.on('message', handle)
+  })
