@@ -8,6 +8,7 @@ import {
   gpt2Split,
   preTokenizers,
   unknownType,
+  unusedName,
   userDefinedType,
 } from './gguf-tokenizer.ts'
 import { type GgufEntry, ggufHeader } from './gguf-write.ts'
@@ -95,7 +96,7 @@ function vocabulary(json: Json, model: Json, rows: number): { tokens: string[]; 
       fail(`token '${content}' takes the spaces around it (lstrip, rstrip, single_word)`)
     put(content, id, special ? (content === model.unk_token ? unknownType : controlType) : userDefinedType)
   }
-  return { tokens: tokens.map((token, id) => token ?? `[PAD${id}]`), types }
+  return { tokens: tokens.map((token, id) => token ?? unusedName(id)), types }
 }
 
 /** The name under which GGUF knows how text is split into words. */

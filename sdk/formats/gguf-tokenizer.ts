@@ -24,6 +24,9 @@ export const unknownType = 2
 export const controlType = 3
 export const userDefinedType = 4
 
+/** What converters call a row of the table that no token has. */
+export const unusedName = (id: number): string => `[PAD${id}]`
+
 /** Tokens that end a turn or a text whatever the metadata says (llama.cpp's list, as far as our families have them). */
 export const endings = [
   '<|im_end|>',
@@ -78,7 +81,7 @@ export function ggufTokenizer(file: GgufFile): GgufTokenizer {
         fuse_unk: spm,
         byte_fallback: spm,
         ignore_merges: parts.ignoreMerges === true,
-        vocab: Object.fromEntries(vocabulary.ids),
+        vocab: Object.fromEntries([...vocabulary.ids].filter(([token, id]) => token !== unusedName(id))),
         merges: parts.merges,
       },
     },

@@ -78,7 +78,18 @@ export function tinyTokenizer(): Record<string, unknown> {
       ],
     },
     decoder: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false },
-    model: { type: 'BPE', vocab, merges: [['h', 'e'], ['l', 'l'], ['he', 'll'], ['hell', 'o'], ['Ġ', 't'], 'Ġt he'] },
+    model: {
+      type: 'BPE',
+      vocab,
+      merges: [
+        ['h', 'e'],
+        ['l', 'l'],
+        ['he', 'll'],
+        ['hell', 'o'],
+        ['Ġ', 't'],
+        ['Ġt', 'he'],
+      ],
+    },
   }
 }
 
