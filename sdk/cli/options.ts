@@ -12,7 +12,7 @@ export const addJson = (command: Command): Command =>
   command.option('--json', 'print one JSON object on standard output, and nothing else there')
 
 export interface ModelFlags {
-  readonly model: string
+  readonly model?: string
   readonly adapter?: string | string[]
   readonly device?: DeviceName
   readonly threads?: number
@@ -21,10 +21,14 @@ export interface ModelFlags {
 
 export const dtypes = ['auto', 'f32', 'f16', 'bf16', 'q8', 'q4'] as const satisfies readonly WeightDType[]
 
+/** What --model takes, everywhere. */
+export const modelDescription =
+  'nano, nano-base, a Hugging Face folder, a .gguf file, or org/name of the hub (default: nano)'
+
 export const addModel = (command: Command): Command =>
   command
-    .requiredOption('--model <path>', 'Hugging Face folder, or .gguf file')
-    .option('--adapter <folders...>', 'PEFT folders')
+    .option('--model <name>', modelDescription)
+    .option('--adapter <names...>', 'PEFT folders, or org/name')
     .option('--device <name>', 'auto, wasm, reference')
     .addOption(integer('--threads <n>', 'compute threads (default: the cores, 8 at most)', 1))
     .addOption(new Option('--dtype <type>', 'weights in memory (default: auto, as in the file)').choices(dtypes))

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import type { LoraConfig } from '../model/adapter.ts'
 import type { SFTConfig } from '../train/sft.ts'
-import { dtypes } from './options.ts'
+import { dtypes, modelDescription } from './options.ts'
 
 // Every key of a training run, as a flag (--learning-rate), in a YAML file (learningRate or TRL's learning_rate) and in code.
 
@@ -62,9 +62,13 @@ export const loraKeys = {
 }
 
 export const runKeys = {
-  model: z.string().describe('Hugging Face folder, or .gguf file'),
+  model: z.string().describe(modelDescription),
   adapter: z.union([z.string(), names]).describe('PEFT folders: goes on training the last one'),
-  data: z.string().describe('rows (.jsonl, .json): messages, prompt + completion, question + answer, or text'),
+  data: z
+    .string()
+    .describe(
+      'rows (.jsonl, .json, .parquet, or org/name of the hub): messages, prompt + completion, question + answer, or text',
+    ),
   evalData: z.string().describe('rows for evalLoss'),
   full: z.boolean().describe('train all weights instead of an adapter'),
   resume: z.boolean().describe('go on from the newest checkpoint in the output folder, or start where there is none'),

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { findModel } from '../../hub/models.ts'
 import { type QuantizeReport, quantizeModel } from '../../quantize.ts'
 import { interruptible } from '../interrupt.ts'
-import { addJson, type JsonFlag } from '../options.ts'
+import { addJson, type JsonFlag, modelDescription } from '../options.ts'
 import { print, printJson } from '../output.ts'
 import { Progress } from '../progress.ts'
 import { addOutput, megabytes, type WriteFlags, withProgress } from '../write-model.ts'
@@ -15,7 +15,7 @@ export function addQuantize(program: Command): void {
   const command = program
     .command('quantize')
     .description('writes a model anew with its weights in another type: smaller, or for other programs')
-    .option('--model <name>', 'nano, nano-base, a Hugging Face folder, a .gguf file, or org/name (default: nano)')
+    .option('--model <name>', modelDescription)
   addJson(addOutput(command, 'q8')).action((flags: Flags) =>
     interruptible(async (signal) => {
       const path = await pulled(flags.model, signal)

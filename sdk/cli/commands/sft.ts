@@ -21,12 +21,11 @@ export function addSft(program: Command): void {
   addSftFlags(command)
   addJson(command).action(async (flags: Record<string, unknown>) => {
     const settings = readSettings(flags)
-    const { model, data, outputDir } = settings
-    if (model === undefined) throw missing('model')
+    const { data, outputDir } = settings
     if (data === undefined) throw missing('data')
     if (outputDir === undefined) throw missing('outputDir')
     const peft = whatTrains(settings)
-    await interruptible((signal) => run({ ...settings, model, data, outputDir }, peft, signal))
+    await interruptible((signal) => run({ ...settings, data, outputDir }, peft, signal))
     const lines = await readMetrics(outputDir)
     if (flags.json) return printJson({ ...lines.at(-1), outputDir })
     const losses = lines.flatMap((line) => ('loss' in line ? [line.loss] : []))
@@ -48,7 +47,7 @@ function whatTrains(settings: SftSettings): SFTOptions['peft'] {
   return full ? null : adapter ? undefined : lora
 }
 
-type Run = SftSettings & Required<Pick<SftSettings, 'model' | 'data' | 'outputDir'>>
+type Run = SftSettings & Required<Pick<SftSettings, 'data' | 'outputDir'>>
 
 async function run(settings: Run, peft: SFTOptions['peft'], signal: AbortSignal): Promise<void> {
   const { model, adapter, device, threads, full, data, evalData, outputDir, resume } = settings
