@@ -104,7 +104,7 @@ export async function writeAtomically(
     }
     await fs.rename(beside, path)
   } catch (cause) {
-    await fs.rm(beside, { force: true })
+    await fs.rm(beside, { force: true }).catch(() => {})
     throw writeError(path, cause)
   }
 }
@@ -145,7 +145,7 @@ export async function writeFolderAtomically(
     }
     if (replaced) await fs.rm(old, { recursive: true, force: true })
   } catch (cause) {
-    if (beside) await fs.rm(beside, { recursive: true, force: true })
+    if (beside) await fs.rm(beside, { recursive: true, force: true }).catch(() => {})
     throw writeError(folder, cause)
   }
 }

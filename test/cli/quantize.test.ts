@@ -1,0 +1,116 @@
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, describe, expect, it } from 'vitest'
+import { openModelSource } from '../../sdk/formats/model-source.ts'
+import { readAs } from '../../sdk/formats/stored.ts'
+import { halfling, halflingJson, noPebble, pebble } from './halfling.ts'
+
+const root = mkdtempSync(join(tmpdir(), 'halfling-quantize-'))
+afterAll(() => rmSync(root, { recursive: true }))
+const at = (name: string) => join(root, name)
+const nano = fileURLToPath(new URL('../../models/nano', import.meta.url))
+
+const greedy = [
+  '--prompt',
+  'Ann has 3 apples and buys 4 more. How many?',
+  '--temperature',
+  '0',
+  '--max-new-tokens',
+  '12',
+]
+async function answer(model: string, ...more: string[]): Promise<number[]> {
+  const { code, value } = await halflingJson(['chat', '--model', model, ...greedy, ...more])
+  expect(code).toBe(0)
+  expect(value.tokenIds.length).toBeGreaterThan(0)
+  return value.tokenIds
+}
+
+describe('quantize', () => {
+  it('makes a GGUF file of the built-in model, which answers as the folder does', async () => {
+    const { code, stdout } = await halfling(['quantize', '--output', at('nano.gguf')])
+    expect(code).toBe(0)
+    const lines = stdout.trimEnd().split('\n')
+    expect(lines[0].split(/ +/)).toEqual(['part', 'type', 'weights', 'error'])
+    // The matrices are q8 already; the table becomes it.
+    expect(lines.find((line) => line.startsWith('mlp'))).toMatch(/^mlp +q8 +[\d,]+ +0$/)
+    expect(lines.find((line) => line.startsWith('embedding'))).toMatch(/^embedding +q8 +[\d,]+ +0\.\d+%$/)
+    expect(lines.at(-1)).toMatch(/nano\.gguf: \d\.\d MB of weights, from \d\.\d MB$/)
+    expect(await answer(at('nano.gguf'))).toEqual(await answer(nano))
+  })
+
+  it('makes a folder, does not write over it, and replaces it when told to', async () => {
+    const f32 = await halflingJson(['quantize', '--model', nano, '--output', at('folder'), '--dtype', 'f32'])
+    expect([f32.code, f32.value.output, f32.value.relativeError]).toEqual([0, at('folder'), 0])
+    expect(f32.value.parts.map(({ part, dtype }: { part: string; dtype: string }) => `${part} ${dtype}`)).toEqual([
+      'embedding f32',
+      'vectors f32',
+      'attention f32',
+      'mlp f32',
+    ])
+    const again = ['quantize', '--model', nano, '--output', at('folder'), '--dtype', 'q8']
+    const refused = await halflingJson(again)
+    expect([refused.code, refused.value.error.code]).toEqual([1, 'option'])
+    expect(refused.value.error.message).toContain(`${at('folder')}: has files in it: give a new folder, or force`)
+    const forced = await halflingJson([...again, '--force'])
+    expect([forced.code, forced.value.relativeError]).toEqual([0, 0])
+    // q8, f32, q8: the same again.
+    const name = 'model.safetensors'
+    expect(Buffer.compare(readFileSync(join(at('folder'), name)), readFileSync(join(nano, name)))).toBe(0)
+  })
+
+  it('says what is wrong', async () => {
+    const there = readdirSync(root)
+    const cases: [args: string[], code: number, message: string][] = [
+      [['--output', at('x'), '--dtype', 'q4'], 1, 'q4 is written as GGUF only: let the output end in .gguf'],
+      [
+        ['--output', at('x'), '--dtype', 'q5'],
+        2,
+        "argument 'q5' is invalid. Allowed choices are q8, q4, f16, bf16, f32",
+      ],
+      [[], 2, "required option '--output <path>' not specified"],
+      [['--model', at('none'), '--output', at('x')], 1, 'none'],
+      [['--output', join(nano, 'config.json', 'x.gguf')], 1, 'there is a file where a folder is wanted'],
+    ]
+    for (const [args, code, message] of cases) {
+      const failed = await halfling(['quantize', ...args])
+      expect([failed.code, failed.stdout], message).toEqual([code, ''])
+      expect(failed.stderr).toContain(message)
+    }
+    expect(readdirSync(root)).toEqual(there)
+  })
+})
+
+describe('merge', () => {
+  const adapter = join(pebble, 'warm-adapter')
+  it.skipIf(noPebble || !existsSync(adapter))('writes an adapted model that needs no adapter', async () => {
+    const args = ['merge', '--model', pebble, '--adapter', adapter, '--output']
+    const { code, value } = await halflingJson([...args, at('merged.gguf'), '--dtype', 'f32'])
+    expect([code, value]).toEqual([
+      0,
+      { output: at('merged.gguf'), dtype: 'f32', outputBytes: 27_296_768, adapters: ['warm-adapter'] },
+    ])
+    const told = await halfling([...args, at('merged')])
+    expect([told.code, told.stdout]).toEqual([
+      0,
+      `${at('merged')}: 13.6 MB of weights in bf16, with warm-adapter merged in\n`,
+    ])
+    const score = async (...model: string[]) =>
+      (await halflingJson(['score', '--text', 'Ben is 3 years older than Ann.', '--model', ...model])).value
+    const [base, adapted, merged] = [
+      await score(pebble),
+      await score(pebble, '--adapter', adapter),
+      await score(at('merged.gguf')),
+    ]
+    expect(merged.meanLogProb).toBeCloseTo(adapted.meanLogProb, 5)
+    expect(Math.abs(base.meanLogProb - adapted.meanLogProb)).toBeGreaterThan(1e-3)
+    const [folder, file] = [await openModelSource(at('merged')), await openModelSource(at('merged.gguf'))]
+    for (const [name, tensor] of file.tensors)
+      expect(Buffer.compare(await folder.tensors.get(name)!.read(), await readAs(tensor, 'bf16')), name).toBe(0)
+    await Promise.all([folder.close(), file.close()])
+    const refused = await halfling([...args, at('merged')])
+    expect(refused.code).toBe(1)
+    expect(refused.stderr).toContain('has files in it')
+  })
+})
