@@ -9,5 +9,10 @@ rmSync('dist', { recursive: true, force: true })
 execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], { stdio: 'inherit' })
 chmodSync('dist/sdk/cli/bin.js', 0o755)
 mkdirSync('dist/kernels-as/dist', { recursive: true })
-for (const file of ['targets/wasm/worker.mjs', 'kernels-as/dist/kernels.wasm', 'kernels-as/dist/kernels-single.wasm'])
-  cpSync(file, `dist/${file}`)
+const loaded = [
+  'sdk/data/parquet-worker.mjs',
+  'targets/wasm/worker.mjs',
+  'kernels-as/dist/kernels.wasm',
+  'kernels-as/dist/kernels-single.wasm',
+]
+for (const file of loaded) cpSync(file, `dist/${file}`)

@@ -1,4 +1,5 @@
 import { DataError } from '../errors.ts'
+import { readParquet } from './parquet.ts'
 
 /** A row of data as it stands in its source. */
 export interface Row {
@@ -9,15 +10,20 @@ export interface Row {
   readonly place: string
 }
 
-/** Rows, or the path of a .jsonl file (a row a line) or a .json file (an array of rows). */
+/**
+ * Rows; or the path of a .jsonl file (a row a line), a .json file (an array of rows) or a .parquet file; or a dataset of the hub,
+ * `org/name`, `org/name:split`, `org/name/path/to/file.parquet`, which is downloaded when it is not in the cache.
+ */
 export type RowSource = string | readonly Readonly<Record<string, unknown>>[]
 
 /** Bytes of one row at most. */
 const maxRowBytes = 64 * 2 ** 20
 
 /**
- * The rows of a source, one at a time: of a file no more than a row is in memory. Empty lines are passed over.
- * Throws DataError with file and line for a malformed row, a row of more than 64 MB, one that is no object, invalid UTF-8.
+ * The rows of a source, one at a time: of a .jsonl or .json file no more than a row is in memory. Empty lines are passed over.
+ *
+ * @throws DataError with file and line for a malformed row, a row of more than 64 MB, one that is no object, invalid UTF-8;
+ *   HubError for a dataset that cannot be had
  */
 export async function* readRows(source: RowSource): AsyncGenerator<Row, void> {
   if (typeof source !== 'string') {
@@ -25,10 +31,30 @@ export async function* readRows(source: RowSource): AsyncGenerator<Row, void> {
     return
   }
   let index = 0
-  for await (const { bytes, line } of records(source)) {
-    const place = `${source}:${line}`
-    yield row(parse(bytes, place), index++, place)
+  for (const path of await findFiles(source)) {
+    if (/\.parquet$/i.test(path))
+      for await (const { values, index: own } of readParquet(path)) yield row(values, index++, `${path} row ${own}`)
+    else
+      for await (const { bytes, line } of records(path)) {
+        const place = `${path}:${line}`
+        yield row(parse(bytes, place), index++, place)
+      }
   }
+}
+
+/** The file itself where there is one of that name, else those of a dataset on the hub. */
+async function findFiles(source: string): Promise<string[]> {
+  const { access } = await import('node:fs/promises')
+  const isThere = await access(source).then(
+    () => true,
+    () => false,
+  )
+  if (isThere) return [source]
+  const { findRows, isDatasetName } = await import('../hub/rows.ts')
+  if (isDatasetName(source)) return findRows(source)
+  throw new DataError(
+    `${source}: no such file, and no dataset on the hub either (org/name, org/name:split or org/name/path/to/file.parquet)`,
+  )
 }
 
 function row(values: unknown, index: number, place: string): Row {
@@ -52,7 +78,7 @@ interface JsonRecord {
 }
 
 async function* records(path: string): AsyncGenerator<JsonRecord, void> {
-  if (!/\.jsonl?$/i.test(path)) throw new DataError(`${path}: rows are read from .jsonl and .json files`)
+  if (!/\.jsonl?$/i.test(path)) throw new DataError(`${path}: rows are read from .jsonl, .json and .parquet files`)
   const { createReadStream } = await import('node:fs')
   const scanner = new Scanner(path)
   try {

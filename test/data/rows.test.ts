@@ -68,7 +68,7 @@ describe('readRows', () => {
     ['a comma at the end', '[{},\n]', 'json', ':2: a value is missing'],
     ['an array that does not end', '[{},\n{"a":1}', 'json', ':2: the array does not end'],
     ['text after the array', '[{}]\n{}', 'json', ':2: text after the end'],
-    ['another format', 'a,b', 'csv', 'from .jsonl and .json'],
+    ['another format', 'a,b', 'csv', 'from .jsonl, .json and .parquet'],
   ])('%s', async (_, text, extension, message) => {
     const path = file(text, extension)
     const error = await all(path).catch((e) => e)
@@ -79,7 +79,7 @@ describe('readRows', () => {
 
   it('names bytes that are no UTF-8, files that are not there, rows that are too long', async () => {
     await expect(all(file(Uint8Array.of(123, 34, 0xff, 34, 58, 49, 125)))).rejects.toThrow(/:1: not valid JSON/)
-    await expect(all(join(folder, 'none.jsonl'))).rejects.toThrow(/none.jsonl: cannot be read/)
+    await expect(all(join(folder, 'none.jsonl'))).rejects.toThrow(/none.jsonl: no such file, and no dataset on the hub/)
     const long = file(`{}\n"${'x'.repeat(65 * 2 ** 20)}"`)
     await expect(all(long)).rejects.toThrow(/:2: a row of more than/)
   })
