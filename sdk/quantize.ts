@@ -130,7 +130,7 @@ async function writeFolder(
     ['tokenizer_config.json', json(source.tokenizerConfig)],
   ])
   if (source.chatTemplate !== null) files.set('chat_template.jinja', [new TextEncoder().encode(source.chatTemplate)])
-  await writeFolderAtomically(output, files, options)
+  await writeFolderAtomically(output, files, { force: options.force ?? false })
 }
 
 /** llama.cpp's names for what most of the tensors are. */

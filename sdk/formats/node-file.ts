@@ -118,7 +118,7 @@ export async function writeAtomically(
 export async function writeFolderAtomically(
   folder: string,
   files: ReadonlyMap<string, Iterable<Uint8Array> | AsyncIterable<Uint8Array>>,
-  { force = false }: { force?: boolean } = {},
+  { force }: { force?: boolean } = {},
 ): Promise<void> {
   const fs = await import('node:fs/promises')
   const { join, resolve, dirname } = await import('node:path')
@@ -151,14 +151,15 @@ export async function writeFolderAtomically(
 }
 
 /** Throws OptionError unless nothing would be lost by writing a folder there. */
-async function checkFree(folder: string, force: boolean): Promise<void> {
+async function checkFree(folder: string, force: boolean | undefined): Promise<void> {
   const { readdir } = await import('node:fs/promises')
   const there = await readdir(folder, { withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOTDIR') throw new OptionError(`${folder}: is a file: give a new folder`)
     return []
   })
   if (there.length === 0) return
-  if (!force) throw new OptionError(`${folder}: has files in it: give a new folder, or force to replace it`)
+  if (!force)
+    throw new OptionError(`${folder}: has files in it: give a new folder${force === false ? ', or force' : ''}`)
   if (!there.some(({ name }) => name === 'config.json') || there.some((entry) => !entry.isFile()))
     throw new OptionError(`${folder}: is not replaced, it holds more than a model: give a new folder`)
 }

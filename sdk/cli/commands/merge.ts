@@ -24,7 +24,7 @@ export function addMerge(program: Command): void {
     .addOption(integer('--threads <n>', 'compute threads (default: the cores, 8 at most)', 1))
   addJson(addOutput(command, 'bf16')).action(({ model, adapter, device, threads, json, ...flags }: Flags) =>
     interruptible((signal) =>
-      withModel({ model: model!, adapter, device, threads }, signal, async (lm) => {
+      withModel({ model, adapter, device, threads }, signal, async (lm) => {
         const { output } = flags
         const merged = await lm.mergedSource()
         const { outputBytes } = await withProgress(flags, signal, (options) => quantizeModel(merged, output, options))
