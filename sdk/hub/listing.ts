@@ -9,6 +9,8 @@ export interface RepoFile {
   /** Bytes. */
   readonly size: number
   readonly checksum: Checksum
+  /** Of the git blob: of large files that is only a pointer. */
+  readonly blobId: string
 }
 
 /** What a repository holds at one commit. */
@@ -17,14 +19,16 @@ export interface Listing {
   readonly files: readonly RepoFile[]
 }
 
-const [mostFiles, mostBytes] = [100_000, 2 ** 26]
+const [mostFiles, mostPages, mostBytes] = [100_000, 1000, 2 ** 26]
 
 /** Asks the hub. Throws HubError also for a listing that no hub would give: paths that lead out of it, impossible sizes. */
 export async function listRepo(repo: Repo, signal?: AbortSignal): Promise<Listing> {
   const { datasetInfo, listFiles, modelInfo } = await import('@huggingface/hub')
   const what = repo.id
+  let pages = 0
   const checked = async (input: string | URL | Request): Promise<Response> => {
     const url = String(input)
+    if (++pages > mostPages) throw new HubError(`${what}: a listing of more than ${mostPages} pages: refused`)
     const response = await request(what, url, { headers: { accept: 'application/json' }, signal })
     if (!response.ok) throw await refusal(what, url, response)
     return bounded(what, url, response, signal)
@@ -65,10 +69,12 @@ function checkedFile(what: string, entry: unknown): RepoFile {
     throw new HubError(`${what}: lists a file ${JSON.stringify(path)?.slice(0, 100)}, which would lie outside: refused`)
   if (!Number.isSafeInteger(size) || (size as number) < 0 || (lfs && lfs.size !== size))
     throw new HubError(`${what}: ${path}: ${JSON.stringify(lfs?.size ?? size)} is not its size in bytes: refused`)
-  const value = lfs ? lfs.oid : oid
-  if (typeof value !== 'string' || !(lfs ? /^[0-9a-f]{64}$/ : /^[0-9a-f]{40}$/).test(value))
+  const isHex = (value: unknown, digits: number): value is string =>
+    typeof value === 'string' && value.length === digits && /^[0-9a-f]+$/.test(value)
+  if (!isHex(oid, 40) || (lfs && !isHex(lfs.oid, 64)))
     throw new HubError(`${what}: ${path}: has no checksum in the listing: refused`)
-  return { path, size: size as number, checksum: { kind: lfs ? 'sha256' : 'git', value } }
+  const checksum: Checksum = lfs ? { kind: 'sha256', value: lfs.oid as string } : { kind: 'git', value: oid }
+  return { path, size: size as number, checksum, blobId: oid }
 }
 
 /** The same response, read whole, with a limit. */

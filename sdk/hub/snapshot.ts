@@ -1,13 +1,14 @@
 import { HubError } from '../errors.ts'
-import { readJsonFile, writeAtomically, writeError } from '../formats/node-file.ts'
+import { writeAtomically, writeError } from '../formats/node-file.ts'
 import { download } from './download.ts'
-import { type Listing, listRepo, type RepoFile } from './listing.ts'
-import { folderOf, isSafePath, type Repo } from './names.ts'
+import { listRepo, type RepoFile } from './listing.ts'
+import { folderOf, type Repo } from './names.ts'
 import { cacheRoot, endpoint } from './settings.ts'
 import { checkSpace } from './space.ts'
+import { readTree, writeTree } from './tree.ts'
 
 // The layout of huggingface_hub, so that Python shares the cache: blobs/<checksum>, snapshots/<commit>/<path> -> blob,
-// refs/<revision> holds a commit. listings/<commit>.json is ours: it tells offline whether a snapshot is whole.
+// refs/<revision> holds a commit, trees/<commit>.json a listing.
 
 /** Told while files come, a few times a second at most. */
 export interface PullProgress {
@@ -48,13 +49,13 @@ export async function findSnapshot(repo: Repo, choose: Choose): Promise<Snapshot
       (stat) => (stat.isFile() ? stat.size : -1),
       () => -1,
     )
-  const listing = await readListing(join(root, 'listings', `${commit}.json`))
-  if (listing) {
-    const chosen = filesOf(listing, choose)
-    for (const { path, size } of chosen) if ((await sizeOf(path)) !== size) return null
-    return { folder, paths: chosen.map(({ path }) => path) }
+  const tree = await readTree(join(root, 'trees', `${commit}.json`))
+  if (tree) {
+    const paths = choose([...tree.keys()])
+    for (const path of paths) if ((await sizeOf(path)) !== tree.get(path)) return null
+    return { folder, paths }
   }
-  // Somebody else's download: the names have to tell whether it is whole.
+  // A download without one: the names have to tell whether it is whole.
   const entries = await fs.readdir(folder, { recursive: true }).catch(() => [])
   try {
     const paths = choose(entries.map((path) => path.replaceAll('\\', '/')))
@@ -71,7 +72,8 @@ export async function pullSnapshot(repo: Repo, choose: Choose, options: PullOpti
   const [fs, { dirname, join }] = await nodeModules()
   const root = join(await cacheRoot(), folderOf(repo))
   const listing = await listRepo(repo, options.signal)
-  const files = filesOf(listing, choose)
+  const byPath = new Map(listing.files.map((file) => [file.path, file]))
+  const files = choose([...byPath.keys()]).map((path) => byPath.get(path)!)
   const folder = join(root, 'snapshots', listing.commit)
   const blobOf = ({ checksum }: RepoFile) => join(root, 'blobs', checksum.value)
   const hasSize = (path: string, size: number) =>
@@ -117,14 +119,15 @@ export async function pullSnapshot(repo: Repo, choose: Choose, options: PullOpti
     loadedBytes += file.size
     tell({ file: file.path, loadedBytes, totalBytes }, loadedBytes === totalBytes)
   }
-  await writeText(join(root, 'listings', `${listing.commit}.json`), JSON.stringify(listing))
-  if (repo.revision !== listing.commit) await writeText(join(root, 'refs', repo.revision), listing.commit)
+  await makeFolder(join(root, 'trees'))
+  await writeTree(join(root, 'trees', `${listing.commit}.json`), listing.files)
+  if (repo.revision !== listing.commit) {
+    const ref = join(root, 'refs', repo.revision)
+    await makeFolder(dirname(ref))
+    await writeAtomically(ref, [new TextEncoder().encode(listing.commit)])
+  }
   return { folder, paths: files.map(({ path }) => path) }
 
-  async function writeText(path: string, text: string): Promise<void> {
-    await makeFolder(dirname(path))
-    await writeAtomically(path, [new TextEncoder().encode(text)])
-  }
   async function makeFolder(path: string): Promise<void> {
     await fs.mkdir(path, { recursive: true }).catch((error) => {
       throw writeError(path, error)
@@ -133,11 +136,6 @@ export async function pullSnapshot(repo: Repo, choose: Choose, options: PullOpti
 }
 
 const nodeModules = () => Promise.all([import('node:fs/promises'), import('node:path')])
-
-const filesOf = (listing: Listing, choose: Choose): RepoFile[] => {
-  const byPath = new Map(listing.files.map((file) => [file.path, file]))
-  return choose([...byPath.keys()]).map((path) => byPath.get(path)!)
-}
 
 function resolveUrl({ kind, id }: Repo, commit: string, path: string): string {
   const folder = kind === 'dataset' ? 'datasets/' : ''
@@ -150,17 +148,6 @@ async function readCommit(root: string, revision: string): Promise<string | null
   if (/^[0-9a-f]{40}$/.test(revision)) return revision
   const commit = (await readFile(join(root, 'refs', revision), 'utf8').catch(() => '')).trim()
   return /^[0-9a-f]{40}$/.test(commit) ? commit : null
-}
-
-/** null when there is none that can be used. */
-async function readListing(path: string): Promise<Listing | null> {
-  const listing = await readJsonFile(path).catch(() => null)
-  const files: unknown = listing?.files
-  const isFile = (file: unknown) => {
-    const { path: name, size } = (file ?? {}) as RepoFile
-    return typeof name === 'string' && isSafePath(name) && typeof size === 'number'
-  }
-  return Array.isArray(files) && files.every(isFile) ? (listing as unknown as Listing) : null
 }
 
 /** Of files named x-00001-of-00003 all three are here. */

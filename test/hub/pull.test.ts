@@ -387,6 +387,15 @@ describe('a hostile listing is refused', () => {
     expect((await errorOf(pullModel('org/tiny'))).message).toContain('has no checksum')
   })
 
+  it('of pages without end', async () => {
+    hub.trouble = (_, response, path) => {
+      if (!path.includes('/tree/')) return
+      response.writeHead(200, { link: `<${hub.url}${path}?page>; rel="next"` }).end('[]')
+      return true
+    }
+    expect((await errorOf(pullModel('org/tiny'))).message).toContain('a listing of more than 1000 pages')
+  })
+
   it('without end', async () => {
     hub.trouble = (_, response, path) => {
       if (!path.includes('/tree/')) return

@@ -75,7 +75,13 @@ export async function startHub(repos: Readonly<Record<string, HubRepo>>): Promis
       if (!['main', 'HEAD', 'v1', 'refs/pr/1', repo.commit].includes(api[4]))
         return refuse(response, 404, 'RevisionNotFound')
       if (api[3] === 'revision')
-        return json(response, { _id: 'x', id: api[2], sha: repo.commit, lastModified: '2026-11-01' })
+        return json(response, {
+          _id: 'x',
+          id: api[2],
+          sha: repo.commit,
+          lastModified: '2026-11-01T00:00:00.000Z',
+          siblings: Object.keys(repo.files).map((rfilename) => ({ rfilename })),
+        })
       const entries = listing(repo)
       return json(response, hub.edit ? hub.edit(entries) : entries)
     }
@@ -83,9 +89,13 @@ export async function startHub(repos: Readonly<Record<string, HubRepo>>): Promis
     const repo = resolve && repos[`${resolve[1] ?? 'models/'}${resolve[2]}`]
     const bytes = repo?.commit === resolve?.[3] ? repo?.files[resolve?.[4] ?? ''] : undefined
     if (resolve && bytes) {
-      if (!isLarge(path)) return send(request, response, bytes, `"${gitHash(bytes)}"`)
+      if (!isLarge(path)) {
+        response.setHeader('x-repo-commit', resolve[3])
+        return send(request, response, bytes, `"${gitHash(bytes)}"`)
+      }
       response.writeHead(302, {
-        location: `${url}/cdn/${sha256(bytes)}`,
+        // Another host than the hub, as a CDN is.
+        location: `${url.replace('127.0.0.1', 'localhost')}/cdn/${sha256(bytes)}`,
         'x-repo-commit': resolve[3],
         'x-linked-etag': `"${sha256(bytes)}"`,
         'x-linked-size': bytes.length,

@@ -1,0 +1,27 @@
+import { readJsonFile, writeAtomically } from '../formats/node-file.ts'
+import type { RepoFile } from './listing.ts'
+import { isSafePath } from './names.ts'
+
+// trees/<commit>.json of huggingface_hub: what a repository holds at a commit, so that offline one can tell whether a snapshot
+// is whole.
+
+/** Bytes of every file by its path; null when there is no tree that can be used. */
+export async function readTree(path: string): Promise<Map<string, number> | null> {
+  const tree = await readJsonFile(path).catch(() => null)
+  if (tree?.format_version !== 1 || typeof tree.files !== 'object' || tree.files === null) return null
+  const sizes = new Map<string, number>()
+  for (const [name, entry] of Object.entries(tree.files)) {
+    if (!isSafePath(name) || typeof entry?.size !== 'number') return null
+    sizes.set(name, entry.size)
+  }
+  return sizes
+}
+
+export async function writeTree(path: string, files: readonly RepoFile[]): Promise<void> {
+  const entries = files.map(({ path, size, blobId, checksum }) => {
+    const lfs = checksum.kind === 'sha256' ? { lfs_sha256: checksum.value, lfs_size: size } : {}
+    return [path, { size, blob_id: blobId, ...lfs }]
+  })
+  const text = JSON.stringify({ format_version: 1, files: Object.fromEntries(entries) }, null, 1)
+  await writeAtomically(path, [new TextEncoder().encode(text)])
+}
