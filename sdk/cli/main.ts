@@ -5,6 +5,7 @@ import { addChat } from './commands/chat.ts'
 import { addDevices } from './commands/devices.ts'
 import { addEval } from './commands/eval.ts'
 import { addGenerate } from './commands/generate.ts'
+import { addInspect } from './commands/inspect.ts'
 import { addList } from './commands/list.ts'
 import { addMerge } from './commands/merge.ts'
 import { addPull } from './commands/pull.ts'
@@ -47,6 +48,7 @@ function commands(): Command {
   addScore(program)
   addSft(program)
   addEval(program)
+  addInspect(program)
   addBench(program)
   addQuantize(program)
   addMerge(program)

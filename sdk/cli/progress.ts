@@ -29,12 +29,25 @@ export class Progress {
   /** `first`: what was done before this run. */
   update(done: number, total: number, details = '', first = 0): void {
     this.first ??= first
-    const now = this.now()
-    if (now - this.drawnAt < (this.stream.isTTY ? terminalEvery : lineEvery)) return
-    this.drawnAt = now
-    const left = done > this.first ? ((now - this.start) / (done - this.first)) * (total - done) : Number.NaN
+    if (!this.isDue()) return
+    const left = done > this.first ? ((this.drawnAt - this.start) / (done - this.first)) * (total - done) : Number.NaN
     const parts = [`${this.label} ${Math.floor((100 * done) / total)}%`, details, `${formatTime(left)} left`]
-    const line = parts.filter(Boolean).join(' | ')
+    this.draw(parts.filter(Boolean).join(' | '))
+  }
+
+  /** For work whose end is not known. */
+  count(done: number, what: string): void {
+    if (this.isDue()) this.draw(`${this.label} ${done.toLocaleString('en-US')} ${what}`)
+  }
+
+  private isDue(): boolean {
+    const now = this.now()
+    if (now - this.drawnAt < (this.stream.isTTY ? terminalEvery : lineEvery)) return false
+    this.drawnAt = now
+    return true
+  }
+
+  private draw(line: string): void {
     this.stream.write(this.stream.isTTY ? `\r\x1b[K${line.slice(0, (this.stream.columns || 80) - 1)}` : `${line}\n`)
     this.drawn = true
   }

@@ -10,9 +10,9 @@ import { aliases, isBoolean, type Key, keys, type SftSettings, takesList } from 
 
 const allKeys = Object.keys(keys) as Key[]
 
-/** A flag for every key; `--no-...` turns a boolean off. */
-export function addSftFlags(command: Command): void {
-  for (const key of allKeys) {
+/** A flag for every key (or for some of them); `--no-...` turns a boolean off. */
+export function addSftFlags(command: Command, some: readonly Key[] = allKeys): void {
+  for (const key of some) {
     const name = kebabCase(key)
     const { description } = keys[key] as z.ZodType
     if (isBoolean(key)) {

@@ -33,7 +33,7 @@ describe('errors', () => {
       ['chatt'],
     )
     expect(all).toMatchInlineSnapshot(`
-      "2 error: required option '--model <path>' not specified
+      "1 error: prompt: it has no tokens
       2 error: unknown option '--top-kk'
       (Did you mean --top-k?)
       2 error: option '--threads <n>' argument 'two' is invalid. It is not a whole number from 1.
@@ -62,7 +62,7 @@ describe('errors', () => {
     expect(all).toMatchInlineSnapshot(`
       "1 error: <folder>/absent: no such model folder or file, nor a name on the hub (org/name), nor a bundled model (nano, nano-base)
       1 error: <folder>/bad.jsonl:2: not valid JSON: Unexpected end of JSON input
-      1 error: <folder>/absent.jsonl: cannot be read: ENOENT: no such file or directory, open '<folder>/absent.jsonl'
+      1 error: <folder>/absent.jsonl: no such file, and no dataset on the hub either (org/name, org/name:split or org/name/path/to/file.parquet)
       1 error: <folder>/run.yaml: unknown key 'lerning_rate'; did you mean learning_rate?
       1 error: <folder>/bad.jsonl:2: not valid JSON: Unexpected end of JSON input
       1 error: full fine-tuning has no adapter: leave loraR out
