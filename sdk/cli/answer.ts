@@ -1,4 +1,5 @@
 import type { LanguageModel, Piece } from '../generate/language-model.ts'
+import { ThinkDimmer } from './chat/think.ts'
 import { formatRate, log, printJson } from './output.ts'
 import { type Timed, timed } from './timing.ts'
 
@@ -9,7 +10,11 @@ export async function printAnswer(
   loadSeconds: number,
   json: boolean | undefined,
 ): Promise<Timed> {
-  const answer = await timed(lm, pieces, json ? undefined : (text) => process.stdout.write(text))
+  const dimmer = process.stdout.isTTY && process.stdout.hasColors() ? new ThinkDimmer() : null
+  const write = (text: string) => process.stdout.write(dimmer ? dimmer.push(text) : text)
+  const answer = await timed(lm, pieces, json ? undefined : write).finally(() => {
+    if (dimmer && !json) process.stdout.write(dimmer.end())
+  })
   const { text, tokenIds, logProbs, finishReason, prefillTokensPerSecond, decodeTokensPerSecond } = answer
   if (json) {
     const timings = { loadSeconds, prefillTokensPerSecond, decodeTokensPerSecond }

@@ -4,12 +4,11 @@ import type { ModelFlags } from './options.ts'
 import { formatNumber } from './output.ts'
 import { Progress } from './progress.ts'
 
-/** Loads the model that the flags name, runs `work` with it, and frees it whatever happens. */
-export async function withModel<T>(
+/** Loads the model that the flags name, with progress. */
+export async function openModel(
   { model, adapter, device, threads, dtype }: ModelFlags,
   signal: AbortSignal,
-  work: (lm: LanguageModel, loadSeconds: number) => Promise<T>,
-): Promise<T> {
+): Promise<{ lm: LanguageModel; loadSeconds: number }> {
   const start = performance.now()
   const progress = new Progress('loading')
   const lm = await loadModel(model, {
@@ -25,8 +24,18 @@ export async function withModel<T>(
         `${formatNumber(loadedBytes / 1e6)} of ${formatNumber(totalBytes / 1e6)} MB`,
       ),
   }).finally(() => progress.end())
+  return { lm, loadSeconds: (performance.now() - start) / 1000 }
+}
+
+/** The same, runs `work` with it, and frees it whatever happens. */
+export async function withModel<T>(
+  flags: ModelFlags,
+  signal: AbortSignal,
+  work: (lm: LanguageModel, loadSeconds: number) => Promise<T>,
+): Promise<T> {
+  const { lm, loadSeconds } = await openModel(flags, signal)
   try {
-    return await work(lm, (performance.now() - start) / 1000)
+    return await work(lm, loadSeconds)
   } finally {
     await lm.close()
   }

@@ -1,0 +1,28 @@
+import type { ChatOptions, LanguageModel } from '../../generate/language-model.ts'
+import type { ChatMessage } from '../../text/chat-template.ts'
+import type { Timed } from '../timing.ts'
+
+/** A chat as it stands: what was said, how it goes on. */
+export interface Conversation {
+  readonly lm: LanguageModel
+  messages: ChatMessage[]
+  system: string | undefined
+  options: ChatOptions
+  /** Speed after each answer. */
+  stats: boolean
+  last: Timed | null
+  /** Set by /exit. */
+  over: boolean
+}
+
+/** All messages, the system's first. */
+export const allMessages = ({ system, messages }: Conversation): ChatMessage[] =>
+  system === undefined ? messages : [{ role: 'system', content: system }, ...messages]
+
+/** Takes back the last answer and its question; returns the question. */
+export function undo(c: Conversation): string | undefined {
+  const at = c.messages.findLastIndex((message) => message.role === 'user')
+  if (at < 0) return undefined
+  const [question] = c.messages.splice(at)
+  return String(question.content)
+}

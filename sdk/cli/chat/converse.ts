@@ -1,0 +1,131 @@
+import { createInterface } from 'node:readline'
+import { HalflingError } from '../../errors.ts'
+import { printAnswer } from '../answer.ts'
+import { Interrupted } from '../errors.ts'
+import { log } from '../output.ts'
+import { commands, runCommand, statsOf } from './commands.ts'
+import { allMessages, type Conversation } from './conversation.ts'
+import { historySize, readHistory, writeHistory } from './history.ts'
+
+/** Lines in, answers out, until the input ends, /exit, or Ctrl-C at the prompt (or twice). */
+export async function converse(c: Conversation): Promise<void> {
+  const terminal = Boolean(process.stdin.isTTY && process.stdout.isTTY)
+  const history = terminal ? await readHistory() : []
+  const input = createInterface({
+    input: process.stdin,
+    output: terminal ? process.stdout : undefined,
+    prompt: '> ',
+    history,
+    historySize,
+    removeHistoryDuplicates: true,
+    completer: (line: string) => [
+      line.startsWith('/')
+        ? Object.keys(commands)
+            .map((name) => `/${name}`)
+            .filter((name) => name.startsWith(line))
+        : [],
+      line,
+    ],
+  })
+  let typed = [...history]
+  input.on('history', (lines: string[]) => {
+    typed = [...lines]
+  })
+  let answering: AbortController | null = null
+  let left = false
+  const interrupt = () => {
+    if (answering && !answering.signal.aborted) return answering.abort(new Interrupted())
+    left = true
+    input.close()
+  }
+  // Raw terminals tell readline of Ctrl-C; everything else sends the signal.
+  input.on('SIGINT', interrupt)
+  process.on('SIGINT', interrupt)
+
+  const answer = async (question: string) => {
+    c.messages.push({ role: 'user', content: question })
+    answering = new AbortController()
+    let said = ''
+    try {
+      const { signal } = answering
+      const pieces = c.lm.chat(allMessages(c), { ...c.options, signal })
+      const heard = (async function* () {
+        for await (const piece of pieces) {
+          said += piece.text
+          yield piece
+        }
+      })()
+      c.last = await printAnswer(c.lm, heard, 0, false)
+      c.messages.push({ role: 'assistant', content: c.last.text })
+      if (c.stats) log(statsOf(c.last))
+    } catch (error) {
+      // What was said before Ctrl-C stays said.
+      if (error instanceof Interrupted && said !== '') c.messages.push({ role: 'assistant', content: said })
+      else c.messages.pop()
+      throw error
+    } finally {
+      answering = null
+    }
+  }
+  const turn = async (line: string) => {
+    if (!line.startsWith('/')) return answer(line)
+    const { say, ask } = await runCommand(c, line)
+    if (say !== undefined) log(say)
+    if (ask !== undefined) await answer(ask)
+  }
+
+  if (terminal) log('/help lists the commands. Ctrl-C ends an answer, Ctrl-D leaves.')
+  let lines: string[] = []
+  let quoted = false
+  const ask = () => {
+    if (!terminal || left) return
+    input.setPrompt(lines.length > 0 || quoted ? '. ' : '> ')
+    input.prompt()
+  }
+  try {
+    ask()
+    for await (const line of input) {
+      const [text, more, inQuotes] = takeLine(lines, quoted, line)
+      lines = more ? text : []
+      quoted = inQuotes
+      const whole = text.join('\n')
+      if (!more && whole.trim() !== '') {
+        try {
+          await turn(whole)
+        } catch (error) {
+          // Without a terminal there is nobody to go on talking.
+          if (!terminal || !isTold(error)) throw error
+          log(error instanceof Interrupted ? '' : `error: ${(error as Error).message}`)
+        }
+      }
+      if (c.over || left) break
+      ask()
+    }
+    if (left) throw new Interrupted()
+  } finally {
+    process.off('SIGINT', interrupt)
+    input.close()
+    if (terminal) await writeHistory(typed)
+  }
+}
+
+const isTold = (error: unknown): boolean =>
+  error instanceof Interrupted ||
+  error instanceof HalflingError ||
+  typeof (error as NodeJS.ErrnoException).code === 'string'
+
+/** Text of several lines: """ begins and ends it, a backslash at the end goes on. Returns the lines, whether more follow, and quotes. */
+export function takeLine(before: readonly string[], quoted: boolean, line: string): [string[], boolean, boolean] {
+  if (quoted) {
+    if (!line.endsWith('"""')) return [[...before, line], true, true]
+    const last = line.slice(0, -3)
+    return [last === '' ? [...before] : [...before, last], false, false]
+  }
+  if (before.length === 0 && line.trimStart().startsWith('"""')) {
+    const first = line.trimStart().slice(3)
+    if (first.length >= 3 && first.endsWith('"""')) return [[first.slice(0, -3)], false, false]
+    return [first === '' ? [] : [first], true, true]
+  }
+  if (line.endsWith('\\')) return [[...before, line.slice(0, -1)], true, false]
+  return [[...before, line], false, false]
+}
