@@ -6,7 +6,9 @@ export async function checkSpace(what: string, folder: string, bytes: number): P
   // Where the system does not say, the write will.
   const disk = await statfs(folder).catch(() => null)
   if (!disk || bytes <= disk.bavail * disk.bsize) return
-  const [needed, free] = [bytes, disk.bavail * disk.bsize].map((n) => (n / 1e6).toFixed(0))
+  const [needed, free] = [bytes, disk.bavail * disk.bsize].map((n) =>
+    Number((n / 1e6).toPrecision(3)).toLocaleString('en-US'),
+  )
   const message = `needs ${needed} MB more, and ${free} MB are free in ${folder}`
   throw new HalflingError('io', `${what}: ${message}: free some, or point HF_HUB_CACHE at another disk`)
 }

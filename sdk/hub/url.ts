@@ -91,7 +91,7 @@ export function hubNameOf(name: string): string {
   if (!name.startsWith(hub) || name.includes('#')) return name
   const path = safeDecode(name.slice(hub.length).replace(/\?.*/, '')).replace(/^datasets\/|\/+$/g, '')
   const [, id, , revision, file] = /^([^/]+\/[^/]+)(\/(?:resolve|blob|tree)\/([^/]+)(?:\/(.+))?)?$/.exec(path) ?? []
-  if (!id) return name
+  if (!id || (!revision && /\.(gguf|parquet|jsonl?)$/i.test(id))) return name
   return `${id}${file ? `/${file}` : ''}${revision ? `@${revision}` : ''}`
 }
 

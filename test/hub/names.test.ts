@@ -39,6 +39,7 @@ describe('names of models', () => {
     expect(hubNameOf('https://huggingface.co/a/b/tree/v1')).toBe('a/b@v1')
     expect(hubNameOf('https://huggingface.co/a/b/resolve/main/x%20y.gguf?download=true')).toBe('a/b/x y.gguf@main')
     expect(hubNameOf('https://huggingface.co/datasets/a/b/blob/main/t.parquet')).toBe('a/b/t.parquet@main')
+    expect(hubNameOf('https://huggingface.co/a/b.gguf')).toBe('https://huggingface.co/a/b.gguf')
     expect(hubNameOf('https://example.com/a/b')).toBe('https://example.com/a/b')
   })
 })

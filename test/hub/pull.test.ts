@@ -329,7 +329,7 @@ describe('what a server refuses names the remedy', () => {
       )
     const error = await errorOf(pullModel('org/tiny'))
     expect(error.code).toBe('io')
-    expect(error.message).toMatch(/needs 45035996\d\d MB more, and \d+ MB are free in .*HF_HUB_CACHE/)
+    expect(error.message).toMatch(/needs 4,500,000,000 MB more, and [\d,.]+ MB are free in .*HF_HUB_CACHE/)
     expect(hub.downloads()).toEqual([])
   })
 })
