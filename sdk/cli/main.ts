@@ -3,6 +3,7 @@ import { Command } from 'commander'
 import { addBench } from './commands/bench.ts'
 import { addChat } from './commands/chat.ts'
 import { addDevices } from './commands/devices.ts'
+import { addDistill } from './commands/distill.ts'
 import { addEval } from './commands/eval.ts'
 import { addGenerate } from './commands/generate.ts'
 import { addInspect } from './commands/inspect.ts'
@@ -13,6 +14,7 @@ import { addQuantize } from './commands/quantize.ts'
 import { addRm } from './commands/rm.ts'
 import { addScore } from './commands/score.ts'
 import { addSft } from './commands/sft.ts'
+import { addTeacher } from './commands/teacher.ts'
 import { kebabFlag } from './names.ts'
 import { log, printFailure } from './output.ts'
 
@@ -47,6 +49,8 @@ function commands(): Command {
   addGenerate(program)
   addScore(program)
   addSft(program)
+  addDistill(program)
+  addTeacher(program)
   addEval(program)
   addInspect(program)
   addBench(program)

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import type { LoraConfig } from '../model/adapter.ts'
 import type { SFTConfig } from '../train/sft.ts'
 import { dtypes, modelDescription } from './options.ts'
+import type { Aliases, Settings } from './settings.ts'
 
 // Every key of a training run, as a flag (--learning-rate), in a YAML file (learningRate or TRL's learning_rate) and in code.
 
@@ -90,12 +91,11 @@ export const fixedKeys = {
   reportTo: fixed('none'),
 }
 
-export const keys = { ...runKeys, ...trainerKeys, ...loraKeys, ...fixedKeys }
-export type Key = keyof typeof keys
-export type SftSettings = { [K in Key]?: z.infer<(typeof keys)[K]> }
+export const sftKeys = { ...runKeys, ...trainerKeys, ...loraKeys, ...fixedKeys }
+export type SftSettings = Settings<typeof sftKeys>
 
 /** Other names that TRL and PEFT have for some. */
-export const aliases: Readonly<Record<string, Key>> = {
+export const aliases: Aliases = {
   modelNameOrPath: 'model',
   datasetName: 'data',
   r: 'loraR',
@@ -103,11 +103,8 @@ export const aliases: Readonly<Record<string, Key>> = {
   targetModules: 'loraTargetModules',
 }
 
-export const isBoolean = (key: Key): boolean => keys[key] instanceof z.ZodBoolean
-export const takesList = (key: Key): boolean => keys[key] instanceof z.ZodArray || keys[key] instanceof z.ZodUnion
-
 /** The LoRA settings under PEFT's names. */
-export function loraConfig(s: SftSettings): Partial<LoraConfig> {
+export function loraConfig(s: Settings<typeof loraKeys>): Partial<LoraConfig> {
   const all = {
     r: s.loraR,
     loraAlpha: s.loraAlpha,

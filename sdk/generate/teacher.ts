@@ -1,5 +1,6 @@
 import { packBatch } from '../data/pack.ts'
 import {
+  sha256,
   shardCount,
   startTeacherCache,
   TeacherCache,
@@ -16,6 +17,7 @@ import { Programs } from '../model/programs.ts'
 import { drawTokens, gatherRows, linear, topLogProbs } from '../ops/index.ts'
 import { uniform } from '../random.ts'
 import type { RunInputs } from '../target.ts'
+import type { ChatTemplate } from '../text/chat-template.ts'
 import { checkTokenIds } from './sampling.ts'
 
 /** What is asked of a teacher, for every scored token. */
@@ -89,6 +91,11 @@ export function modelTeacher(model: Model, question: TeacherQuestion, programs =
       g.output(`tail${s}`, tail)
     }
   }
+}
+
+/** Of all its Jinja sources; null: no template. */
+export async function templateHash(template: ChatTemplate | null): Promise<string | null> {
+  return template && (await sha256(new TextEncoder().encode(JSON.stringify(template.sources)))).slice(0, 16)
 }
 
 /** Positions of the scored tokens. */

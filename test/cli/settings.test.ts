@@ -5,8 +5,8 @@ import { Command } from 'commander'
 import { afterAll, describe, expect, it } from 'vitest'
 import { kebabFlag } from '../../sdk/cli/names.ts'
 import { nearest } from '../../sdk/cli/nearest.ts'
-import { loraConfig } from '../../sdk/cli/sft-keys.ts'
-import { addSftFlags, readSettings } from '../../sdk/cli/sft-settings.ts'
+import { addFlags, readSettings } from '../../sdk/cli/settings.ts'
+import { aliases, loraConfig, sftKeys } from '../../sdk/cli/sft-keys.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'halfling-settings-'))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -14,9 +14,9 @@ afterAll(() => rmSync(folder, { recursive: true }))
 /** The settings of a command line. */
 function settings(...argv: string[]) {
   const command = new Command().exitOverride().configureOutput({ writeErr: () => {} })
-  addSftFlags(command)
+  addFlags(command, sftKeys)
   command.parse(argv.map(kebabFlag), { from: 'user' })
-  return readSettings(command.opts())
+  return readSettings(command.opts(), sftKeys, aliases)
 }
 
 function config(text: string): string {
@@ -130,7 +130,8 @@ describe('--config', () => {
 
 describe('loraConfig', () => {
   it("has PEFT's names and no more than was given", () => {
-    expect(loraConfig({ loraR: 4, useRslora: true, maxSteps: 3 })).toEqual({ r: 4, useRslora: true })
+    const settings = { loraR: 4, useRslora: true, maxSteps: 3 }
+    expect(loraConfig(settings)).toEqual({ r: 4, useRslora: true })
   })
 
   it('takes one plain word for a module, anything else for a regular expression', () => {

@@ -6,7 +6,8 @@ import { pathToFileURL } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { writeTinyModel } from '../../examples/tiny-model.ts'
-import { readConfig } from '../../sdk/cli/sft-settings.ts'
+import { readConfig } from '../../sdk/cli/settings.ts'
+import { aliases, sftKeys } from '../../sdk/cli/sft-keys.ts'
 import { type Block, blocksOf, documents } from './markdown.ts'
 
 // Every code block of README.md and docs/*.md is run, in a folder of its document, in order. By the fence's language:
@@ -126,7 +127,7 @@ async function check(block: Block, folder: string): Promise<void> {
     case 'yaml': {
       const path = join(folder, `block-${block.line}.yaml`)
       await writeFile(path, code)
-      expect(Object.keys(readConfig(path))).toHaveLength(Object.keys(parse(code)).length)
+      expect(Object.keys(readConfig(path, sftKeys, aliases))).toHaveLength(Object.keys(parse(code)).length)
       return
     }
     case 'json':

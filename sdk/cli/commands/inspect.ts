@@ -13,29 +13,21 @@ import { interruptible } from '../interrupt.ts'
 import { addJson, integer } from '../options.ts'
 import { formatNumber, print, printJson } from '../output.ts'
 import { Progress } from '../progress.ts'
-import type { Key } from '../sft-keys.ts'
-import { addSftFlags, readSettings } from '../sft-settings.ts'
+import { addFlags, readSettings } from '../settings.ts'
+import { aliases, sftKeys } from '../sft-keys.ts'
 
+const { maxLength, truncationMode, packing, completionOnlyLoss, assistantOnlyLoss, columns, model, data } = sftKeys
 /** What of a training run decides how rows look. */
-const inspected: readonly Key[] = [
-  'model',
-  'data',
-  'maxLength',
-  'truncationMode',
-  'packing',
-  'completionOnlyLoss',
-  'assistantOnlyLoss',
-  'columns',
-]
+const inspected = { model, data, maxLength, truncationMode, packing, completionOnlyLoss, assistantOnlyLoss, columns }
 
 export function addInspect(program: Command): void {
   const command = program
     .command('inspect')
     .description('what training would see of rows: tokens, what is scored, lengths, warnings; no model is loaded')
-  addSftFlags(command, inspected)
+  addFlags(command, inspected)
   command.addOption(integer('--rows <n>', 'rows to show', 0).default(3))
   addJson(command).action(async (flags: Record<string, unknown> & { rows: number; json?: boolean }) => {
-    const settings = readSettings(flags)
+    const settings = readSettings(flags, sftKeys, aliases)
     const { data } = settings
     if (data === undefined) throw new UsageError("'--data' is missing (or data in the --config file)")
     await interruptible(async (signal) => {

@@ -1,39 +1,50 @@
 import { readFileSync } from 'node:fs'
 import { type Command, Option } from 'commander'
 import { parse } from 'yaml'
-import type { z } from 'zod'
+import { z } from 'zod'
 import { OptionError } from '../errors.ts'
 import { UsageError } from './errors.ts'
 import { camelCase, kebabCase } from './names.ts'
 import { nearest } from './nearest.ts'
-import { aliases, isBoolean, type Key, keys, type SftSettings, takesList } from './sft-keys.ts'
 
-const allKeys = Object.keys(keys) as Key[]
+/** What a command takes, as flags, in a YAML file and in code: the type of each key, with its description. */
+export type KeyTable = Readonly<Record<string, z.ZodType>>
+export type Settings<T extends KeyTable> = { [K in keyof T]?: z.infer<T[K]> }
 
-/** A flag for every key (or for some of them); `--no-...` turns a boolean off. */
-export function addSftFlags(command: Command, some: readonly Key[] = allKeys): void {
-  for (const key of some) {
+/** Other names for keys. */
+export type Aliases = Readonly<Record<string, string>>
+
+const isBoolean = (schema: z.ZodType): boolean => schema instanceof z.ZodBoolean
+const takesList = (schema: z.ZodType): boolean => schema instanceof z.ZodArray || schema instanceof z.ZodUnion
+
+/** A flag for every key; `--no-...` turns a boolean off. */
+export function addFlags(command: Command, keys: KeyTable): void {
+  for (const [key, schema] of Object.entries(keys)) {
     const name = kebabCase(key)
-    const { description } = keys[key] as z.ZodType
-    if (isBoolean(key)) {
+    const { description } = schema
+    if (isBoolean(schema)) {
       command.addOption(new Option(`--${name} [boolean]`, description).preset(true))
       command.addOption(new Option(`--no-${name}`).hideHelp())
-    } else command.option(takesList(key) ? `--${name} <values...>` : `--${name} <value>`, description)
+    } else command.option(takesList(schema) ? `--${name} <values...>` : `--${name} <value>`, description)
   }
   command.option('--config <file.yaml>', 'the same keys in a file, as learningRate or learning_rate; flags win')
 }
 
 /** The settings of a config file with those of the flags over them. Throws OptionError, UsageError. */
-export function readSettings(flags: Readonly<Record<string, unknown>>): SftSettings {
-  const fromFile = typeof flags.config === 'string' ? readConfig(flags.config) : {}
+export function readSettings<T extends KeyTable>(
+  flags: Readonly<Record<string, unknown>>,
+  keys: T,
+  aliases: Aliases = {},
+): Settings<T> {
+  const fromFile = typeof flags.config === 'string' ? readConfig(flags.config, keys, aliases) : {}
   const fromFlags: Record<string, unknown> = {}
-  for (const key of allKeys) if (flags[key] !== undefined) fromFlags[key] = readFlag(key, flags[key])
-  return { ...fromFile, ...fromFlags }
+  for (const key of Object.keys(keys))
+    if (flags[key] !== undefined) fromFlags[key] = readFlag(key, keys[key], flags[key])
+  return { ...fromFile, ...fromFlags } as Settings<T>
 }
 
 /** A flag's text means what it would in YAML (1e-4, true, null, {a: b}); where that does not fit, the text itself. */
-function readFlag(key: Key, given: unknown): unknown {
-  const schema = keys[key] as z.ZodType
+function readFlag(key: string, schema: z.ZodType, given: unknown): unknown {
   if (typeof given !== 'string') {
     const result = schema.safeParse(given)
     if (result.success) return result.data
@@ -55,36 +66,36 @@ function parseScalar(text: string): unknown {
 }
 
 /** Reads a YAML file of keys. Throws OptionError naming file and key. */
-export function readConfig(file: string): SftSettings {
+export function readConfig<T extends KeyTable>(file: string, keys: T, aliases: Aliases = {}): Settings<T> {
   let given: unknown
   try {
     given = parse(readFileSync(file, 'utf8'))
   } catch (error) {
     throw new OptionError(`${file}: ${(error as Error).message}`)
   }
-  if (given === null || given === undefined) return {}
+  if (given === null || given === undefined) return {} as Settings<T>
   if (typeof given !== 'object' || Array.isArray(given)) throw new OptionError(`${file}: it is not a map of keys`)
   const settings: Record<string, unknown> = {}
   for (const [written, value] of Object.entries(given)) {
-    const key = keyOf(written)
-    if (!key) throw new OptionError(`${file}: unknown key '${written}'${suggestion(written)}`)
+    const key = keyOf(written, keys, aliases)
+    if (!key) throw new OptionError(`${file}: unknown key '${written}'${suggestion(written, keys, aliases)}`)
     if (key in settings) throw new OptionError(`${file}: '${written}' is given twice (as ${key})`)
-    const result = (keys[key] as z.ZodType).safeParse(value)
+    const result = keys[key].safeParse(value)
     // An empty value leaves the default.
     if (!result.success && value === null) continue
     if (!result.success) throw new OptionError(`${file}: ${written}: ${problem(result.error)}`)
     settings[key] = result.data
   }
-  return settings
+  return settings as Settings<T>
 }
 
-function keyOf(written: string): Key | undefined {
+function keyOf(written: string, keys: KeyTable, aliases: Aliases): string | undefined {
   const name = camelCase(written)
-  return Object.hasOwn(keys, name) ? (name as Key) : Object.hasOwn(aliases, name) ? aliases[name] : undefined
+  return Object.hasOwn(keys, name) ? name : Object.hasOwn(aliases, name) ? aliases[name] : undefined
 }
 
-function suggestion(written: string): string {
-  const near = nearest(camelCase(written), [...allKeys, ...Object.keys(aliases)])
+function suggestion(written: string, keys: KeyTable, aliases: Aliases): string {
+  const near = nearest(camelCase(written), [...Object.keys(keys), ...Object.keys(aliases)])
   if (!near) return ''
   return `; did you mean ${written.includes('_') ? kebabCase(near).replaceAll('-', '_') : near}?`
 }

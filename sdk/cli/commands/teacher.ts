@@ -1,0 +1,202 @@
+import { basename } from 'node:path'
+import type { Command } from 'commander'
+import { z } from 'zod'
+import { datasetHash } from '../../data/dataset-hash.ts'
+import { scoredTokens } from '../../data/pack.ts'
+import { readRows } from '../../data/rows.ts'
+import { TeacherCache, type TeacherSettings } from '../../data/teacher-cache.ts'
+import { DataError, FormatError, OptionError } from '../../errors.ts'
+import type { Question } from '../../eval/exact-match.ts'
+import { writeTraces } from '../../eval/traces.ts'
+import type { LanguageModel } from '../../generate/language-model.ts'
+import { buildTeacherCache, modelTeacher, templateHash } from '../../generate/teacher.ts'
+import { Programs } from '../../model/programs.ts'
+import { readExamples, rowDefaults } from '../../train/rows.ts'
+import { Interrupted } from '../errors.ts'
+import { interruptible } from '../interrupt.ts'
+import { withModel } from '../open-model.ts'
+import { addJson } from '../options.ts'
+import { formatNumber, log, print, printJson } from '../output.ts'
+import { Progress } from '../progress.ts'
+import { addFlags, readSettings, type Settings } from '../settings.ts'
+import { aliases, runKeys, trainerKeys } from '../sft-keys.ts'
+import { missing } from '../train.ts'
+
+const { model, adapter, data, device, threads, dtype } = runKeys
+const { maxLength, truncationMode, completionOnlyLoss, assistantOnlyLoss, columns } = trainerKeys
+
+const buildKeys = {
+  model,
+  adapter,
+  data,
+  output: z.string().describe('the folder of the cache; for traces a .jsonl file'),
+  method: z
+    .enum(['topk', 'sampled', 'traces'])
+    .describe('topk: likeliest ids and the rest; sampled: draws; traces: right answers as text. default: topk'),
+  k: z
+    .int()
+    .positive()
+    .describe('ids a token (topk, up to 64; default 16) or draws a token (sampled, up to 255; default 64)'),
+  temperature: z.number().positive().describe('default: 1'),
+  seed: z.int().min(0).describe('of draws and traces; default: 0'),
+  shardRows: z.int().positive().describe('rows of a shard: what an interruption loses at most; default: 256'),
+  samples: z.int().positive().describe('traces: answers drawn of each question; default: 4'),
+  keep: z.int().positive().describe('traces: right answers kept of each, shortest first; default: 1'),
+  maxNewTokens: z.int().positive().describe('traces: tokens of an answer at most'),
+  maxLength,
+  truncationMode,
+  completionOnlyLoss,
+  assistantOnlyLoss,
+  columns,
+  device,
+  threads,
+  dtype,
+}
+
+type Build = Settings<typeof buildKeys>
+
+export function addTeacher(program: Command): void {
+  const teacher = program.command('teacher').description("a teacher's token distributions, computed once and kept")
+  const build = teacher.command('build').description('asks a model about every token of rows; run again, it goes on')
+  addFlags(build, buildKeys)
+  addJson(build).action(async (flags: Record<string, unknown>) => {
+    const settings = readSettings(flags, buildKeys, aliases)
+    const { data, output } = settings
+    if (data === undefined) throw missing('data')
+    if (output === undefined) throw missing('output')
+    const result = await interruptible((signal) =>
+      withModel(settings, signal, (lm) =>
+        settings.method === 'traces'
+          ? buildTraces(lm, settings, data, output, signal)
+          : buildCache(lm, settings, data, output, signal),
+      ),
+    ).catch((error) => {
+      throw error instanceof Interrupted ? new Interrupted(`interrupted; the same command goes on in ${output}`) : error
+    })
+    if (flags.json) printJson(result)
+    else for (const line of describe(result)) print(line)
+  })
+
+  const info = teacher.command('info <folder>').description('what is in a cache, and its bytes a token')
+  addJson(info).action(async (folder: string, flags: { json?: boolean }) => {
+    const cache = await TeacherCache.open(folder)
+    await cache.close()
+    const told = infoOf(cache)
+    if (flags.json) printJson(told)
+    else for (const line of describe(told)) print(line)
+  })
+
+  const verify = teacher.command('verify <folder>').description('reads every byte again; the build mends what is torn')
+  addJson(verify).action(async (folder: string, flags: { json?: boolean }) => {
+    const cache = await TeacherCache.open(folder)
+    const torn = await cache.verify()
+    await cache.close()
+    if (torn.length > 0)
+      throw new FormatError(
+        `${folder}: shards ${torn.join(', ')} are torn or missing: the same \`halfling teacher build\` makes them again`,
+      )
+    if (flags.json) printJson({ folder, shards: Math.ceil(cache.settings.rows / cache.settings.shardRows), torn })
+    else print(`${folder}: every shard is whole`)
+  })
+}
+
+const infoOf = ({ folder, settings, bytes }: TeacherCache) => ({
+  folder,
+  ...settings,
+  bytes,
+  bytesPerToken: bytes / settings.tokens,
+})
+
+function* describe(result: object): Generator<string> {
+  const width = Math.max(...Object.keys(result).map((key) => key.length))
+  for (const [key, value] of Object.entries(result))
+    yield `${key.padEnd(width)}  ${typeof value === 'number' ? formatNumber(value) : value}`
+}
+
+async function buildCache(
+  lm: LanguageModel,
+  given: Build,
+  data: string,
+  output: string,
+  signal: AbortSignal,
+): Promise<object> {
+  const row = {
+    ...rowDefaults,
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
+  }
+  const examples = await readExamples(lm, data, row, (message) => log(`warning: ${message}`))
+  const method = given.method === 'sampled' ? 'sampled' : 'topk'
+  const { vocabSize } = lm.model.config
+  const settings: TeacherSettings = {
+    method,
+    k: given.k ?? (method === 'topk' ? Math.min(16, vocabSize) : 64),
+    temperature: given.temperature ?? 1,
+    seed: given.seed ?? 0,
+    model: basename(given.model ?? 'nano'),
+    tokenizer: lm.tokenizer.fingerprint,
+    template: await templateHash(lm.chatTemplate),
+    dataset: datasetHash(examples),
+    vocabSize,
+    rows: examples.length,
+    tokens: examples.reduce((n, example) => n + scoredTokens(example), 0),
+    shardRows: given.shardRows ?? 256,
+  }
+  const programs = new Programs(lm.model)
+  const progress = new Progress('asking')
+  const start = performance.now()
+  try {
+    const teacher = modelTeacher(lm.model, settings, programs)
+    const cache = await buildTeacherCache(output, settings, teacher, examples, {
+      onProgress: ({ rows, tokens, totalRows }) => {
+        const rate = (1000 * tokens) / (performance.now() - start)
+        progress.update(
+          rows,
+          totalRows,
+          `${formatNumber(rows)} of ${formatNumber(totalRows)} rows | ${formatNumber(rate)} tokens/s`,
+        )
+      },
+      signal,
+    })
+    await cache.close()
+    return infoOf(cache)
+  } finally {
+    progress.end()
+    programs.clear()
+  }
+}
+
+async function buildTraces(
+  lm: LanguageModel,
+  given: Build,
+  data: string,
+  output: string,
+  signal: AbortSignal,
+): Promise<object> {
+  if (!/\.jsonl$/i.test(output))
+    throw new OptionError(`output: ${output} is no .jsonl file, which traces are written to`)
+  const questions: Question[] = []
+  const columns = given.columns ?? {}
+  for await (const { values, place } of readRows(data)) {
+    const [question, answer] = [values[columns.question ?? 'question'], values[columns.answer ?? 'answer']]
+    if (typeof question !== 'string' || (typeof answer !== 'string' && typeof answer !== 'number'))
+      throw new DataError(`${place}: traces need question and answer (others are mapped with columns)`)
+    questions.push({ question, answer: String(answer) })
+  }
+  const { samples, keep, temperature, seed, maxNewTokens } = given
+  const progress = new Progress('asking')
+  try {
+    const kept = await writeTraces(lm, questions, output, {
+      samples,
+      keep,
+      temperature,
+      seed,
+      maxNewTokens,
+      signal,
+      onProgress: ({ questions, total, kept }) =>
+        progress.update(questions, total, `${formatNumber(kept)} right answers kept`),
+    })
+    return { output, questions: questions.length, kept }
+  } finally {
+    progress.end()
+  }
+}

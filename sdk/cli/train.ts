@@ -1,0 +1,67 @@
+import { OptionError } from '../errors.ts'
+import type { LoraConfig } from '../model/adapter.ts'
+import { listCheckpoints } from '../train/checkpoint.ts'
+import type { TrainLog } from '../train/loop.ts'
+import { Interrupted, UsageError } from './errors.ts'
+import { readMetrics } from './metrics.ts'
+import { kebabCase } from './names.ts'
+import { formatNumber, print, printJson } from './output.ts'
+import { plot } from './plot.ts'
+import { Progress } from './progress.ts'
+import type { Settings } from './settings.ts'
+import { loraConfig, loraKeys, type runKeys } from './sft-keys.ts'
+
+// What the commands that train have in common.
+
+export const missing = (key: string) =>
+  new UsageError(`'--${kebabCase(key)}' is missing (or ${key} in the --config file)`)
+
+/** As a trainer's `peft`: a new adapter (its settings), the loaded one (undefined), everything (null). */
+export function whatTrains(
+  settings: Settings<typeof loraKeys> & Pick<Settings<typeof runKeys>, 'full' | 'adapter'>,
+): Partial<LoraConfig> | null | undefined {
+  const { full, adapter } = settings
+  const lora = loraConfig(settings)
+  const given = Object.keys(loraKeys).find((key) => settings[key as keyof typeof loraKeys] !== undefined)
+  if (full && adapter) throw new OptionError('full fine-tuning and an adapter exclude each other: leave one out')
+  if (full && given) throw new OptionError(`full fine-tuning has no adapter: leave ${given} out`)
+  if (adapter && given) throw new OptionError(`a loaded adapter keeps its own ${given}: leave it out, or the adapter`)
+  return full ? null : adapter ? undefined : lora
+}
+
+/** The settings of some keys alone. */
+export const only = (settings: object, keys: object): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(settings).filter(([key]) => Object.hasOwn(keys, key)))
+
+/** Draws the progress of a run to its end. */
+export async function showTraining(logs: AsyncIterable<TrainLog>, outputDir: string): Promise<void> {
+  const progress = new Progress('training')
+  let first: number | undefined
+  try {
+    for await (const line of logs) {
+      if (!('loss' in line)) continue
+      first ??= line.step - 1
+      const { step, totalSteps, loss, tokensPerSecond } = line
+      const details = `step ${step}/${totalSteps} | loss ${loss.toPrecision(4)} | ${formatNumber(tokensPerSecond)} tokens/s`
+      progress.update(step, totalSteps, details, first)
+    }
+  } catch (error) {
+    throw error instanceof Interrupted ? new Interrupted(await whereItStopped(outputDir)) : error
+  } finally {
+    progress.end()
+  }
+}
+
+/** The last line of the metrics, or the curve of the loss. */
+export async function printTrained(outputDir: string, json: boolean): Promise<void> {
+  const lines = await readMetrics(outputDir)
+  if (json) return printJson({ ...lines.at(-1), outputDir })
+  const losses = lines.flatMap((line) => ('loss' in line ? [line.loss] : []))
+  print(plot(losses))
+  print(`loss ${losses[0]?.toPrecision(4)} -> ${losses.at(-1)?.toPrecision(4)}, saved in ${outputDir}`)
+}
+
+async function whereItStopped(outputDir: string): Promise<string> {
+  const last = (await listCheckpoints(outputDir)).at(-1)
+  return last ? `interrupted; --resume goes on from ${last.folder}` : 'interrupted before the first checkpoint'
+}
