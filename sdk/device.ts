@@ -1,4 +1,5 @@
 import { DeviceError, OptionError } from './errors.ts'
+import type { Speed } from './speed.ts'
 import type { Target } from './target.ts'
 
 /** `reference` is the float64 definition of every operation: slow, for tests. */
@@ -18,6 +19,11 @@ export interface DeviceReport {
   readonly available: boolean
   /** What it is, or why it cannot be had. */
   readonly reason: string
+  readonly threads?: number
+  /** Bytes that weights, state and scratch may take together. */
+  readonly memoryLimit?: number
+  /** With `measure`. */
+  readonly speed?: Speed
 }
 
 const names: readonly DeviceName[] = ['auto', 'wasm', 'reference']
@@ -35,21 +41,29 @@ export async function openTarget(options: DeviceOptions = {}): Promise<Target> {
   }
 }
 
-/** Every target with its state, in the order of preference: what `halfling devices` prints. Throws nothing. */
-export async function findDevices(): Promise<DeviceReport[]> {
+/**
+ * Every target with its state, in the order of preference: what `halfling devices` prints. Throws nothing.
+ *
+ * @param options `threads` to open them with; `measure` their speed, for about a second each (not that of `reference`)
+ */
+export async function findDevices({
+  threads,
+  measure = false,
+}: Pick<DeviceOptions, 'threads'> & { readonly measure?: boolean } = {}): Promise<DeviceReport[]> {
   const reports: DeviceReport[] = [
     { name: 'cuda', available: false, reason: 'not built yet' },
     { name: 'webgpu', available: false, reason: 'not built yet' },
   ]
   try {
-    const target = await openTarget({ device: 'wasm' })
-    const { description, threads, features } = target.info
-    reports.push({
-      name: 'wasm',
-      available: true,
-      reason: `${description}, ${threads} threads, ${features.join(', ')}`,
-    })
-    await target.close()
+    const target = await openTarget({ device: 'wasm', threads })
+    try {
+      const { description, threads, features, memoryLimit } = target.info
+      const reason = `${description}, ${threads} threads, ${features.join(', ')}`
+      const speed = measure ? await (await import('./speed.ts')).measureSpeed(target) : undefined
+      reports.push({ name: 'wasm', available: true, reason, threads, memoryLimit, ...(speed && { speed }) })
+    } finally {
+      await target.close()
+    }
   } catch (error) {
     reports.push({ name: 'wasm', available: false, reason: (error as Error).message })
   }

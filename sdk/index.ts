@@ -49,6 +49,7 @@ export {
   type QuantizeReport,
   quantizeModel,
 } from './quantize.ts'
+export type { Speed } from './speed.ts'
 export type { ChatMessage } from './text/chat-template.ts'
 export { type DistillConfig, type DistillOptions, DistillTrainer } from './train/distill.ts'
 export type { TrainLog } from './train/loop.ts'

@@ -28,7 +28,8 @@ const may: Record<string, string[]> = {
     'sdk/target.ts',
   ],
   'sdk/eval': ['sdk/generate', 'sdk/model', 'sdk/data', 'sdk/text', 'sdk/formats', 'sdk/rewards', 'sdk/target.ts'],
-  'sdk/device.ts': ['targets', 'sdk/target.ts'],
+  'sdk/device.ts': ['targets', 'sdk/target.ts', 'sdk/speed.ts'],
+  'sdk/speed.ts': ['sdk/graph', 'sdk/ops', 'sdk/target.ts'],
   'sdk/load.ts': ['sdk/hub', 'sdk/device.ts', 'sdk/generate', 'sdk/model', 'sdk/text', 'sdk/formats', 'sdk/target.ts'],
   'sdk/quantize.ts': ['sdk/hub', 'sdk/model', 'sdk/formats', 'sdk/quant', 'sdk/text'],
   'sdk/cli': [
@@ -48,6 +49,7 @@ const may: Record<string, string[]> = {
     'sdk/graph',
   ],
   'sdk/index.ts': [
+    'sdk/speed.ts',
     'sdk/quantize.ts',
     'sdk/hub',
     'sdk/load.ts',

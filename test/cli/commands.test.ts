@@ -186,8 +186,18 @@ describe('bench and devices', () => {
   })
 
   it('print what is there and why the rest is not', async () => {
-    const { devices } = (await halflingJson(['devices'])).value
-    for (const device of devices) expect(Object.keys(device)).toEqual(['name', 'available', 'reason'])
-    expect(devices.find((d: { name: string }) => d.name === 'wasm').available).toBe(true)
+    const { machine, devices } = (await halflingJson(['devices', '--threads', '1'])).value
+    expect(Object.keys(machine)).toEqual(['cores', 'memory', 'freeMemory'])
+    const [cuda, webgpu, wasm, reference] = devices
+    expect(cuda).toEqual({ name: 'cuda', available: false, reason: 'not built yet' })
+    expect(webgpu).toEqual({ name: 'webgpu', available: false, reason: 'not built yet' })
+    expect(wasm).toMatchObject({ name: 'wasm', available: true, threads: 1, memoryLimit: 2 ** 32 })
+    expect(Object.keys(reference)).toEqual(['name', 'available', 'reason'])
+    const { gflops, gigabytes, tokensOfHalfBillion } = wasm.speed
+    for (const rate of [gflops, gigabytes]) expect(rate).toBeGreaterThan(0.1)
+    // A token of Qwen2.5-0.5B reads 358M weights at 18 bytes for 32 and a table of 136M at 34; a product is 2 operations a weight.
+    expect(tokensOfHalfBillion.decode).toBeCloseTo((gigabytes * 1e9) / ((357.8e6 * 18 + 136.1e6 * 34) / 32), 1)
+    expect(tokensOfHalfBillion.prefill).toBeCloseTo((gflops * 1e9) / (2 * 357.8e6), 1)
+    expect(tokensOfHalfBillion.training).toBeCloseTo((gflops * 1e9) / (6 * 493.9e6), 1)
   })
 })

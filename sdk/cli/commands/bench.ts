@@ -25,7 +25,7 @@ export function addBench(program: Command): void {
       withModel(flags, signal, async (lm, loadSeconds) => {
         const { name, info } = lm.model.target
         const result = {
-          model: flags.model,
+          model: flags.model ?? 'nano',
           device: name,
           threads: info.threads,
           loadSeconds,
