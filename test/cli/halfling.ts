@@ -13,12 +13,16 @@ export interface Result {
 
 export interface RunOptions {
   readonly input?: string
-  /** Sends Ctrl-C when this becomes true. */
+  /** Sends Ctrl-C (or another signal) when this becomes true. */
   readonly interruptWhen?: () => boolean
+  readonly signal?: NodeJS.Signals
 }
 
 /** Runs `halfling ...` in a process of its own. */
-export function halfling(args: readonly string[], { input = '', interruptWhen }: RunOptions = {}): Promise<Result> {
+export function halfling(
+  args: readonly string[],
+  { input = '', interruptWhen, signal = 'SIGINT' }: RunOptions = {},
+): Promise<Result> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, ['--import', 'tsx', bin, ...args])
     let [stdout, stderr] = ['', '']
@@ -32,7 +36,7 @@ export function halfling(args: readonly string[], { input = '', interruptWhen }:
     const watch = setInterval(() => {
       if (!interruptWhen?.()) return
       clearInterval(watch)
-      child.kill('SIGINT')
+      child.kill(signal)
     }, 20)
     child.on('close', (code) => {
       clearInterval(watch)
