@@ -1,10 +1,12 @@
-// A 3-layer student from a random start, taught by pebble-7m-base through a K = 16 cache, through draws of equal bytes, and by
-// the text alone (SFT): golden/pebble-7m-base/learning.json's run, by this SDK. Held-out losses, paired over rows.
-// `npx tsx test/bench/distill-learning.ts [seeds]`
+// A 3-layer student from a random start, taught through a K = 16 cache, through draws of equal bytes, and by the text alone
+// (SFT). `pebble`: teacher pebble-7m-base, the run of golden/pebble-7m-base/learning.json. `nano`: teacher nano-base, problems
+// of its own kind. Held-out losses, paired over rows.
+// `npx tsx test/bench/distill-learning.ts [pebble|nano] [seeds] [draws]`
 import { mkdtempSync, readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
+import { makeMixed } from '../../examples/nano/problems.ts'
 import { writeRandomQwen2 } from '../../examples/nano/random-qwen2.ts'
 import { datasetHash } from '../../sdk/data/dataset-hash.ts'
 import { type Example, tokenizeRows } from '../../sdk/data/tokenize.ts'
@@ -12,20 +14,30 @@ import { buildTeacherCache, modelTeacher } from '../../sdk/generate/teacher.ts'
 import { DistillTrainer, type LanguageModel, loadModel, SFTTrainer, scoreExamples } from '../../sdk/index.ts'
 
 const shared = process.env.HALFLING_SHARED ?? '../shared'
-const seeds = Number(process.argv[2] ?? 3)
-const teacherFolder = join(shared, 'models/pebble-7m-base')
+const [pair = 'pebble', seeds = '3', draws = '170'] = process.argv.slice(2)
+const isNano = pair === 'nano'
+const teacherFolder = isNano ? 'models/nano-base' : join(shared, 'models/pebble-7m-base')
 const work = mkdtempSync(join(tmpdir(), 'halfling-distill-'))
 const teacher = await loadModel(teacherFolder, { dtype: 'f32' })
 const { tokenizer } = teacher
 
-const rows = readFileSync(join(shared, 'data/gsm8k/test.jsonl'), 'utf8')
-  .trim()
-  .split('\n')
-  .map((line) => {
+function pebbleRows(): { text: string }[] {
+  const lines = readFileSync(join(shared, 'data/gsm8k/test.jsonl'), 'utf8').trim().split('\n')
+  return lines.map((line) => {
     const { question, answer } = JSON.parse(line)
     const ids = tokenizer.encode(`Question: ${question}\nAnswer: ${answer}`)
     return { text: tokenizer.decode(ids.slice(0, 192)) }
   })
+}
+
+/** Problems that nano-base has not seen. */
+const nanoRows = () =>
+  Array.from({ length: 1319 }, (_, i) => {
+    const { question, solution, answer } = makeMixed(31, i)
+    return { text: `Question: ${question}\nAnswer: ${solution} The answer is ${answer}.` }
+  })
+
+const rows = isNano ? nanoRows() : pebbleRows()
 const [train, heldOut] = [rows.slice(0, 1000), rows.slice(1000)]
 const tokenized = async (list: typeof rows): Promise<Example[]> => {
   const examples: Example[] = []
@@ -43,11 +55,11 @@ async function cache(method: 'topk' | 'sampled', k: number): Promise<string> {
     k,
     temperature: 1,
     seed: 1,
-    model: 'pebble-7m-base',
+    model: basename(teacherFolder),
     tokenizer: tokenizer.fingerprint,
     template: null,
     dataset: datasetHash(trainExamples),
-    vocabSize: 2048,
+    vocabSize: teacher.model.config.vocabSize,
     rows: trainExamples.length,
     tokens: scored,
     shardRows: 256,
@@ -68,14 +80,14 @@ const plainStart = performance.now()
 await scoreExamples(teacher.model, trainExamples)
 console.log(`plain forward pass over the same rows: ${((performance.now() - plainStart) / 1000).toFixed(1)} s`)
 const topk = await cache('topk', 16)
-// 64 bytes a token hold 16 ids with log-probabilities, or about 21 distinct draws of 3 bytes.
-const sampled = await cache('sampled', Number(process.env.DRAWS ?? 56))
+// 64 bytes a token hold 16 ids with log-probabilities, or 21 distinct draws of 3 bytes.
+const sampled = await cache('sampled', Number(draws))
 
-for (let seed = 0; seed < seeds; seed++) {
+for (let seed = 0; seed < Number(seeds); seed++) {
   const folder = join(work, `student-${seed}`)
   const read = (name: string) => JSON.parse(readFileSync(join(teacherFolder, name), 'utf8'))
   const shape = {
-    vocabSize: 2048,
+    vocabSize: teacher.model.config.vocabSize,
     hiddenSize: 128,
     intermediateSize: 384,
     numHiddenLayers: 3,
