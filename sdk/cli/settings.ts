@@ -4,7 +4,7 @@ import { parse } from 'yaml'
 import { z } from 'zod'
 import { OptionError } from '../errors.ts'
 import { UsageError } from './errors.ts'
-import { camelCase, kebabCase } from './names.ts'
+import { camelCase, kebabCase, snakeCase } from './names.ts'
 import { nearest } from './nearest.ts'
 
 /** What a command takes, as flags, in a YAML file and in code: the type of each key, with its description. */
@@ -17,17 +17,28 @@ export type Aliases = Readonly<Record<string, string>>
 const isBoolean = (schema: z.ZodType): boolean => schema instanceof z.ZodBoolean
 const takesList = (schema: z.ZodType): boolean => schema instanceof z.ZodArray || schema instanceof z.ZodUnion
 
-/** A flag for every key; `--no-...` turns a boolean off. */
-export function addFlags(command: Command, keys: KeyTable): void {
+/** A flag for every key, with its default told; `--no-...` turns a boolean off. */
+export function addFlags(command: Command, keys: KeyTable, defaults: Readonly<Record<string, unknown>> = {}): void {
   for (const [key, schema] of Object.entries(keys)) {
     const name = kebabCase(key)
-    const { description } = schema
+    const description = withDefault(explain(schema), defaults[key])
     if (isBoolean(schema)) {
-      command.addOption(new Option(`--${name} [boolean]`, description).preset(true))
+      command.addOption(new Option(`--${name} [boolean]`, description))
       command.addOption(new Option(`--no-${name}`).hideHelp())
     } else command.option(takesList(schema) ? `--${name} <values...>` : `--${name} <value>`, description)
   }
   command.option('--config <file.yaml>', 'the same keys in a file, as learningRate or learning_rate; flags win')
+}
+
+/** What a key means, and the values that it may have where they are few. */
+export function explain(schema: z.ZodType): string {
+  const { description = '' } = schema
+  return schema instanceof z.ZodEnum ? `${description}: ${schema.options.join(', ')}` : description
+}
+
+function withDefault(description: string, value: unknown): string {
+  const isTold = typeof value === 'number' || typeof value === 'string' || value === true
+  return isTold && !description.includes('default:') ? `${description} (default: ${value})` : description
 }
 
 /** The settings of a config file with those of the flags over them. Throws OptionError, UsageError. */
@@ -97,7 +108,7 @@ function keyOf(written: string, keys: KeyTable, aliases: Aliases): string | unde
 function suggestion(written: string, keys: KeyTable, aliases: Aliases): string {
   const near = nearest(camelCase(written), [...Object.keys(keys), ...Object.keys(aliases)])
   if (!near) return ''
-  return `; did you mean ${written.includes('_') ? kebabCase(near).replaceAll('-', '_') : near}?`
+  return `; did you mean ${written.includes('_') ? snakeCase(near) : near}?`
 }
 
 const problem = (error: z.ZodError): string => error.issues[0].message.replace(/^Invalid (input|option): /, '')

@@ -13,49 +13,55 @@ const names = z.array(z.string())
 
 export const trainerKeys = {
   outputDir: z.string().describe('where the adapter (or model), checkpoints and metrics.jsonl go'),
-  learningRate: rate.describe('default: 2e-4 for LoRA, 2e-5 for --full'),
-  lrSchedulerType: z.enum(['linear', 'cosine', 'constant', 'constant_with_warmup']).describe('default: linear'),
-  warmupSteps: whole.min(0).describe('the learning rate rises over these'),
-  warmupRatio: share.describe('the same as a share of all steps'),
-  numTrainEpochs: rate.describe('default: 3'),
-  maxSteps: whole.describe('overrides the epochs when positive'),
-  perDeviceTrainBatchSize: positive.describe('rows computed together; default: 8'),
-  perDeviceEvalBatchSize: positive.describe('default: 8'),
-  gradientAccumulationSteps: positive.describe('batches an optimizer step; default: 1'),
-  maxLength: positive.describe('tokens of a row at most; default: 1024'),
-  truncationMode: z.enum(['keep_start', 'error', 'skip']).describe('rows longer than that; default: keep_start'),
+  learningRate: rate.describe('its highest; with full 2e-5'),
+  lrSchedulerType: z
+    .enum(['linear', 'cosine', 'constant', 'constant_with_warmup'])
+    .describe('how the learning rate goes on'),
+  warmupSteps: whole.min(0).describe('the learning rate rises over so many'),
+  warmupRatio: share.describe('the same as a share of all steps; warmupSteps wins'),
+  numTrainEpochs: rate.describe('passes over the rows'),
+  maxSteps: whole.describe('optimizer steps; overrides the epochs when positive'),
+  perDeviceTrainBatchSize: positive.describe('rows computed together; memory grows with it'),
+  perDeviceEvalBatchSize: positive.describe('as in TRL; evalData is scored in runs of so many tokens, not rows'),
+  gradientAccumulationSteps: positive.describe('batches an optimizer step'),
+  maxLength: positive.describe('tokens of a row at most'),
+  truncationMode: z
+    .enum(['keep_start', 'error', 'skip'])
+    .describe('longer rows lose their end, are an error, or are left out'),
   packing: z.boolean().describe('put short rows together up to maxLength'),
-  completionOnlyLoss: z.boolean().describe('default: true for prompt + completion'),
-  assistantOnlyLoss: z.boolean().describe('default: true for messages'),
+  completionOnlyLoss: z.boolean().describe('of prompt + completion, score the completion alone'),
+  assistantOnlyLoss: z.boolean().describe('of messages, score what the assistant says alone'),
   columns: z
     .record(z.string(), z.string())
     .describe("which column holds what: '{question: problem, answer: solution}'"),
-  weightDecay: z.number().min(0).describe('default: 0'),
-  adamBeta1: share.describe('default: 0.9'),
-  adamBeta2: share.describe('default: 0.999'),
-  adamEpsilon: rate.describe('default: 1e-8'),
-  maxGradNorm: z.number().min(0).describe('0: no clipping; default: 1'),
-  gradientCheckpointing: z.boolean().describe('less memory, a third slower; default: true'),
-  trainSamplingStrategy: z.enum(['random', 'sequential']).describe('default: random'),
-  seed: whole.describe('default: 42'),
-  loggingSteps: positive.describe('default: 1'),
-  evalStrategy: when.describe('default: epoch with --eval-data, else no'),
-  evalSteps: positive.describe('default: 100'),
-  saveStrategy: when.describe('default: steps'),
-  saveSteps: positive.describe('default: 500'),
-  saveTotalLimit: positive.nullable().describe('keep so many checkpoints; default: all'),
+  weightDecay: z.number().min(0).describe('of weights, not of biases and norms'),
+  adamBeta1: share.describe('memory of the mean of the gradients'),
+  adamBeta2: share.describe('memory of their squares'),
+  adamEpsilon: rate.describe('added to the root of the squares'),
+  maxGradNorm: z.number().min(0).describe('gradients are scaled down to this norm; 0 leaves them'),
+  gradientCheckpointing: z.boolean().describe('less memory, a third slower'),
+  trainSamplingStrategy: z.enum(['random', 'sequential']).describe('the order of the rows'),
+  seed: whole.describe('the same seed gives the same bits'),
+  loggingSteps: positive.describe('steps from one log line to the next'),
+  evalStrategy: when.describe('when evalData is scored (epoch, where there is evalData)'),
+  evalSteps: positive.describe('for evalStrategy steps'),
+  saveStrategy: when.describe('when a checkpoint is written'),
+  saveSteps: positive.describe('for saveStrategy steps'),
+  saveTotalLimit: positive.nullable().describe('keep so many checkpoints; null keeps all'),
   loadBestModelAtEnd: z.boolean().describe('end with the lowest evalLoss'),
-  earlyStoppingPatience: positive.nullable().describe('stop after so many evaluations without a better one'),
+  earlyStoppingPatience: positive
+    .nullable()
+    .describe('stop after so many evaluations without a better one; null: never'),
 } satisfies { [K in keyof Required<SFTConfig>]: z.ZodType<SFTConfig[K]> }
 
 export const loraKeys = {
   loraR: positive.describe('rank'),
-  loraAlpha: rate.describe('the update is alpha/r B A'),
+  loraAlpha: rate.describe('the update is alpha/r times B A'),
   loraDropout: share.describe('dropout on what the adapter reads'),
   loraTargetModules: z
     .union([z.string(), names])
     .describe('names, a regular expression over whole paths, or all-linear'),
-  useRslora: z.boolean().describe('alpha/sqrt(r)'),
+  useRslora: z.boolean().describe('alpha/sqrt(r) instead'),
   useDora: z.boolean().describe('weight-decomposed LoRA'),
   modulesToSave: names.describe('modules that train whole: embed_tokens, lm_head'),
   rankPattern: z.record(z.string(), positive).describe('other ranks by module: {q_proj: 32}'),
@@ -73,12 +79,12 @@ export const runKeys = {
   evalData: z.string().describe('rows for evalLoss'),
   full: z.boolean().describe('train all weights instead of an adapter'),
   resume: z.boolean().describe('go on from the newest checkpoint in the output folder, or start where there is none'),
-  device: z.enum(['auto', 'wasm', 'reference']).describe('default: auto'),
+  device: z.enum(['auto', 'wasm', 'reference']).describe('what computes, where HALFLING_DEVICE says nothing else'),
   threads: positive.describe('compute threads (default: the cores, 8 at most)'),
-  dtype: z.enum(dtypes).describe('weights in memory (default: auto, as in the file; f32 with --full)'),
+  dtype: z.enum(dtypes).describe('weights in memory, auto as in the file (f32 with full)'),
 }
 
-const fixed = (...values: [string, ...string[]]) => z.enum(values).describe(`as in TRL; only ${values.join(', ')}`)
+const fixed = (...values: [string, ...string[]]) => z.enum(values).describe('as in TRL; only')
 const off = z.literal(false).describe('as in TRL; only false: training is in float32')
 
 /** TRL's keys of which only these values are what Halfling does: accepted so that its configs run as they are. */

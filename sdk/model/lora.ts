@@ -9,7 +9,7 @@ import { resolveTargets, savedWeights } from './lora-targets.ts'
 import type { Model } from './model.ts'
 
 /** TRL's defaults (ModelConfig), except for dropout: 0 as in PEFT, so that what trains is what is later used. */
-const defaults: LoraConfig = {
+export const loraDefaults: LoraConfig = {
   r: 16,
   loraAlpha: 32,
   loraDropout: 0,
@@ -53,7 +53,7 @@ export async function createAdapter(
 
 function withDefaults(given: Partial<LoraConfig>): LoraConfig {
   const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
-  const config = { ...defaults, ...set } as LoraConfig
+  const config = { ...loraDefaults, ...set } as LoraConfig
   for (const [option, r] of [['r', config.r], ...Object.entries(config.rankPattern)] as const)
     if (!Number.isInteger(r) || r < 1 || r > 65_536)
       throw new OptionError(`${option === 'r' ? option : `rankPattern ${option}`}: ${r} is not a rank (1 to 65536)`)

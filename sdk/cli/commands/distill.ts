@@ -9,6 +9,7 @@ import { withModel } from '../open-model.ts'
 import { addJson } from '../options.ts'
 import { log } from '../output.ts'
 import { addFlags, readSettings } from '../settings.ts'
+import { sftDefaults } from '../sft-defaults.ts'
 import { aliases } from '../sft-keys.ts'
 import { missing, only, printTrained, showTraining, whatTrains } from '../train.ts'
 
@@ -18,7 +19,7 @@ export function addDistill(program: Command): void {
     .description(
       "trains a student on a teacher's distributions, from a cache or a model; keys are those of sft and TRL's GKD",
     )
-  addFlags(command, distillKeys)
+  addFlags(command, distillKeys, sftDefaults)
   addJson(command).action(async (flags: Record<string, unknown>) => {
     const settings = readSettings(flags, distillKeys, aliases)
     const { data, evalData, outputDir, full, resume, teacher, device, threads } = settings

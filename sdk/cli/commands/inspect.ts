@@ -14,6 +14,7 @@ import { addJson, integer } from '../options.ts'
 import { formatNumber, print, printJson } from '../output.ts'
 import { Progress } from '../progress.ts'
 import { addFlags, readSettings } from '../settings.ts'
+import { sftDefaults } from '../sft-defaults.ts'
 import { aliases, sftKeys } from '../sft-keys.ts'
 
 const { maxLength, truncationMode, packing, completionOnlyLoss, assistantOnlyLoss, columns, model, data } = sftKeys
@@ -24,7 +25,7 @@ export function addInspect(program: Command): void {
   const command = program
     .command('inspect')
     .description('what training would see of rows: tokens, what is scored, lengths, warnings; no model is loaded')
-  addFlags(command, inspected)
+  addFlags(command, inspected, sftDefaults)
   command.addOption(integer('--rows <n>', 'rows to show', 0).default(3))
   addJson(command).action(async (flags: Record<string, unknown> & { rows: number; json?: boolean }) => {
     const settings = readSettings(flags, sftKeys, aliases)

@@ -3,8 +3,9 @@ import { type SFTConfig, SFTTrainer } from '../../train/sft.ts'
 import { interruptible } from '../interrupt.ts'
 import { withModel } from '../open-model.ts'
 import { addJson } from '../options.ts'
-import { log } from '../output.ts'
+import { log, print } from '../output.ts'
 import { addFlags, readSettings } from '../settings.ts'
+import { sftConfigFile, sftDefaults } from '../sft-defaults.ts'
 import { aliases, sftKeys, trainerKeys } from '../sft-keys.ts'
 import { missing, only, printTrained, showTraining, whatTrains } from '../train.ts'
 
@@ -12,9 +13,11 @@ export function addSft(program: Command): void {
   const command = program
     .command('sft')
     .description('supervised fine-tuning: a LoRA adapter, or all weights (--full); keys are those of TRL and PEFT')
-  addFlags(command, sftKeys)
+  addFlags(command, sftKeys, sftDefaults)
+  command.option('--print-config', 'print these settings as a commented file for --config, and do nothing else')
   addJson(command).action(async (flags: Record<string, unknown>) => {
     const settings = readSettings(flags, sftKeys, aliases)
+    if (flags.printConfig) return print(sftConfigFile(settings).trimEnd())
     const { data, evalData, outputDir, full, resume } = settings
     if (data === undefined) throw missing('data')
     if (outputDir === undefined) throw missing('outputDir')
