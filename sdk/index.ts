@@ -33,7 +33,7 @@ export {
   type Piece,
 } from './generate/language-model.ts'
 export type { SamplingOptions } from './generate/sampling.ts'
-export { scoreExamples } from './generate/score.ts'
+export { type ScoreOptions, scoreExamples } from './generate/score.ts'
 export { type CachedModel, listModels, removeModel } from './hub/list.ts'
 export { pullModel } from './hub/models.ts'
 export { pullDataset } from './hub/rows.ts'
@@ -52,7 +52,7 @@ export {
 export type { Speed } from './speed.ts'
 export type { ChatMessage } from './text/chat-template.ts'
 export { type DistillConfig, type DistillOptions, DistillTrainer } from './train/distill.ts'
-export type { TrainLog } from './train/loop.ts'
+export type { TrainLog, TrainOptions, TrainProgress } from './train/loop.ts'
 export type { MetricsLine } from './train/metrics.ts'
 export type { Schedule } from './train/schedule.ts'
 export { type SFTConfig, type SFTOptions, SFTTrainer } from './train/sft.ts'

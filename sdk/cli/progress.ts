@@ -6,9 +6,9 @@ export interface ProgressStream {
 }
 
 /** Milliseconds: a terminal sees nothing of shorter work, and a log file gets a line this often. */
-const [terminalDelay, terminalEvery, lineEvery] = [1000, 100, 2000]
+const [terminalDelay, terminalEvery, lineEvery] = [1000, 100, 10_000]
 
-/** How far something is, with the time left: one line that is drawn over in a terminal, else a line every two seconds. */
+/** How far something is, with the time left: one line that is drawn over in a terminal, else a line every ten seconds. */
 export class Progress {
   private readonly label: string
   private readonly stream: ProgressStream

@@ -1,15 +1,18 @@
+import { totalmem } from 'node:os'
 import { OptionError } from '../errors.ts'
 import type { LoraConfig } from '../model/adapter.ts'
 import { listCheckpoints } from '../train/checkpoint.ts'
-import type { TrainLog } from '../train/loop.ts'
+import type { TrainLog, TrainProgress } from '../train/loop.ts'
+import type { Forecast } from '../train/step.ts'
 import { Interrupted, UsageError } from './errors.ts'
 import { readMetrics } from './metrics.ts'
 import { kebabCase } from './names.ts'
-import { formatNumber, print, printJson } from './output.ts'
+import { formatNumber, log, print, printJson } from './output.ts'
 import { plot } from './plot.ts'
 import { Progress } from './progress.ts'
 import type { Settings } from './settings.ts'
 import { loraConfig, loraKeys, type runKeys } from './sft-keys.ts'
+import { megabytes } from './write-model.ts'
 
 // What the commands that train have in common.
 
@@ -33,16 +36,36 @@ export function whatTrains(
 export const only = (settings: object, keys: object): Record<string, unknown> =>
   Object.fromEntries(Object.entries(settings).filter(([key]) => Object.hasOwn(keys, key)))
 
-/** Draws the progress of a run to its end. */
-export async function showTraining(logs: AsyncIterable<TrainLog>, outputDir: string): Promise<void> {
-  const progress = new Progress('training')
+/** Runs a training to its end and draws where it is. */
+export async function showTraining(
+  train: (onProgress: (progress: TrainProgress) => void) => AsyncIterable<TrainLog>,
+  outputDir: string,
+): Promise<void> {
+  let progress = new Progress('reading')
+  let evaluating: Progress | null = null
+  const onProgress = (at: TrainProgress) => {
+    if (at.phase === 'reading') progress.count(at.rows, 'rows')
+    else if (at.phase === 'ready') {
+      progress.end()
+      tellMemory(at.totalSteps, at.tokens, at.forecast)
+      progress = new Progress('training')
+    } else {
+      evaluating ??= new Progress('evaluating')
+      evaluating.update(at.rows, at.totalRows, `${formatNumber(at.rows)} of ${formatNumber(at.totalRows)} rows`)
+    }
+  }
   let first: number | undefined
+  let evalLoss = ''
   try {
-    for await (const line of logs) {
-      if (!('loss' in line)) continue
+    for await (const line of train(onProgress)) {
+      if (!('loss' in line)) {
+        evaluating = null
+        evalLoss = ` | evalLoss ${line.evalLoss.toPrecision(4)}`
+        continue
+      }
       first ??= line.step - 1
       const { step, totalSteps, loss, tokensPerSecond } = line
-      const details = `step ${step}/${totalSteps} | loss ${loss.toPrecision(4)} | ${formatNumber(tokensPerSecond)} tokens/s`
+      const details = `step ${step}/${totalSteps} | loss ${loss.toPrecision(4)}${evalLoss} | ${formatNumber(tokensPerSecond)} tokens/s`
       progress.update(step, totalSteps, details, first)
     }
   } catch (error) {
@@ -50,6 +73,17 @@ export async function showTraining(logs: AsyncIterable<TrainLog>, outputDir: str
   } finally {
     progress.end()
   }
+}
+
+/** What is to come, before the first step is done: with a large model that takes minutes. */
+function tellMemory(totalSteps: number, tokens: number, { weights, optimizer, activations, total }: Forecast): void {
+  log(
+    `${formatNumber(totalSteps)} steps; memory for the largest batch (${formatNumber(tokens)} tokens): ${megabytes(total)}` +
+      ` (weights ${megabytes(weights)}, optimizer ${megabytes(optimizer)}, activations ${megabytes(activations)})`,
+  )
+  const machine = Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY)
+  if (total > machine)
+    log(`warning: this machine has ${megabytes(machine)}; lower perDeviceTrainBatchSize or maxLength, or use dtype q4`)
 }
 
 /** The last line of the metrics, or the curve of the loss. */

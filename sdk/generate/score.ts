@@ -11,6 +11,13 @@ import { checkTokenIds } from './sampling.ts'
 /** Rows of at most this many tokens together are scored in one run. */
 const maxPackedTokens = 1024
 
+/** What `scoreExamples` takes. */
+export interface ScoreOptions {
+  readonly signal?: AbortSignal
+  /** Told how many examples are scored. */
+  readonly onProgress?: (examples: number) => void
+}
+
 /**
  * Log-probabilities of the scored tokens (labels other than -100) of each example, in order, under the full softmax.
  * The first token of a row has no prediction and is never scored.
@@ -18,7 +25,7 @@ const maxPackedTokens = 1024
 export async function scoreExamples(
   model: Model,
   examples: readonly Example[],
-  { signal, programs = new Programs(model) }: { signal?: AbortSignal; programs?: Programs } = {},
+  { signal, onProgress, programs = new Programs(model) }: ScoreOptions & { programs?: Programs } = {},
 ): Promise<Float32Array[]> {
   const results: Float32Array[] = []
   const { vocabSize } = model.config
@@ -54,6 +61,7 @@ export async function scoreExamples(
       row += scored
     }
     at = end
+    onProgress?.(end)
   }
   return results
 }
@@ -62,7 +70,7 @@ export async function scoreExamples(
 export async function meanLoss(
   model: Model,
   examples: readonly Example[],
-  options: { signal?: AbortSignal; programs?: Programs } = {},
+  options: ScoreOptions & { programs?: Programs } = {},
 ): Promise<number> {
   const logProbs = await scoreExamples(model, examples, options)
   const count = logProbs.reduce((n, row) => n + row.length, 0)

@@ -21,7 +21,7 @@ import {
   type TrainingArguments,
   trainingDefaults,
 } from './arguments.ts'
-import { type TrainLog, trainSteps } from './loop.ts'
+import { type TrainLog, type TrainOptions, trainSteps } from './loop.ts'
 import { distillLoss } from './objectives.ts'
 import {
   checkRowArguments,
@@ -100,21 +100,18 @@ export class DistillTrainer {
    * Trains to the end, yielding a log line every `loggingSteps` and at each evaluation. The trained adapter stays active on the
    * model and is written to `outputDir`.
    *
-   * @param resume go on from the newest checkpoint in `outputDir`, or start where there is none
    * @throws DataError, OptionError, MemoryError before the first step (also for a cache of other rows, another tokenizer or
    *   temperature); NumericError when a loss is not finite
    */
-  async *train({
-    resume = false,
-    signal,
-  }: {
-    resume?: boolean
-    signal?: AbortSignal
-  } = {}): AsyncGenerator<TrainLog, void> {
+  async *train({ resume = false, signal, onProgress }: TrainOptions = {}): AsyncGenerator<TrainLog, void> {
     const { args, model, options } = this
-    const examples = await readExamples(model, options.trainDataset, args, options.onWarning)
+    const onRow = (rows: number) => {
+      signal?.throwIfAborted()
+      onProgress?.({ phase: 'reading', rows })
+    }
+    const examples = await readExamples(model, options.trainDataset, args, options.onWarning, onRow)
     const evalExamples = options.evalDataset
-      ? await readExamples(model, options.evalDataset, args, options.onWarning)
+      ? await readExamples(model, options.evalDataset, args, options.onWarning, onRow)
       : null
     const units = unitsOf(examples, args)
     const epoch = stepsPerEpoch(units, args)
@@ -135,6 +132,7 @@ export class DistillTrainer {
     try {
       const largest = largestBatch(units, args.perDeviceTrainBatchSize)
       this.forecast = step.checkMemory(largest.tokens, largest.scored)
+      onProgress?.({ phase: 'ready', totalSteps, tokens: largest.tokens, forecast: this.forecast })
       yield* trainSteps({
         model,
         trained,
@@ -164,7 +162,14 @@ export class DistillTrainer {
           }
           return { metrics: { loss }, tokens: batches.flat().reduce((n, e) => n + e.inputIds.length, 0) }
         },
-        evaluate: evalExamples && (() => meanLoss(model.model, evalExamples, { signal, programs: evalPrograms })),
+        evaluate:
+          evalExamples &&
+          (() =>
+            meanLoss(model.model, evalExamples, {
+              signal,
+              programs: evalPrograms,
+              onProgress: (rows) => onProgress?.({ phase: 'evaluating', rows, totalRows: evalExamples.length }),
+            })),
         resume,
         signal,
       })

@@ -11,11 +11,27 @@ import {
 } from './checkpoint.ts'
 import { MetricsFile, type MetricsLine } from './metrics.ts'
 import { learningRateAt } from './schedule.ts'
-import type { TrainStep } from './step.ts'
+import type { Forecast, TrainStep } from './step.ts'
 import { restoreTrained, saveTrained } from './trained.ts'
 
 /** A log line, with where the run stands. */
 export type TrainLog = MetricsLine & { readonly totalSteps: number }
+
+/** What a trainer is at where there are no log lines. */
+export type TrainProgress =
+  | { readonly phase: 'reading'; readonly rows: number }
+  /** Before the first step: `tokens` of the largest batch, and the bytes that it needs. */
+  | { readonly phase: 'ready'; readonly totalSteps: number; readonly tokens: number; readonly forecast: Forecast }
+  | { readonly phase: 'evaluating'; readonly rows: number; readonly totalRows: number }
+
+/** What `train` takes. */
+export interface TrainOptions {
+  /** Go on from the newest checkpoint in `outputDir`, or start where there is none. */
+  readonly resume?: boolean
+  /** Looked at between the nodes of a step; the iteration throws the signal's reason. */
+  readonly signal?: AbortSignal
+  readonly onProgress?: (progress: TrainProgress) => void
+}
 
 /** What one optimizer step gave before the update. */
 export interface StepResult {

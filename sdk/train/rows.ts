@@ -38,12 +38,13 @@ export type RowSettings = RowArguments & Required<Pick<RowArguments, keyof typeo
 export const checkRowArguments = (args: RowSettings): void =>
   check(args, ['maxLength'], (v) => Number.isInteger(v) && v > 0, 'a positive integer')
 
-/** Every row as tokens. Throws DataError naming the row, or the source that has none. */
+/** Every row as tokens; `onRow` is told how many are read. Throws DataError naming the row, or the source that has none. */
 export async function readExamples(
   { tokenizer, chatTemplate, model }: LanguageModel,
   dataset: RowSource,
   { maxLength, truncationMode, completionOnlyLoss, assistantOnlyLoss, columns }: RowSettings,
   warn?: (message: string) => void,
+  onRow?: (rows: number) => void,
 ): Promise<Example[]> {
   const examples: Example[] = []
   const rows = tokenizeRows(dataset, tokenizer, chatTemplate, {
@@ -54,7 +55,7 @@ export async function readExamples(
     columns,
     warn,
   })
-  for await (const example of rows) examples.push(example)
+  for await (const example of rows) onRow?.(examples.push(example))
   if (examples.length === 0) throw new DataError(`${typeof dataset === 'string' ? dataset : 'dataset'}: no rows`)
   return examples
 }

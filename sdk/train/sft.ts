@@ -15,7 +15,7 @@ import {
   type TrainingArguments,
   trainingDefaults,
 } from './arguments.ts'
-import { type TrainLog, trainSteps } from './loop.ts'
+import { type TrainLog, type TrainOptions, trainSteps } from './loop.ts'
 import {
   checkRowArguments,
   largestBatch,
@@ -82,20 +82,17 @@ export class SFTTrainer {
    * Trains to the end, yielding a log line every `loggingSteps` and at each evaluation. The trained adapter stays active on the
    * model and is written to `outputDir`.
    *
-   * @param resume go on from the newest checkpoint in `outputDir`, or start where there is none
    * @throws DataError, OptionError, MemoryError before the first step; NumericError when a loss is not finite
    */
-  async *train({
-    resume = false,
-    signal,
-  }: {
-    resume?: boolean
-    signal?: AbortSignal
-  } = {}): AsyncGenerator<TrainLog, void> {
+  async *train({ resume = false, signal, onProgress }: TrainOptions = {}): AsyncGenerator<TrainLog, void> {
     const { args, model, options } = this
-    const examples = await readExamples(model, options.trainDataset, args, options.onWarning)
+    const onRow = (rows: number) => {
+      signal?.throwIfAborted()
+      onProgress?.({ phase: 'reading', rows })
+    }
+    const examples = await readExamples(model, options.trainDataset, args, options.onWarning, onRow)
     const evalExamples = options.evalDataset
-      ? await readExamples(model, options.evalDataset, args, options.onWarning)
+      ? await readExamples(model, options.evalDataset, args, options.onWarning, onRow)
       : null
     const units = unitsOf(examples, args)
     const epoch = stepsPerEpoch(units, args)
@@ -114,6 +111,7 @@ export class SFTTrainer {
     try {
       const largest = largestBatch(units, args.perDeviceTrainBatchSize)
       this.forecast = step.checkMemory(largest.tokens, largest.scored)
+      onProgress?.({ phase: 'ready', totalSteps, tokens: largest.tokens, forecast: this.forecast })
       yield* trainSteps({
         model,
         trained,
@@ -132,7 +130,14 @@ export class SFTTrainer {
           }
           return { metrics: { loss }, tokens: batches.flat().reduce((n, e) => n + e.inputIds.length, 0) }
         },
-        evaluate: evalExamples && (() => meanLoss(model.model, evalExamples, { signal, programs: evalPrograms })),
+        evaluate:
+          evalExamples &&
+          (() =>
+            meanLoss(model.model, evalExamples, {
+              signal,
+              programs: evalPrograms,
+              onProgress: (rows) => onProgress?.({ phase: 'evaluating', rows, totalRows: evalExamples.length }),
+            })),
         resume,
         signal,
       })

@@ -118,9 +118,11 @@ describe('sft', () => {
     const config = join(folder, 'full.yaml')
     writeFileSync(config, `full: true\nmax_steps: 50\nlearning_rate: 1e-3\neval_data: ${rows}\nsave_strategy: 'no'\n`)
     const args = ['sft', '--model', model, '--data', rows, '--output-dir', out, '--config', config]
-    const { code, stdout } = await halfling([...args, '--max-steps', '2', '--per-device-train-batch-size', '6'])
+    const flags = ['--max-steps', '2', '--per-device-train-batch-size', '6']
+    const { code, stdout, stderr } = await halfling([...args, ...flags])
     expect(code).toBe(0)
     expect(stdout).toMatch(/┤[\u2800-\u28ff]/)
+    expect(stderr).toMatch(/^2 steps; memory for the largest batch \(\d+ tokens\): [\d.]+ MB \(weights /)
     const [first, evaluated, second] = metricsOf(out)
     expect(first).toMatchObject({ step: 1, learningRate: 1e-3 })
     expect(evaluated).toEqual({ step: 1, evalLoss: expect.any(Number) })

@@ -39,7 +39,7 @@ export function addDistill(program: Command): void {
           const onWarning = (message: string) => log(`warning: ${message}`)
           const rows = { trainDataset: data, evalDataset: evalData }
           const trainer = new DistillTrainer({ model, teacher: live ?? teacher, ...rows, peft, args, onWarning })
-          await showTraining(trainer.train({ resume, signal }), outputDir)
+          await showTraining((onProgress) => trainer.train({ resume, signal, onProgress }), outputDir)
         } finally {
           await live?.close()
         }

@@ -59,12 +59,17 @@ export function addEval(program: Command): void {
 
 async function readQuestions({ data, columns, limit = Number.POSITIVE_INFINITY }: Flags): Promise<Question[]> {
   const questions: Question[] = []
-  for await (const row of readRows(data)) {
-    if (questions.length === limit) break
-    // Naming these columns leaves readContent no other kind of row to choose.
-    const content = readContent(row, { question: 'question', answer: 'answer', ...columns })
-    if (content.kind !== 'question') throw new DataError(`${row.place}: it has no question and answer`)
-    questions.push(content)
+  const reading = new Progress('reading')
+  try {
+    for await (const row of readRows(data)) {
+      if (questions.length === limit) break
+      // Naming these columns leaves readContent no other kind of row to choose.
+      const content = readContent(row, { question: 'question', answer: 'answer', ...columns })
+      if (content.kind !== 'question') throw new DataError(`${row.place}: it has no question and answer`)
+      reading.count(questions.push(content), 'rows')
+    }
+  } finally {
+    reading.end()
   }
   if (questions.length === 0) throw new DataError(`${data}: no rows`)
   return questions

@@ -19,9 +19,6 @@ interface Flags extends JsonFlag, ModelFlags {
   readonly columns?: ColumnNames
 }
 
-/** Rows between two looks at the progress. */
-const rowsAtOnce = 16
-
 export function addScore(program: Command): void {
   const command = program
     .command('score')
@@ -35,7 +32,7 @@ export function addScore(program: Command): void {
       throw new UsageError("one of '--text', '--file' and '--data' is needed")
     await interruptible((signal) =>
       withModel(flags, signal, async (lm) => {
-        const examples = await readExamples(lm, flags)
+        const examples = await readExamples(lm, flags, signal)
         const rows = await scoreAll(lm, examples, signal)
         const all = rows.flat()
         const meanLogProb = all.reduce((a, b) => a + b, 0) / all.length
@@ -51,7 +48,11 @@ export function addScore(program: Command): void {
   })
 }
 
-async function readExamples(lm: LanguageModel, { text, file, data, columns }: Flags): Promise<Example[]> {
+async function readExamples(
+  lm: LanguageModel,
+  { text, file, data, columns }: Flags,
+  signal: AbortSignal,
+): Promise<Example[]> {
   if (data === undefined) {
     const inputIds = lm.encodePrompt(text ?? (await readFile(file!, 'utf8')))
     if (inputIds.length < 2) throw new DataError(`${file ?? 'text'}: it has fewer than two tokens, so none is scored`)
@@ -59,23 +60,28 @@ async function readExamples(lm: LanguageModel, { text, file, data, columns }: Fl
   }
   const options = { columns, maxLength: null, warn: (message: string) => log(`warning: ${message}`) }
   const examples: Example[] = []
-  for await (const example of tokenizeRows(data, lm.tokenizer, lm.chatTemplate, options)) examples.push(example)
+  const reading = new Progress('reading')
+  try {
+    for await (const example of tokenizeRows(data, lm.tokenizer, lm.chatTemplate, options)) {
+      signal.throwIfAborted()
+      reading.count(examples.push(example), 'rows')
+    }
+  } finally {
+    reading.end()
+  }
   if (examples.length === 0) throw new DataError(`${data}: no rows`)
   return examples
 }
 
 async function scoreAll(lm: LanguageModel, examples: readonly Example[], signal: AbortSignal): Promise<number[][]> {
   const progress = new Progress('scoring')
-  const rows: number[][] = []
-  let tokens = 0
   const start = performance.now()
-  for (let at = 0; at < examples.length; at += rowsAtOnce) {
-    const batch = examples.slice(at, at + rowsAtOnce)
-    for (const logProbs of await scoreExamples(lm.model, batch, { signal })) rows.push([...logProbs])
-    tokens += batch.reduce((n, e) => n + e.inputIds.length, 0)
+  let [done, tokens] = [0, 0]
+  const onProgress = (rows: number) => {
+    while (done < rows) tokens += examples[done++].inputIds.length
     const rate = formatNumber((1000 * tokens) / (performance.now() - start))
-    progress.update(rows.length, examples.length, `${rows.length}/${examples.length} rows | ${rate} tokens/s`)
+    progress.update(done, examples.length, `${done}/${examples.length} rows | ${rate} tokens/s`)
   }
-  progress.end()
-  return rows
+  const rows = await scoreExamples(lm.model, examples, { signal, onProgress }).finally(() => progress.end())
+  return rows.map((logProbs) => [...logProbs])
 }

@@ -29,7 +29,7 @@ export function addSft(program: Command): void {
       withModel({ ...settings, dtype }, signal, async (model) => {
         const onWarning = (message: string) => log(`warning: ${message}`)
         const trainer = new SFTTrainer({ model, trainDataset: data, evalDataset: evalData, peft, args, onWarning })
-        await showTraining(trainer.train({ resume, signal }), outputDir)
+        await showTraining((onProgress) => trainer.train({ resume, signal, onProgress }), outputDir)
       }),
     )
     await printTrained(outputDir, flags.json === true)
