@@ -55,7 +55,10 @@ export async function readExamples(
     columns,
     warn,
   })
-  for await (const example of rows) onRow?.(examples.push(example))
+  for await (const example of rows) {
+    examples.push(example)
+    onRow?.(examples.length)
+  }
   if (examples.length === 0) throw new DataError(`${typeof dataset === 'string' ? dataset : 'dataset'}: no rows`)
   return examples
 }
