@@ -10,6 +10,7 @@ execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconf
 chmodSync('dist/sdk/cli/bin.js', 0o755)
 mkdirSync('dist/kernels-as/dist', { recursive: true })
 const loaded = [
+  'sdk/data/parquet-check.mjs',
   'sdk/data/parquet-worker.mjs',
   'targets/wasm/worker.mjs',
   'kernels-as/dist/kernels.wasm',
