@@ -1,7 +1,11 @@
+import { styleText } from 'node:util'
 import type { LanguageModel, Piece } from '../generate/language-model.ts'
 import { ThinkDimmer } from './chat/think.ts'
 import { formatRate, log, printJson } from './output.ts'
 import { type Timed, timed } from './timing.ts'
+
+const dim = (text: string): string =>
+  process.stderr.isTTY && process.stderr.hasColors() ? styleText('dim', text) : text
 
 /** Prints one answer: as JSON at its end, or as it comes. */
 export async function printAnswer(
@@ -9,6 +13,7 @@ export async function printAnswer(
   pieces: AsyncIterable<Piece>,
   loadSeconds: number,
   json: boolean | undefined,
+  stats = Boolean(process.stderr.isTTY),
 ): Promise<Timed> {
   const dimmer = process.stdout.isTTY && process.stdout.hasColors() ? new ThinkDimmer() : null
   const write = (text: string) => process.stdout.write(dimmer ? dimmer.push(text) : text)
@@ -22,7 +27,7 @@ export async function printAnswer(
     return answer
   }
   process.stdout.write('\n')
-  if (process.stderr.isTTY)
-    log(`\x1b[2m${tokenIds.length} tokens, ${formatRate(decodeTokensPerSecond)}, ${finishReason}\x1b[0m`)
+  const speed = `${formatRate(decodeTokensPerSecond)} (prompt ${formatRate(prefillTokensPerSecond)})`
+  if (stats) log(dim(`${tokenIds.length} tokens, ${speed}, ${finishReason}`))
   return answer
 }

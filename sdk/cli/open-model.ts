@@ -10,20 +10,20 @@ export async function openModel(
   signal: AbortSignal,
 ): Promise<{ lm: LanguageModel; loadSeconds: number }> {
   const start = performance.now()
-  const progress = new Progress('loading')
+  const [pulling, loading] = [new Progress('pulling'), new Progress('loading')]
   const lm = await loadModel(model, {
     adapter,
     device,
     threads,
     dtype,
     signal,
-    onProgress: ({ loadedBytes, totalBytes }) =>
-      progress.update(
-        loadedBytes,
-        totalBytes,
-        `${formatNumber(loadedBytes / 1e6)} of ${formatNumber(totalBytes / 1e6)} MB`,
-      ),
-  }).finally(() => progress.end())
+    onProgress: (progress) => {
+      const { loadedBytes, totalBytes } = progress
+      const details = `${formatNumber(loadedBytes / 1e6)} of ${formatNumber(totalBytes / 1e6)} MB`
+      const isDownload = 'file' in progress
+      ;(isDownload ? pulling : loading).update(loadedBytes, totalBytes, details)
+    },
+  }).finally(() => loading.end())
   return { lm, loadSeconds: (performance.now() - start) / 1000 }
 }
 

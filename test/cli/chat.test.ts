@@ -1,13 +1,19 @@
 import { spawn, spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { specialTokens, tagTokens, writeRandomQwen2 } from '../../examples/nano/random-qwen2.ts'
 import { trainTokenizer } from '../../examples/nano/tokenizer.ts'
+import { commands, completions, runCommand } from '../../sdk/cli/chat/commands.ts'
+import type { Conversation } from '../../sdk/cli/chat/conversation.ts'
 import { takeLine } from '../../sdk/cli/chat/converse.ts'
 import { ThinkDimmer } from '../../sdk/cli/chat/think.ts'
+import { tokenizeRows } from '../../sdk/data/tokenize.ts'
+import { LanguageModel } from '../../sdk/generate/language-model.ts'
+import { loadModel } from '../../sdk/load.ts'
+import { SFTTrainer } from '../../sdk/train/sft.ts'
 import { halfling } from './halfling.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'halfling-chat-'))
@@ -45,19 +51,133 @@ describe('lines piped in', () => {
   it('a setting holds from then on; what is wrong is named and ends what has no terminal', async () => {
     const short = await halfling(['chat'], { input: '/set max-new-tokens 3\nWhat is 17 + 25?\n' })
     expect(short.stdout).toBe('<think>\n1\n')
-    const wrong = [
+    const wrong = await halfling(['chat'], { input: '/regne\nWhat is 17 + 25?\n' })
+    expect(wrong).toMatchObject({ code: 1, stdout: '', stderr: 'error: no command /regne; did you mean /regen?\n' })
+  })
+
+  it('asks what a file ends with, be it unfinished', async () => {
+    const { code, stdout } = await halfling(['chat', '--max-new-tokens', '3'], { input: '"""\nWhat is\n17 + 25?' })
+    expect([code, stdout]).toEqual([0, '<think>\n1\n'])
+  })
+
+  it('a model without a chat template is refused at once', async () => {
+    const { code, stderr } = await halfling(['chat', '--model', 'nano-base'], { input: 'hi\n' })
+    expect(code).toBe(1)
+    expect(stderr).toContain('this model has no chat template')
+  })
+})
+
+describe('commands', () => {
+  let c: Conversation
+  beforeAll(async () => {
+    const lm = await loadModel('nano', { threads: 1 })
+    c = { lm, name: 'nano', messages: [], system: undefined, options: {}, stats: false, over: false }
+  })
+  afterAll(() => c.lm.close())
+  const say = async (line: string) => (await runCommand(c, line)).say
+
+  it('what is wrong is named, with what is near', async () => {
+    const file = join(folder, 'wrong.jsonl')
+    writeFileSync(file, '{"messages": [{"role": "user", "content": "hi"}]}\n{"text": "hi"}\n')
+    for (const [line, message] of [
       ['/regne', 'no command /regne; did you mean /regen?'],
+      ['/xyzzy', 'no command /xyzzy (/help lists them)'],
+      ['/constructor', 'no command /constructor (/help lists them)'],
       ['/set temprature 1', "no option 'temprature'; did you mean temperature?"],
       ['/set temperature hot', "temperature: 'hot' is not a number"],
+      ['/set temperature', "temperature: '' is not a number"],
       ['/set temperature -1', 'temperature: -1 is not within 0 and 100'],
+      ['/set max_new_tokens 0', 'maxNewTokens: 0 is not a positive integer'],
       ['/stats maybe', "'maybe' is neither on nor off"],
-      [`/load ${join(folder, 'absent')}`, 'no such file'],
+      ['/save', "'' is no .jsonl file"],
+      ['/save talk.jsonl', 'nothing was said yet'],
+      [`/load ${join(folder, 'absent.jsonl')}`, 'no such file'],
+      [`/load ${file}`, `${file}:2: its columns are text; wanted: messages`],
+    ])
+      await expect(runCommand(c, line), line).rejects.toThrow(message)
+    expect([c.options, c.messages]).toEqual([{}, []])
+  })
+
+  it('set, show, system, stats, other names', async () => {
+    expect(await say('/set top_p 0.5')).toBe('topP 0.5')
+    expect(await say('/set seed 7')).toBe('seed 7')
+    expect(c.options).toEqual({ topP: 0.5, seed: 7 })
+    expect(await say('/system Be brief.')).toBe('system: Be brief.')
+    expect(await say('/show')).toMatch(
+      /^nano on wasm, 1 threads\nmaxNewTokens \d+, .*topP 0.5, .*seed 7\nsystem: Be brief.; adapters: -\ncontext: 0 of 1,024/,
+    )
+    expect(await say('/system')).toBe('no system message')
+    expect([await say('/stats on'), c.stats]).toEqual(['stats on', true])
+    expect(await say('/?')).toBe(await say('/help'))
+    await runCommand(c, '/bye')
+    expect(c.over).toBe(true)
+  })
+
+  it('/help tells of every command, and where lines are kept', async () => {
+    const help = (await say('/help'))!
+    for (const name of Object.keys(commands)) expect(help).toMatch(new RegExp(`^/${name} `, 'm'))
+    expect(help).toContain('HALFLING_HISTORY=off')
+  })
+
+  it('/save appends rows to train on, /load goes on with the last', async () => {
+    const file = join(folder, 'rows.jsonl')
+    const talk = (n: number) => [
+      { role: 'user', content: `${n}?` },
+      { role: 'assistant', content: `${n}.` },
     ]
-    const all = await Promise.all(wrong.map(([line]) => halfling(['chat'], { input: `${line}\n` })))
-    for (const [i, { code, stderr }] of all.entries()) {
-      expect([wrong[i][0], code]).toEqual([wrong[i][0], 1])
-      expect(stderr).toContain(wrong[i][1])
+    c.messages = talk(1)
+    await say(`/save ${file}`)
+    ;[c.messages, c.system] = [talk(2), 'Count.']
+    await say(`/save ${file}`)
+    ;[c.messages, c.system] = [[], undefined]
+    expect(await say(`/load ${file}`)).toBe('2 messages')
+    expect([c.messages, c.system]).toEqual([talk(2), 'Count.'])
+    const examples = []
+    for await (const example of tokenizeRows(file, c.lm.tokenizer, c.lm.chatTemplate)) examples.push(example)
+    expect(examples).toHaveLength(2)
+    expect(await say('/undo')).toBe('taken back: 2?')
+    expect(c.messages).toEqual([])
+    expect(await runCommand(c, '/regen')).toEqual({ say: 'nothing was asked yet' })
+  })
+
+  it('/adapter puts one on, reads it anew, and takes it off', async () => {
+    const { lm } = c
+    const ask = async () => {
+      const pieces = lm.chat([{ role: 'user', content: 'What is 17 + 25?' }], { temperature: 0, maxNewTokens: 8 })
+      return (await LanguageModel.complete(pieces)).logProbs
     }
+    const base = await ask()
+    // Two folders of one name, with other numbers.
+    const [one, two] = [join(folder, 'a/lora'), join(folder, 'b/lora')]
+    for (const [folder, learningRate] of [
+      [one, 1e-3],
+      [two, 1e-2],
+    ] as const) {
+      const trainDataset = [{ question: 'What is 17 + 25?', answer: '1' }]
+      const args = { outputDir: folder, maxSteps: 2, learningRate, saveStrategy: 'no' } as const
+      for await (const _ of new SFTTrainer({ model: lm, trainDataset, peft: { r: 2 }, args }).train());
+      await lm.setAdapters([])
+    }
+    expect(await ask()).toEqual(base)
+    expect(await say(`/adapter ${one}`)).toBe(`adapter ${one}`)
+    const first = await ask()
+    await say(`/adapter ${two}`)
+    const second = await ask()
+    expect(new Set([base, first, second].map((x) => x.join())).size).toBe(3)
+    await expect(runCommand(c, '/adapter nowhere/at/all')).rejects.toThrow('nowhere/at/all')
+    expect(lm.model.activeAdapters).toEqual([two])
+    // Trained on since.
+    cpSync(one, two, { recursive: true })
+    await say(`/adapter ${two}`)
+    expect(await ask()).toEqual(first)
+    expect(await say('/adapter off')).toBe('no adapter')
+    expect(await ask()).toEqual(base)
+  })
+
+  it('Tab knows commands and options', () => {
+    expect(completions('/s')).toEqual(['/system', '/set', '/show', '/save', '/stats'])
+    expect(completions('/set top')).toEqual(['/set topK ', '/set topP '])
+    expect(completions('hello')).toEqual([])
   })
 })
 
@@ -73,9 +193,10 @@ describe.skipIf(noTerminal)(`in a terminal${noTerminal ? ` (${noTerminal})` : ''
   const prompted = /> \x1b\[3G$/
 
   function open(flags: string) {
-    const command = `${process.execPath} --import tsx sdk/cli/bin.ts chat ${flags}`
+    const command = `echo pid $$; exec ${process.execPath} --import tsx sdk/cli/bin.ts chat ${flags}`
     const env: NodeJS.ProcessEnv = { ...process.env, XDG_STATE_HOME: join(folder, 'state'), TERM: 'xterm-256color' }
     for (const name of ['NO_COLOR', 'FORCE_COLOR', 'HALFLING_HISTORY']) delete env[name]
+    // A shell of its own, so that its number is that of the chat.
     const child = spawn('script', ['-qec', command, '/dev/null'], { env })
     let [screen, at] = ['', 0]
     child.stdout.on('data', (chunk) => {
@@ -96,7 +217,8 @@ describe.skipIf(noTerminal)(`in a terminal${noTerminal ? ` (${noTerminal})` : ''
       throw new Error(`never shown: ${pattern} in ${JSON.stringify(screen.slice(at))}`)
     }
     const type = (text: string) => child.stdin.write(text)
-    return { child, ended, shown, type, all: () => screen }
+    const signal = () => process.kill(Number(/pid (\d+)/.exec(screen)![1]), 'SIGINT')
+    return { child, ended, shown, type, signal, all: () => screen }
   }
 
   it('answers, dims its thoughts, completes commands, keeps its history; Ctrl-C at the prompt leaves', async () => {
@@ -116,30 +238,47 @@ describe.skipIf(noTerminal)(`in a terminal${noTerminal ? ` (${noTerminal})` : ''
       type('/nwe\r')
       await shown(/did you mean \/new\?/)
       await shown(prompted)
+      type('half a question\u0003')
+      await shown(prompted)
+      type('"""unfinished\r')
+      await shown(/\. /)
+      type('\u0003')
+      await shown(prompted)
+      type('/show\r')
+      await shown(/in 2 messages/)
+      await shown(prompted)
       type('\u0003')
       expect(await ended).toBe(130)
     } finally {
       child.kill('SIGKILL')
     }
     const history = join(folder, 'state/halfling/history')
-    expect(readFileSync(history, 'utf8').split('\n')).toEqual(['What is 17 + 25?', '/show', '/nwe', ''])
+    expect(readFileSync(history, 'utf8').split('\n')).toEqual([
+      ...['What is 17 + 25?', '/nwe', '"""unfinished', '/show', ''],
+    ])
+    // Nobody else's to read.
+    expect(statSync(join(folder, 'state/halfling')).mode & 0o777).toBe(0o700)
   })
 
-  it('Ctrl-C ends an answer and keeps what was said of it', async () => {
+  it('Ctrl-C, or the signal from elsewhere, ends an answer and keeps what was said of it', async () => {
     const model = join(folder, 'endless')
     const tokenizer = trainTokenizer([], 256, specialTokens, tagTokens)
     const size = { hiddenSize: 64, intermediateSize: 96, numAttentionHeads: 2, numKeyValueHeads: 1 }
     const shape = { ...size, vocabSize: 288, numHiddenLayers: 1, maxPositionEmbeddings: 32_768 }
     await writeRandomQwen2(model, shape, tokenizer, 0)
-    const { child, ended, shown, type } = open(`--model ${model} --max-new-tokens 30000`)
+    const { child, ended, shown, type, signal } = open(`--model ${model} --max-new-tokens 30000`)
     try {
       await shown(prompted)
       type('hi\r')
       await shown(/hi\r+\n[\s\S]{40}/)
       type('\u0003')
       await shown(prompted)
+      type('hi\r')
+      await shown(/hi\r+\n[\s\S]{40}/)
+      signal()
+      await shown(prompted)
       type('/show\r')
-      await shown(/in 2 messages/)
+      await shown(/in 4 messages/)
       await shown(prompted)
       type('\u0004')
       expect(await ended).toBe(0)

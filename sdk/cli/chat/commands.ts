@@ -1,14 +1,15 @@
-import { readFile, writeFile } from 'node:fs/promises'
-import { basename } from 'node:path'
+import { appendFile } from 'node:fs/promises'
 import { parse } from 'yaml'
+import { readContent } from '../../data/columns.ts'
+import { type Row, readRows } from '../../data/rows.ts'
 import { DataError, OptionError } from '../../errors.ts'
 import { resolveSampling } from '../../generate/sampling.ts'
 import { loadAdapter } from '../../load.ts'
-import type { ChatMessage } from '../../text/chat-template.ts'
 import { camelCase } from '../names.ts'
 import { nearest } from '../nearest.ts'
-import { formatNumber, formatRate } from '../output.ts'
+import { formatNumber } from '../output.ts'
 import { allMessages, type Conversation, undo } from './conversation.ts'
+import { historyFile } from './history.ts'
 
 /** What a command says, and what is to be asked next, if anything. */
 export interface Outcome {
@@ -43,8 +44,10 @@ export const commands: Readonly<Record<string, Command>> = {
           ([name, { arguments: a = '', help }]) => `/${`${name} ${a}`.padEnd(22)} ${help}`,
         ),
         '""" begins and ends text of several lines; a \\ at the end of a line goes on in the next.',
-        'Ctrl-C ends an answer, at the prompt it leaves; Ctrl-D leaves. Lines typed are kept in the history file',
-        '(HALFLING_HISTORY names another, or off).',
+        'Ctrl-C ends an answer, or drops what is typed; with nothing typed it leaves, as Ctrl-D does.',
+        historyFile() === null
+          ? 'What you type is kept nowhere (HALFLING_HISTORY is off).'
+          : `What you type is kept in ${historyFile()}; HALFLING_HISTORY=off keeps nothing.`,
       ].join('\n'),
     }),
   },
@@ -83,7 +86,7 @@ export const commands: Readonly<Record<string, Command>> = {
     },
   },
   show: {
-    help: 'options, adapters, and how full the context is',
+    help: 'model, options, adapters, and how full the context is',
     run(c) {
       const { lm, options, messages } = c
       const sampling = resolveSampling({ ...options, seed: options.seed ?? 0 }, lm.generationConfig)
@@ -96,6 +99,7 @@ export const commands: Readonly<Record<string, Command>> = {
       })
       return {
         say: [
+          `${c.name} on ${lm.model.target.name}, ${lm.model.target.info.threads} threads`,
           shown.join(', '),
           `system: ${c.system ?? '-'}; adapters: ${lm.model.activeAdapters.join(', ') || '-'}`,
           `context: ${formatNumber(tokens)} of ${formatNumber(room)} tokens in ${messages.length} messages`,
@@ -112,15 +116,17 @@ export const commands: Readonly<Record<string, Command>> = {
       const before = [...model.activeAdapters]
       await c.lm.setAdapters([])
       if (name === 'off') return { say: 'no adapter' }
-      const known = basename(name)
+      // Read anew each time: it may have been trained on since.
+      const old = model.adapters.get(name)
+      model.adapters.delete(name)
       try {
-        if (model.adapters.has(known)) await c.lm.setAdapters([known])
-        else await loadAdapter(c.lm, name)
+        await loadAdapter(c.lm, name, name)
       } catch (error) {
+        if (old) model.adapters.set(name, old)
         await c.lm.setAdapters(before)
         throw error
       }
-      return { say: `adapter ${known}` }
+      return { say: `adapter ${name}` }
     },
   },
   regen: {
@@ -141,9 +147,10 @@ export const commands: Readonly<Record<string, Command>> = {
     arguments: '<file.jsonl>',
     help: 'appends the conversation as a row of messages, ready to train on',
     async run(c, file) {
-      if (file === '') throw new OptionError('which file?')
+      if (!/\.jsonl$/i.test(file))
+        throw new OptionError(`'${file}' is no .jsonl file, which conversations are saved in`)
       if (c.messages.length === 0) throw new OptionError('nothing was said yet')
-      await writeFile(file, `${JSON.stringify({ messages: allMessages(c) })}\n`, { flag: 'a' })
+      await appendFile(file, `${JSON.stringify({ messages: allMessages(c) })}\n`)
       return { say: `${c.messages.length} messages in ${file}` }
     },
   },
@@ -151,28 +158,26 @@ export const commands: Readonly<Record<string, Command>> = {
     arguments: '<file.jsonl>',
     help: 'goes on with the last conversation of a file',
     async run(c, file) {
-      const line = (await readFile(file, 'utf8')).trim().split('\n').at(-1)!
-      let messages: ChatMessage[] | undefined
-      try {
-        messages = JSON.parse(line).messages
-      } catch (cause) {
-        throw new DataError(`${file}: its last line is not JSON`, { cause })
-      }
-      if (!Array.isArray(messages) || messages.some((message) => typeof message?.role !== 'string'))
-        throw new DataError(`${file}: its last line has no messages`)
-      const system = messages[0]?.role === 'system' ? messages[0] : undefined
-      c.system = system === undefined ? undefined : String(system.content)
-      c.messages = system ? messages.slice(1) : messages
+      if (file === '') throw new OptionError('which file?')
+      let last: Row | undefined
+      for await (const row of readRows(file)) last = row
+      if (!last) throw new DataError(`${file}: no rows`)
+      const content = readContent(last, { messages: 'messages' })
+      if (content.kind !== 'messages') throw new DataError(`${last.place}: it has no messages`)
+      const [first, ...rest] = content.messages
+      const hasSystem = first.role === 'system' && typeof first.content === 'string'
+      c.system = hasSystem ? (first.content as string) : undefined
+      c.messages = hasSystem ? rest : [first, ...rest]
       return { say: `${c.messages.length} messages` }
     },
   },
   stats: {
-    arguments: '[on|off]',
-    help: 'speed of the last answer, or of each from now on',
+    arguments: '<on|off>',
+    help: 'length and speed after each answer',
     run(c, argument) {
-      if (argument === 'on' || argument === 'off') c.stats = argument === 'on'
-      else if (argument !== '') throw new OptionError(`'${argument}' is neither on nor off`)
-      return { say: c.last ? statsOf(c.last) : `stats ${c.stats ? 'on' : 'off'}` }
+      if (argument !== 'on' && argument !== 'off') throw new OptionError(`'${argument}' is neither on nor off`)
+      c.stats = argument === 'on'
+      return { say: `stats ${argument}` }
     },
   },
   exit: {
@@ -184,20 +189,24 @@ export const commands: Readonly<Record<string, Command>> = {
   },
 }
 
-export const statsOf = ({
-  tokenIds,
-  prefillTokensPerSecond,
-  decodeTokensPerSecond,
-  finishReason,
-}: NonNullable<Conversation['last']>) =>
-  `${tokenIds.length} tokens, ${formatRate(decodeTokensPerSecond)} (prompt ${formatRate(prefillTokensPerSecond)}), ${finishReason}`
+/** What other programs call them. */
+const aliases: Readonly<Record<string, string>> = { '?': 'help', bye: 'exit', quit: 'exit', clear: 'new' }
 
 /** Runs `/name argument`. Throws OptionError naming the nearest command. */
 export async function runCommand(c: Conversation, line: string): Promise<Outcome> {
-  const [, name, argument] = /^\/(\S*)\s*([\s\S]*)$/.exec(line)!
+  const [, written, argument] = /^\/(\S*)\s*([\s\S]*)$/.exec(line)!
+  const name = Object.hasOwn(aliases, written) ? aliases[written] : written
   if (!Object.hasOwn(commands, name)) {
     const near = nearest(name, Object.keys(commands))
     throw new OptionError(`no command /${name}${near ? `; did you mean /${near}?` : ' (/help lists them)'}`)
   }
   return commands[name].run(c, argument.trim())
+}
+
+/** What may stand where a line that begins with / ends: commands, or the options of /set. */
+export function completions(line: string): string[] {
+  const all = line.startsWith('/set ')
+    ? numbers.map((name) => `/set ${name} `)
+    : Object.keys(commands).map((name) => `/${name}`)
+  return line.startsWith('/') ? all.filter((one) => one.startsWith(line)) : []
 }

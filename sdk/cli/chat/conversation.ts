@@ -1,16 +1,16 @@
 import type { ChatOptions, LanguageModel } from '../../generate/language-model.ts'
 import type { ChatMessage } from '../../text/chat-template.ts'
-import type { Timed } from '../timing.ts'
 
 /** A chat as it stands: what was said, how it goes on. */
 export interface Conversation {
   readonly lm: LanguageModel
+  /** Of the model, as it was asked for. */
+  readonly name: string
   messages: ChatMessage[]
   system: string | undefined
   options: ChatOptions
   /** Speed after each answer. */
   stats: boolean
-  last: Timed | null
   /** Set by /exit. */
   over: boolean
 }

@@ -3,7 +3,7 @@ import { HalflingError } from '../../errors.ts'
 import { printAnswer } from '../answer.ts'
 import { Interrupted } from '../errors.ts'
 import { log } from '../output.ts'
-import { commands, runCommand, statsOf } from './commands.ts'
+import { completions, runCommand } from './commands.ts'
 import { allMessages, type Conversation } from './conversation.ts'
 import { historySize, readHistory, writeHistory } from './history.ts'
 
@@ -18,14 +18,7 @@ export async function converse(c: Conversation): Promise<void> {
     history,
     historySize,
     removeHistoryDuplicates: true,
-    completer: (line: string) => [
-      line.startsWith('/')
-        ? Object.keys(commands)
-            .map((name) => `/${name}`)
-            .filter((name) => name.startsWith(line))
-        : [],
-      line,
-    ],
+    completer: (line: string) => [completions(line), line],
   })
   let typed = [...history]
   input.on('history', (lines: string[]) => {
@@ -33,8 +26,18 @@ export async function converse(c: Conversation): Promise<void> {
   })
   let answering: AbortController | null = null
   let left = false
+  let lines: string[] = []
+  let quoted = false
   const interrupt = () => {
     if (answering && !answering.signal.aborted) return answering.abort(new Interrupted())
+    if (!answering && terminal && (input.line !== '' || lines.length > 0 || quoted)) {
+      ;[lines, quoted] = [[], false]
+      // To its end, away with it, and on in a new line.
+      input.write(null, { ctrl: true, name: 'e' })
+      process.stdout.write('\n')
+      input.write(null, { ctrl: true, name: 'u' })
+      return ask()
+    }
     left = true
     input.close()
   }
@@ -55,9 +58,8 @@ export async function converse(c: Conversation): Promise<void> {
           yield piece
         }
       })()
-      c.last = await printAnswer(c.lm, heard, 0, false)
-      c.messages.push({ role: 'assistant', content: c.last.text })
-      if (c.stats) log(statsOf(c.last))
+      const { text } = await printAnswer(c.lm, heard, 0, false, c.stats)
+      c.messages.push({ role: 'assistant', content: text })
     } catch (error) {
       // What was said before Ctrl-C stays said.
       if (error instanceof Interrupted && said !== '') c.messages.push({ role: 'assistant', content: said })
@@ -75,8 +77,6 @@ export async function converse(c: Conversation): Promise<void> {
   }
 
   if (terminal) log('/help lists the commands. Ctrl-C ends an answer, Ctrl-D leaves.')
-  let lines: string[] = []
-  let quoted = false
   const ask = () => {
     if (!terminal || left) return
     input.setPrompt(lines.length > 0 || quoted ? '. ' : '> ')
@@ -102,9 +102,13 @@ export async function converse(c: Conversation): Promise<void> {
       ask()
     }
     if (left) throw new Interrupted()
+    // A file that ends within """ was meant to be asked all the same.
+    if (!terminal && !c.over && lines.join('').trim() !== '') await turn(lines.join('\n'))
   } finally {
     process.off('SIGINT', interrupt)
     input.close()
+    // The prompt stands at the end of its line.
+    if (terminal && !c.over) process.stdout.write('\n')
     if (terminal) await writeHistory(typed)
   }
 }

@@ -7,7 +7,7 @@ import { writeAtomically } from '../../formats/node-file.ts'
 export const historySize = 500
 
 /** HALFLING_HISTORY names the file, or is `off`; else it is where programs keep their state. */
-function historyFile(): string | null {
+export function historyFile(): string | null {
   const given = process.env.HALFLING_HISTORY
   if (given === 'off') return null
   return given || join(process.env.XDG_STATE_HOME || join(homedir(), '.local/state'), 'halfling/history')
@@ -26,7 +26,7 @@ export async function writeHistory(lines: readonly string[]): Promise<void> {
   const file = historyFile()
   if (file === null || lines.length === 0) return
   // A chat must not end in an error because its history cannot be kept.
-  await mkdir(dirname(file), { recursive: true })
+  await mkdir(dirname(file), { recursive: true, mode: 0o700 })
     .then(() =>
       writeAtomically(file, [new TextEncoder().encode(`${lines.slice(0, historySize).toReversed().join('\n')}\n`)]),
     )

@@ -1,5 +1,6 @@
 import { type Command, Option } from 'commander'
 import type { ChatOptions } from '../../generate/language-model.ts'
+import { requireChatTemplate } from '../../text/chat-template.ts'
 import { printAnswer } from '../answer.ts'
 import { converse } from '../chat/converse.ts'
 import { UsageError } from '../errors.ts'
@@ -48,7 +49,9 @@ export function addChat(program: Command): void {
     const { lm } = await interruptible((signal) => openModel(flags, signal))
     try {
       const talking = { contextOverflow: 'dropOldest' as const, ...options }
-      await converse({ lm, messages: [], system, options: talking, stats: false, last: null, over: false })
+      requireChatTemplate(lm.chatTemplate)
+      const [name, stats] = [flags.model ?? 'nano', Boolean(process.stderr.isTTY)]
+      await converse({ lm, name, messages: [], system, options: talking, stats, over: false })
     } finally {
       await lm.close()
     }
