@@ -11,9 +11,10 @@ interface Message {
 }
 
 /**
- * The rows of a parquet file in order, each with its number from 0; about 64 MB of unpacked columns are in memory at once. Lists and
- * structs are arrays and objects; whole numbers of 64 bits are numbers where they are exact, else strings; bytes that are UTF-8 are
- * strings, dates ISO strings.
+ * The rows of a parquet file in order, each with its number from 0. Lists and structs are arrays and objects; whole numbers of 64
+ * bits are numbers where they are exact, else strings; dates are ISO strings; bytes are strings where they are UTF-8.
+ *
+ * One row group at most is in memory, in slices of about 64 MB unpacked.
  *
  * The file is read in a thread with a bound on memory (by the file's size) and on time: a file that lies ends in an error.
  *

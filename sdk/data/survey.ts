@@ -2,7 +2,8 @@ import { DataError } from '../errors.ts'
 import type { ChatTemplate } from '../text/chat-template.ts'
 import type { Tokenizer } from '../text/tokenizer.ts'
 import { readContent } from './columns.ts'
-import { packBins, scoredTokens } from './pack.ts'
+import { datasetHash } from './dataset-hash.ts'
+import { notScored, packBins, scoredTokens } from './pack.ts'
 import { type RowSource, readRows } from './rows.ts'
 import { type Example, rowTokenizer, type TokenizeOptions } from './tokenize.ts'
 
@@ -55,7 +56,12 @@ export async function surveyRows(
   const examples: Example[] = []
   const kept: Example[] = []
   const seen = new Set<string>()
-  let [rows, refused, tooLong, tokens, scored, duplicates, doubled] = [0, 0, 0, 0, 0, 0, 0]
+  let [rows, refused, tooLong, tokens, scored] = [0, 0, 0, 0, 0]
+  const oddities = new Map<string, { count: number; first: string }>()
+  const notice = (oddity: string, place: string) => {
+    const known = oddities.get(oddity)
+    oddities.set(oddity, { count: (known?.count ?? 0) + 1, first: known?.first ?? place })
+  }
   for await (const row of readRows(source)) {
     signal?.throwIfAborted()
     rows++
@@ -72,11 +78,10 @@ export async function surveyRows(
       continue
     }
     lengths.push(example.inputIds.length)
-    const text = example.inputIds.join()
-    if (seen.has(text)) duplicates++
-    else seen.add(text)
-    const [first, second] = example.inputIds
-    if (first === second && first === tokenizer.bosTokenId) doubled++
+    const hash = datasetHash([example])
+    if (seen.has(hash)) notice('said by an earlier row', row.place)
+    else seen.add(hash)
+    for (const oddity of odditiesOf(example, tokenizer)) notice(oddity, row.place)
     if (example.inputIds.length > maxLength) {
       tooLong++
       if (options.truncationMode !== undefined && options.truncationMode !== 'keep_start') continue
@@ -93,8 +98,8 @@ export async function surveyRows(
     if (examples.length < show) examples.push(example)
     if (packing) kept.push(example)
   }
-  if (duplicates > 0) warnings.push(`${duplicates} of the rows say what an earlier one says`)
-  if (doubled > 0) warnings.push(`${doubled} of the rows begin with ${JSON.stringify(tokenizer.bosToken)} twice`)
+  for (const [oddity, { count, first }] of oddities)
+    warnings.push(`${count} ${count === 1 ? 'row is' : 'rows are'} ${oddity} (${first}${count > 1 ? ', ...' : ''})`)
   const bins = packing ? packBins(kept, maxLength).length : 0
   return {
     rows,
@@ -110,3 +115,23 @@ export async function surveyRows(
     examples,
   }
 }
+
+/** What is worth a look in a row before it is cut, each after "the row is". */
+function odditiesOf({ inputIds, labels }: Example, tokenizer: Tokenizer): Set<string> {
+  const found = new Set<string>()
+  const { specialIds, eosTokenId } = tokenizer
+  for (let t = 1; t < inputIds.length; t++)
+    if (inputIds[t] === inputIds[t - 1] && specialIds.has(inputIds[t]))
+      found.add(`with ${tokenizer.idToToken(inputIds[t])} twice in a row`)
+  const learned = labels.filter((label) => label !== notScored)
+  const said = learned.filter((id) => !specialIds.has(id))
+  if (tokenizer.decode(said).trim() === '') found.add('without a word that is scored: an empty completion')
+  if (eosTokenId !== undefined && !learned.includes(eosTokenId))
+    found.add(`without a scored ${tokenizer.eosToken}: the model does not learn where to stop`)
+  if (control.test(tokenizer.decode(inputIds)))
+    found.add('with control characters or U+FFFD, which broken encodings leave')
+  return found
+}
+
+/** Without tab, line feed, form feed and carriage return. */
+const control = /(?![\t\n\f\r])\p{Cc}|\ufffd/u

@@ -40,9 +40,9 @@ describe('halfling inspect', () => {
         41-43  0
         44-46 ████████████████████ 1
       warning: 1 row longer than maxLength 40: they lose their end
-      warning: 1 row cannot be used:
+      warning: 1 row cannot be used, and training stops at the first:
         <folder>/rows.jsonl:4: its columns are question; wanted: messages (with tools), prompt + completion, text, question + answer (with solution). Columns of other names are mapped with columns, as {question: 'q', answer: 'solution'}
-      warning: 1 of the rows say what an earlier one says
+      warning: 1 row is said by an earlier row (<folder>/rows.jsonl:2)
       "
     `)
   })
@@ -55,6 +55,19 @@ describe('halfling inspect', () => {
     const scored = labels.filter((label: number) => label !== -100)
     expect(scored).toEqual(inputIds.slice(-scored.length))
     expect(value.lengths.max).toBeGreaterThan(value.lengths.min)
+  })
+
+  it('warns of empty completions, doubled tokens, control characters', async () => {
+    const odd = join(folder, 'odd.jsonl')
+    const completions = ['', 'a<|im_end|>', 'b\u0007', 'fine']
+    writeFileSync(odd, completions.map((completion) => JSON.stringify({ prompt: 'Say:\n', completion })).join('\n'))
+    writeFileSync(odd, `\n${JSON.stringify({ question: 'q', answer: 'b<|im_end|>' })}`, { flag: 'a' })
+    const { value } = await halflingJson(['inspect', '--data', odd])
+    expect(value.warnings).toEqual([
+      `1 row is without a word that is scored: an empty completion (${odd}:1)`,
+      `1 row is with control characters or U+FFFD, which broken encodings leave (${odd}:3)`,
+      `1 row is with <|im_end|> twice in a row (${odd}:5)`,
+    ])
   })
 
   it('takes a training run as its config', async () => {

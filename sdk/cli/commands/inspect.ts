@@ -5,6 +5,7 @@ import { type Survey, surveyRows } from '../../data/survey.ts'
 import type { Example } from '../../data/tokenize.ts'
 import { openModelSource } from '../../formats/model-source.ts'
 import { findModel } from '../../hub/models.ts'
+import { parseConfig } from '../../model/config.ts'
 import { loadChatTemplate } from '../../text/chat-template.ts'
 import { loadTokenizer, type Tokenizer } from '../../text/tokenizer.ts'
 import { rowDefaults } from '../../train/rows.ts'
@@ -36,7 +37,9 @@ export function addInspect(program: Command): void {
       await source.close()
       const tokenizer = loadTokenizer(source.tokenizerJson, source.tokenizerConfig)
       const template = loadChatTemplate(source.tokenizerConfig, source.chatTemplate ?? undefined)
-      const maxLength = settings.maxLength ?? rowDefaults.maxLength
+      // As the trainer: no row is longer than the model reads.
+      const { maxPositionEmbeddings } = parseConfig(source.config, source.configFile)
+      const maxLength = Math.min(settings.maxLength ?? rowDefaults.maxLength, maxPositionEmbeddings)
       const progress = new Progress('reading')
       const { truncationMode, packing, completionOnlyLoss, assistantOnlyLoss, columns } = settings
       const survey = await surveyRows(data, tokenizer, template, flags.rows, {
@@ -54,6 +57,10 @@ export function addInspect(program: Command): void {
     })
   })
 }
+
+/** The first reasons, and how many more there are. */
+const listed = (reasons: readonly string[], all: number): string =>
+  [...reasons, ...(all > reasons.length ? [`... and ${formatNumber(all - reasons.length)} more`] : [])].join('\n  ')
 
 const quantile = (sorted: readonly number[], share: number): number =>
   sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0
@@ -88,14 +95,19 @@ function printSurvey(survey: Survey, tokenizer: Tokenizer, maxLength: number, tr
   const fate = { keep_start: 'they lose their end', skip: 'they are left out', error: 'training refuses them' }
   if (tooLong > 0)
     print(warned(`${count(tooLong, 'row')} longer than maxLength ${maxLength}: ${fate[truncationMode as 'skip']}`))
-  if (refused > 0) print(warned(`${count(refused, 'row')} cannot be used:\n  ${refusals.join('\n  ')}`))
+  if (refused > 0)
+    print(
+      warned(
+        `${count(refused, 'row')} cannot be used, and training stops at the first:\n  ${listed(refusals, refused)}`,
+      ),
+    )
   for (const warning of warnings) print(warned(warning))
 }
 
-/** styleText leaves colours out where standard output is no terminal, or NO_COLOR says so. */
-const bold = (text: string): string => (process.stdout.isTTY ? styleText('bold', text) : text)
-const warned = (text: string): string =>
-  process.stdout.isTTY ? styleText('yellow', `warning: ${text}`) : `warning: ${text}`
+/** Colours are for a terminal, unless NO_COLOR says otherwise. */
+const inColour = (): boolean => process.stdout.isTTY && process.stdout.hasColors()
+const bold = (text: string): string => (inColour() ? styleText('bold', text) : text)
+const warned = (text: string): string => (inColour() ? styleText('yellow', `warning: ${text}`) : `warning: ${text}`)
 
 /** The row's text: scored tokens green, the others grey; without colours scored ones in [[...]]. */
 function coloured({ inputIds, labels }: Example, tokenizer: Tokenizer): string {
@@ -108,7 +120,7 @@ function coloured({ inputIds, labels }: Example, tokenizer: Tokenizer): string {
   return spans
     .map(({ scored, ids }) => {
       const text = tokenizer.decode(ids)
-      if (!process.stdout.isTTY) return scored ? `[[${text}]]` : text
+      if (!inColour()) return scored ? `[[${text}]]` : text
       return styleText(scored ? 'green' : 'gray', text)
     })
     .join('')
