@@ -9,7 +9,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { evaluateExactMatch, loadModel, quantizeModel, SFTTrainer, type TrainLog } from '../../sdk/index.ts'
-import { backwardFamily, knownFamilies, makeMixed, makeProblem } from './problems.ts'
+import { backwardFamily, knownFamilies, makeMixed, makeProblem, type Problem } from './problems.ts'
 import { specialTokens, tagTokens, writeRandomQwen2 } from './random-qwen2.ts'
 import { makeTalk } from './talk.ts'
 import { trainTokenizer } from './tokenizer.ts'
@@ -25,9 +25,9 @@ const shape = {
 }
 /** Seeds keep the sets apart: 1 is for the base, 2 for the chat, 3 for measuring, 4 and up for whoever fine-tunes. */
 const [baseSeed, chatSeed, testSeed] = [1, 2, 3]
-const [baseProblems, chatProblems, talks] = [128_000, 36_000, 4_000]
+const [baseProblems, chatProblems, talks, conversations] = [128_000, 24_000, 3_000, 5_000]
 
-const baseText = ({ question, solution, answer }: ReturnType<typeof makeMixed>): string =>
+const baseText = ({ question, solution, answer }: Problem): string =>
   `Question: ${question}\nAnswer: ${solution} The answer is ${answer}.`
 
 const range = <T>(count: number, make: (i: number) => T): T[] => Array.from({ length: count }, (_, i) => make(i))
@@ -56,7 +56,7 @@ async function train(
       weightDecay: 0.1,
       adamBeta2: 0.98,
       gradientCheckpointing: false,
-      maxLength: 256,
+      maxLength: 512,
       saveSteps: 200,
       saveTotalLimit: 1,
       loggingSteps: 20,
@@ -78,6 +78,28 @@ function tell(stage: string, log: Extract<TrainLog, { loss: number }>): void {
 async function editJson(file: string, edit: (json: Record<string, unknown>) => object): Promise<void> {
   await writeFile(file, `${JSON.stringify(edit(JSON.parse(await readFile(file, 'utf8'))), null, 2)}\n`)
 }
+
+/** Two to four turns, most of them problems. */
+function makeConversation(i: number): { messages: { role: string; content: string }[] } {
+  const turns = 2 + (i % 3)
+  return {
+    messages: range(turns, (turn) => {
+      // Past the problems and talks of single turns.
+      const at = 100_000 + 4 * i + turn
+      const { prompt, completion } = (i + turn) % 3 === 0 ? makeTalk(chatSeed, at) : chatTurn(makeMixed(chatSeed, at))
+      return [
+        { role: 'user', content: prompt },
+        { role: 'assistant', content: completion },
+      ]
+    }).flat(),
+  }
+}
+
+/** As a row of question, solution and answer is trained. */
+const chatTurn = ({ question, solution, answer }: Problem) => ({
+  prompt: question,
+  completion: `<think>\n${solution}\n</think>\n<answer>${answer}</answer>`,
+})
 
 const work = process.argv[2]
 if (!work) throw new Error('usage: npx tsx examples/nano/train.ts <work folder>')
@@ -108,6 +130,7 @@ const chat = await train(
   [
     ...range(chatProblems, (i) => ({ ...makeMixed(chatSeed, i) })),
     ...range(talks, (i) => ({ ...makeTalk(chatSeed, i) })),
+    ...range(conversations, makeConversation),
   ],
   1e-3,
   32,

@@ -81,6 +81,7 @@ export function renderChat(
       ...(bosToken !== undefined && { bos_token: bosToken }),
       ...(eosToken !== undefined && { eos_token: eosToken }),
       documents: null,
+      bounded_range: boundedRange,
       ...variables,
       messages,
       tools: hasTools ? tools : null,
@@ -91,6 +92,26 @@ export function renderChat(
   }
 }
 
+/** Longer than any conversation. */
+const rangeLimit = 100_000
+
+/** Jinja's range under another name, for templates of strangers: none makes a list that uses up the memory. */
+function boundedRange(start: number, stop?: number, step = 1): number[] {
+  const [from, to] = stop === undefined ? [0, start] : [start, stop]
+  const count = Math.ceil((to - from) / step)
+  if (!(count <= rangeLimit)) throw new Error(`range() of ${count} numbers`)
+  return Array.from({ length: Math.max(0, count) }, (_, i) => from + i * step)
+}
+
+/** Calls of range become calls of the bounded one: the library lets nobody declare its own names again. */
+function bindRange(node: unknown): void {
+  if (typeof node !== 'object' || node === null) return
+  const { type, callee } = node as { type?: string; callee?: { type?: string; value?: string } }
+  if (type === 'CallExpression' && callee?.type === 'Identifier' && callee.value === 'range')
+    callee.value = 'bounded_range'
+  for (const child of Object.values(node)) bindRange(child)
+}
+
 const compiledTemplates = new Map<string, Template>()
 
 function compile(source: string): Template {
@@ -99,6 +120,7 @@ function compile(source: string): Template {
   let template: Template
   try {
     template = new Template(source)
+    bindRange(template.parsed)
   } catch (cause) {
     throw new FormatError(`chat template: ${(cause as Error).message}`, { cause })
   }
