@@ -59,7 +59,9 @@ async function findFiles(source: string): Promise<string[]> {
 
 function row(values: unknown, index: number, place: string): Row {
   if (typeof values !== 'object' || values === null || Array.isArray(values))
-    throw new DataError(`${place}: a row is an object of columns, not ${Array.isArray(values) ? 'a list' : JSON.stringify(values)?.slice(0, 60)}`)
+    throw new DataError(
+      `${place}: a row is an object of columns, not ${Array.isArray(values) ? 'a list' : JSON.stringify(values)?.slice(0, 60)}`,
+    )
   return { values: values as Row['values'], index, place }
 }
 

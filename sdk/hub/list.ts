@@ -1,7 +1,7 @@
 import { HubError } from '../errors.ts'
+import { isStale } from '../formats/lock.ts'
 import { readJsonFile } from '../formats/node-file.ts'
 import { bundledFolder, bundledModels, isBundled } from './bundled.ts'
-import { isStale } from './lock.ts'
 import { folderOf, parseDatasetName, parseModelName, type RepoKind } from './names.ts'
 import { cacheRoot } from './settings.ts'
 import { hubNameOf, isUrl, urlFolder, urlsFolder } from './url.ts'

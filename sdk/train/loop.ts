@@ -1,4 +1,6 @@
 import { NumericError, OptionError } from '../errors.ts'
+import { lockHolder, takeLock } from '../formats/lock.ts'
+import { writeError } from '../formats/node-file.ts'
 import type { LanguageModel } from '../generate/language-model.ts'
 import type { TrainingArguments } from './arguments.ts'
 import {
@@ -59,8 +61,32 @@ export interface Run {
   readonly signal?: AbortSignal
 }
 
-/** Every optimizer step of a run, with its log, evaluations and checkpoints; at the end what was trained is in `outputDir`. */
+/**
+ * Every optimizer step of a run, with its log, evaluations and checkpoints; at the end what was trained is in `outputDir`, where
+ * no other run may write meanwhile.
+ */
 export async function* trainSteps(run: Run): AsyncGenerator<TrainLog, void> {
+  const { outputDir } = run.args
+  const { join } = await import('node:path')
+  const { mkdir } = await import('node:fs/promises')
+  const path = join(outputDir, 'run.lock')
+  const release = await mkdir(outputDir, { recursive: true })
+    .then(() => takeLock(path))
+    .catch((cause) => {
+      throw writeError(outputDir, cause)
+    })
+  if (release === null)
+    throw new OptionError(
+      `${outputDir}: process ${await lockHolder(path)} trains into it: wait for it, or give another outputDir`,
+    )
+  try {
+    yield* steps(run)
+  } finally {
+    await release()
+  }
+}
+
+async function* steps(run: Run): AsyncGenerator<TrainLog, void> {
   const { model, trained, args, step, stepsPerEpoch, totalSteps, evaluate, signal } = run
   const { join } = await import('node:path')
   const warmupSteps = args.warmupSteps || Math.ceil(args.warmupRatio * totalSteps)
