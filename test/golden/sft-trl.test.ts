@@ -50,10 +50,14 @@ describe.skipIf(missing !== null)(
           config,
           stringify({ ...expected.args, ...more, model: modelFolder(parent), adapter, data, output_dir: outputDir }),
         )
-        const printed = execFileSync(process.execPath, ['--import', 'tsx', 'sdk/cli/bin.ts', 'sft', '--config', config, '--json'], {
-          encoding: 'utf8',
-          stdio: ['ignore', 'pipe', 'ignore'],
-        })
+        const printed = execFileSync(
+          process.execPath,
+          ['--import', 'tsx', 'sdk/cli/bin.ts', 'sft', '--config', config, '--json'],
+          {
+            encoding: 'utf8',
+            stdio: ['ignore', 'pipe', 'ignore'],
+          },
+        )
         const lines = readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8').trim().split('\n')
         expect(lines.length).toBe(expected.steps.length)
         expect(JSON.parse(printed)).toEqual({ ...JSON.parse(lines.at(-1)!), outputDir })
