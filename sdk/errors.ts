@@ -73,3 +73,10 @@ export class HubError extends HalflingError {
     this.status = options?.status
   }
 }
+
+/** A teacher behind HTTP does not give what is asked for: no answer, a malformed one, another tokenizer. */
+export class TeacherError extends HalflingError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('teacher', message, options)
+  }
+}

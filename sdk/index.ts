@@ -13,6 +13,7 @@ export {
   NumericError,
   OptionError,
   ShapeError,
+  TeacherError,
 } from './errors.ts'
 export {
   type ExactMatch,

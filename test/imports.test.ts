@@ -16,6 +16,7 @@ const may: Record<string, string[]> = {
   'sdk/rewards': [],
   'sdk/model': ['sdk/ops', 'sdk/graph', 'sdk/quant', 'sdk/formats', 'sdk/target.ts'],
   'sdk/generate': ['sdk/model', 'sdk/ops', 'sdk/graph', 'sdk/data', 'sdk/text', 'sdk/formats', 'sdk/target.ts'],
+  'sdk/serve': ['sdk/generate', 'sdk/model'],
   'sdk/train': [
     'sdk/generate',
     'sdk/model',
@@ -33,6 +34,7 @@ const may: Record<string, string[]> = {
   'sdk/load.ts': ['sdk/hub', 'sdk/device.ts', 'sdk/generate', 'sdk/model', 'sdk/text', 'sdk/formats', 'sdk/target.ts'],
   'sdk/quantize.ts': ['sdk/hub', 'sdk/model', 'sdk/formats', 'sdk/quant', 'sdk/text'],
   'sdk/cli': [
+    'sdk/serve',
     'sdk/quantize.ts',
     'sdk/hub',
     'sdk/index.ts',

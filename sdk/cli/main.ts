@@ -13,6 +13,7 @@ import { addPull } from './commands/pull.ts'
 import { addQuantize } from './commands/quantize.ts'
 import { addRm } from './commands/rm.ts'
 import { addScore } from './commands/score.ts'
+import { addServe } from './commands/serve.ts'
 import { addSft } from './commands/sft.ts'
 import { addTeacher } from './commands/teacher.ts'
 import { kebabFlag } from './names.ts'
@@ -51,6 +52,7 @@ function commands(): Command {
   addSft(program)
   addDistill(program)
   addTeacher(program)
+  addServe(program)
   addEval(program)
   addInspect(program)
   addBench(program)

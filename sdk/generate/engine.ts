@@ -2,7 +2,7 @@ import { ContextError, NumericError } from '../errors.ts'
 import type { Graph } from '../graph/graph.ts'
 import { cachedHidden, headWeight } from '../model/decoder.ts'
 import type { Model } from '../model/model.ts'
-import { gatherRows, linear, sample } from '../ops/index.ts'
+import { fill, gatherRows, linear, sample, topLogProbs } from '../ops/index.ts'
 import { uniform } from '../random.ts'
 import type { RunInputs } from '../target.ts'
 import type { KeyValueCache } from './cache.ts'
@@ -20,12 +20,21 @@ export interface Sequence {
   readonly seen: Set<number>
   /** Answer only, for the frequency and presence penalties. */
   readonly counts: Map<number, number>
+  /** So many of the likeliest tokens come with each; default 0. */
+  readonly topLogProbs?: number
+}
+
+/** The likeliest tokens, with natural logarithms of the full softmax at temperature 1, before penalties. */
+export interface TopLogProbs {
+  readonly ids: readonly number[]
+  readonly logProbs: readonly number[]
 }
 
 export interface Sampled {
   readonly id: number
   /** Natural logarithm, under the full softmax at the sampling temperature (at 1 when greedy). */
   readonly logProb: number
+  readonly top?: TopLogProbs
 }
 
 const chunkRows = 256
@@ -114,8 +123,9 @@ async function run(
   const edits = sequences.flatMap((s, row) => logitEdits(s.sampling, s.seen, s.counts).map((e) => ({ row, ...e })))
   const editRows = editBucket(edits.length)
   const pick = logitRows !== 0 && logitRows !== rows
-  const key = logitRows === 0 ? `prefill ${rows}` : `sample ${logitRows} of ${rows}, ${editRows} edits`
-  const executable = await cache.program(key, (g) => build(g, model, cache, rows, logitRows, editRows))
+  const top = Math.max(0, ...sequences.map((s) => s.topLogProbs ?? 0))
+  const key = logitRows === 0 ? `prefill ${rows}` : `sample ${logitRows} of ${rows}, ${editRows} edits, top ${top}`
+  const executable = await cache.program(key, (g) => build(g, model, cache, rows, logitRows, editRows, top))
   if (logitRows === 0) {
     await executable.run(inputs, { signal })
     return []
@@ -129,10 +139,27 @@ async function run(
     throw new NumericError(
       `token ${sequences[broken].cached + ahead}: the logits are not finite (broken weights, or an adapter that diverged in training?)`,
     )
-  return sequences.map((_, i) => ({ id: id[i], logProb: logProb[i] }))
+  const [topIds, topLogProbs] = [out.topIds as Int32Array, out.topLogProbs as Float32Array]
+  const topOf = (i: number, k: number): TopLogProbs => ({
+    ids: [...topIds.subarray(i * top, i * top + k)],
+    logProbs: [...topLogProbs.subarray(i * top, i * top + k)],
+  })
+  return sequences.map(({ topLogProbs: k = 0 }, i) => ({
+    id: id[i],
+    logProb: logProb[i],
+    ...(k > 0 && { top: topOf(i, k) }),
+  }))
 }
 
-function build(g: Graph, model: Model, cache: KeyValueCache, rows: number, logitRows: number, edits: number): void {
+function build(
+  g: Graph,
+  model: Model,
+  cache: KeyValueCache,
+  rows: number,
+  logitRows: number,
+  edits: number,
+  top: number,
+): void {
   const i32 = (name: string, n: number) => g.input(name, { dtype: 'i32', shape: [n] })
   const f32 = (name: string, n: number) => g.input(name, { dtype: 'f32', shape: [n] })
   const c = model.context()
@@ -153,6 +180,10 @@ function build(g: Graph, model: Model, cache: KeyValueCache, rows: number, logit
   })
   g.output('id', id)
   g.output('logProb', logProb)
+  if (top === 0) return
+  const [topIds, topLogs] = topLogProbs(g, logits, fill(g, [1], 1), top)
+  g.output('topIds', topIds)
+  g.output('topLogProbs', topLogs)
 }
 
 function samplerInputs(

@@ -7,7 +7,7 @@ import { DecodeStream } from '../text/decode-stream.ts'
 import { StopStrings } from '../text/stop.ts'
 import type { Tokenizer } from '../text/tokenizer.ts'
 import { KeyValueCache } from './cache.ts'
-import { decode, prefill, type Sampled, type Sequence } from './engine.ts'
+import { decode, prefill, type Sampled, type Sequence, type TopLogProbs } from './engine.ts'
 import { checkTokenIds, resolveSampling, type SamplingOptions } from './sampling.ts'
 
 /** What `generate` takes. */
@@ -16,6 +16,8 @@ export interface GenerateOptions extends SamplingOptions {
   readonly maxNewTokens?: number
   /** Text at which the answer ends; it is not part of the answer. */
   readonly stop?: readonly string[]
+  /** So many of the likeliest tokens with each token, 0 (default) to 64: `top` of the pieces. `chat` and `generate` alone. */
+  readonly topLogProbs?: number
   /** Checked between the nodes of a step; the iteration throws the signal's reason. */
   readonly signal?: AbortSignal
 }
@@ -39,6 +41,8 @@ export interface Piece {
   readonly tokenIds: readonly number[]
   /** Natural logarithms, one a token. */
   readonly logProbs: readonly number[]
+  /** With `topLogProbs`: one a token. */
+  readonly top?: readonly TopLogProbs[]
   /** On the last piece. */
   readonly finishReason?: FinishReason
 }
@@ -144,6 +148,9 @@ export class LanguageModel {
     const { vocabSize } = this.model.config
     checkTokenIds(ids, vocabSize, 'prompt')
     checkTokenIds(Object.keys(options.logitBias ?? {}).map(Number), vocabSize, 'logitBias')
+    const { topLogProbs = 0 } = options
+    if (!(Number.isInteger(topLogProbs) && topLogProbs >= 0 && topLogProbs <= Math.min(64, vocabSize)))
+      throw new OptionError(`topLogProbs: ${topLogProbs} is not an integer from 0 to ${Math.min(64, vocabSize)}`)
     const room = this.model.config.maxPositionEmbeddings
     if (ids.length >= room)
       throw new ContextError(
@@ -156,6 +163,7 @@ export class LanguageModel {
       cached: 0,
       seen: new Set(ids),
       counts: new Map(),
+      topLogProbs: options.topLogProbs ?? 0,
     }
     const release = await this.lock()
     try {
@@ -271,6 +279,7 @@ export class LanguageModel {
         text,
         tokenIds: since.map((s) => s.id),
         logProbs: since.map((s) => s.logProb),
+        ...(options.topLogProbs && { top: since.map((s) => s.top!) }),
         ...(finishReason && { finishReason }),
       }
     }

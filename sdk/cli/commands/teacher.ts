@@ -8,8 +8,9 @@ import { TeacherCache, type TeacherSettings } from '../../data/teacher-cache.ts'
 import { DataError, FormatError, OptionError } from '../../errors.ts'
 import type { Question } from '../../eval/exact-match.ts'
 import { writeTraces } from '../../eval/traces.ts'
+import { httpTeacher } from '../../generate/http-teacher.ts'
 import type { LanguageModel } from '../../generate/language-model.ts'
-import { buildTeacherCache, modelTeacher, templateHash } from '../../generate/teacher.ts'
+import { buildTeacherCache, modelTeacher, type Teacher, templateHash } from '../../generate/teacher.ts'
 import { Programs } from '../../model/programs.ts'
 import { readExamples, rowDefaults } from '../../train/rows.ts'
 import { Interrupted } from '../errors.ts'
@@ -40,6 +41,12 @@ const buildKeys = {
   temperature: z.number().positive().describe('default: 1'),
   seed: z.int().min(0).describe('of draws and traces; default: 0'),
   shardRows: z.int().positive().describe('rows of a shard: what an interruption loses at most; default: 256'),
+  url: z
+    .string()
+    .describe("topk from an OpenAI-compatible server instead: http://host:port; --model is then the student's"),
+  urlModel: z.string().describe("the server's name of the teacher"),
+  concurrency: z.int().positive().describe('requests at once; default: 4'),
+  requestsPerMinute: z.number().positive().describe('default: as many as it takes'),
   samples: z.int().positive().describe('traces: answers drawn of each question; default: 4'),
   keep: z.int().positive().describe('traces: right answers kept of each, shortest first; default: 1'),
   maxNewTokens: z.int().positive().describe('traces: tokens of an answer at most'),
@@ -132,7 +139,7 @@ async function buildCache(
     k: given.k ?? (method === 'topk' ? Math.min(16, vocabSize) : 64),
     temperature: given.temperature ?? 1,
     seed: given.seed ?? 0,
-    model: basename(given.model ?? 'nano'),
+    model: given.url === undefined ? basename(given.model ?? 'nano') : (given.urlModel ?? given.url),
     tokenizer: lm.tokenizer.fingerprint,
     template: await templateHash(lm.chatTemplate),
     dataset: datasetHash(examples),
@@ -145,7 +152,7 @@ async function buildCache(
   const progress = new Progress('asking')
   const start = performance.now()
   try {
-    const teacher = modelTeacher(lm.model, settings, programs)
+    const teacher = given.url === undefined ? modelTeacher(lm.model, settings, programs) : remote(lm, given, settings)
     const cache = await buildTeacherCache(output, settings, teacher, examples, {
       onProgress: ({ rows, tokens, totalRows }) => {
         const rate = (1000 * tokens) / (performance.now() - start)
@@ -163,6 +170,17 @@ async function buildCache(
     progress.end()
     programs.clear()
   }
+}
+
+/** A server's log-probabilities; its key is in HALFLING_API_KEY. */
+function remote(lm: LanguageModel, given: Build, { method, k, temperature, vocabSize }: TeacherSettings): Teacher {
+  const { url, urlModel, concurrency, requestsPerMinute } = given
+  if (method !== 'topk' || temperature !== 1)
+    throw new OptionError('url: servers give the likeliest tokens at temperature 1 alone (method topk)')
+  if (urlModel === undefined) throw missing('urlModel')
+  const { tokenizer } = lm
+  const apiKey = process.env.HALFLING_API_KEY
+  return httpTeacher({ url: url!, model: urlModel, apiKey, k, vocabSize, tokenizer, concurrency, requestsPerMinute })
 }
 
 async function buildTraces(
