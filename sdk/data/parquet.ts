@@ -1,6 +1,8 @@
 import { DataError } from '../errors.ts'
 
 const mega = 2 ** 20
+/** Reads files of Node: not in the URL itself, or bundlers for browsers would take it along. */
+const workerFile = './parquet-worker.mjs'
 
 /** One of parquet-worker.mjs. */
 interface Message {
@@ -27,7 +29,7 @@ export async function* readParquet(path: string): AsyncGenerator<{ values: Recor
     throw new DataError(`${path}: cannot be read: ${cause.message}`, { cause })
   })
   const megabytes = Math.ceil(size / mega)
-  const worker = new Worker(new URL('./parquet-worker.mjs', import.meta.url), {
+  const worker = new Worker(new URL(workerFile, import.meta.url), {
     execArgv: [],
     workerData: { path, decodedLimit: (64 + 32 * megabytes) * mega },
     resourceLimits: { maxOldGenerationSizeMb: 96 + 48 * megabytes, maxYoungGenerationSizeMb: 32 },

@@ -1,3 +1,4 @@
+import { z } from 'zod'
 import { FormatError, OptionError } from '../errors.ts'
 import { openFile, writeAtomically, writeError } from '../formats/node-file.ts'
 import { openSafetensors, writeSafetensors } from '../formats/safetensors.ts'
@@ -20,6 +21,18 @@ export interface TrainerState {
   /** Arguments that decide the numbers; a resumed run must have the same. */
   readonly arguments: Readonly<Record<string, unknown>>
 }
+
+const count = z.number().int().nonnegative()
+const trainerState: z.ZodType<TrainerState> = z.object({
+  version: z.literal(1),
+  step: count,
+  tokens: count,
+  pending: z.array(z.looseObject({ loss: z.number() }).catchall(z.number())),
+  metricsBytes: count,
+  best: z.object({ step: count, evalLoss: z.number() }).nullable(),
+  evaluationsSinceBest: count,
+  arguments: z.record(z.string(), z.unknown()),
+})
 
 const stateFile = 'trainer_state.json'
 const optimizerFile = 'optimizer.safetensors'
@@ -96,17 +109,19 @@ export async function readState(folder: string, args: Readonly<Record<string, un
   const fs = await import('node:fs/promises')
   const { join } = await import('node:path')
   const file = join(folder, stateFile)
-  let state: TrainerState
+  const remedy = '(delete the checkpoint to resume from an older one)'
+  let json: unknown
   try {
-    state = JSON.parse(await fs.readFile(file, 'utf8'))
+    json = JSON.parse(await fs.readFile(file, 'utf8'))
   } catch (cause) {
-    throw new FormatError(
-      `${file}: not readable: ${(cause as Error).message} (delete the checkpoint to resume from an older one)`,
-      { cause },
-    )
+    throw new FormatError(`${file}: not readable: ${(cause as Error).message} ${remedy}`, { cause })
   }
-  if (state?.version !== 1 || !Number.isInteger(state.step) || typeof state.arguments !== 'object')
-    throw new FormatError(`${file}: not a trainer state of version 1`)
+  const parsed = trainerState.safeParse(json)
+  if (!parsed.success) {
+    const [{ path, message }] = parsed.error.issues
+    throw new FormatError(`${file}: ${path.join('.') || 'trainer state'}: ${message} ${remedy}`)
+  }
+  const state = parsed.data
   for (const key of new Set([...Object.keys(args), ...Object.keys(state.arguments)])) {
     const [was, is] = [JSON.stringify(state.arguments[key]), JSON.stringify(args[key])]
     if (was !== is)
@@ -115,6 +130,23 @@ export async function readState(folder: string, args: Readonly<Record<string, un
       )
   }
   return state
+}
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0
+
+function isTrainerState(value: unknown): value is TrainerState {
+  if (!isObject(value)) return false
+  const { version, step, tokens, pending, metricsBytes, best, evaluationsSinceBest } = value
+  return (
+    version === 1 &&
+    [step, tokens, metricsBytes, evaluationsSinceBest].every(isCount) &&
+    Array.isArray(pending) &&
+    pending.every((metrics) => isObject(metrics) && Object.values(metrics).every((n) => typeof n === 'number')) &&
+    (best === null || (isObject(best) && isCount(best.step) && typeof best.evalLoss === 'number')) &&
+    isObject(value.arguments)
+  )
 }
 
 /** Puts the Adam moments of a checkpoint back onto the target. */
