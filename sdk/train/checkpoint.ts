@@ -132,23 +132,6 @@ export async function readState(folder: string, args: Readonly<Record<string, un
   return state
 }
 
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
-const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0
-
-function isTrainerState(value: unknown): value is TrainerState {
-  if (!isObject(value)) return false
-  const { version, step, tokens, pending, metricsBytes, best, evaluationsSinceBest } = value
-  return (
-    version === 1 &&
-    [step, tokens, metricsBytes, evaluationsSinceBest].every(isCount) &&
-    Array.isArray(pending) &&
-    pending.every((metrics) => isObject(metrics) && Object.values(metrics).every((n) => typeof n === 'number')) &&
-    (best === null || (isObject(best) && isCount(best.step) && typeof best.evalLoss === 'number')) &&
-    isObject(value.arguments)
-  )
-}
-
 /** Puts the Adam moments of a checkpoint back onto the target. */
 export async function restoreMoments(folder: string, step: TrainStep): Promise<void> {
   const { join } = await import('node:path')
