@@ -43,9 +43,11 @@ export function waysToMatch(pattern: string): number {
         at++
       } else if (symbol === '[') skipClass()
       else if (symbol === '\\') at++
-      if (first === '' && start === at - 1 && /[\w' _-]/.test(symbol)) first = symbol
-      else if (first === '') first = 'any'
+      const end = at
       ways *= repeated(inner)
+      // A letter that may be left out is no beginning.
+      const isLetter = end === start + 1 && at === end && /[\w' _-]/.test(symbol)
+      if (first === '') first = isLetter ? symbol.toLowerCase() : 'any'
     }
     next()
     // Of branches that begin with different letters one at most goes on.

@@ -1,5 +1,6 @@
 import { OptionError } from '../errors.ts'
 import type { LoraConfig } from '../formats/peft.ts'
+import { waysToMatch } from '../pattern.ts'
 import { adaptable } from './adapter.ts'
 import type { ModelConfig } from './config.ts'
 import { weightShapes } from './names.ts'
@@ -10,6 +11,9 @@ export interface LoraTarget {
   readonly rank: number
   readonly alpha: number
 }
+
+/** Ways to match: above what unsloth writes (460,000), below what takes for ever. */
+const maxWays = 2 ** 19
 
 const embedding = 'model.embed_tokens'
 const head = 'lm_head'
@@ -115,8 +119,15 @@ function patternLookup(
 /** Python's pattern, anchored at both ends, as JavaScript writes it. */
 function regExp(option: string, source: string, before = '', after = ''): RegExp {
   const own = source.replaceAll('(?P<', '(?<').replaceAll('\\Z', '$')
+  if (!(waysToMatch(own) <= maxWays))
+    throw new OptionError(
+      `${option}: ${JSON.stringify(source.slice(0, 60))}: a repetition in a repetition, or too many of them, could take for ever: write a list of names`,
+    )
   try {
-    return new RegExp(`^${before}(?:${own})${after}$`)
+    const pattern = new RegExp(`^${before}(?:${own})${after}$`)
+    // Only now V8 sees that one is too large.
+    pattern.test('')
+    return pattern
   } catch (cause) {
     throw new OptionError(
       `${option}: ${JSON.stringify(source)} is no regular expression that JavaScript reads: ${(cause as Error).message}`,

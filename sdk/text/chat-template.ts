@@ -1,4 +1,4 @@
-import { Template } from '@huggingface/jinja'
+import { Environment, Interpreter, parse, Template, tokenize } from '@huggingface/jinja'
 import { DataError, FormatError, OptionError } from '../errors.ts'
 import { tokenText } from './tokenizer.ts'
 
@@ -74,57 +74,107 @@ export function renderChat(
     throw new FormatError(
       `tokenizer_config.json: chat_template has no template named 'default', only ${Object.keys(template.sources).join(', ')}`,
     )
-  const compiled = compile(source)
+  const program = compile(source)
   try {
-    return compiled.render({
+    const environment = globals()
+    const all = {
       ...template.specialTokens,
       ...(bosToken !== undefined && { bos_token: bosToken }),
       ...(eosToken !== undefined && { eos_token: eosToken }),
       documents: null,
-      bounded_range: boundedRange,
       ...variables,
       messages,
       tools: hasTools ? tools : null,
       add_generation_prompt: addGenerationPrompt,
-    })
+    }
+    for (const [key, value] of Object.entries(all)) environment.set(key, value)
+    const given = JSON.stringify([messages, all.tools]).length
+    return new BoundedInterpreter(environment, given).run(program).value as string
   } catch (cause) {
     throw new DataError(`the chat template refuses these messages: ${(cause as Error).message}`, { cause })
   }
 }
 
-/** Longer than any conversation. */
-const rangeLimit = 100_000
+/**
+ * Milliseconds; numbers in a range; characters of a value, and of all that the operators and filters of one rendering make. A
+ * member of a list counts for 16.
+ */
+const limits = { time: 1500, range: 100_000, value: 2 ** 21, made: 2 ** 26 }
 
-/** Jinja's range under another name, for templates of strangers: none makes a list that uses up the memory. */
+type Statement = { readonly type: string }
+type Evaluated = { readonly value: unknown }
+/** The library's own types are lost in its package. */
+const Library = Interpreter as unknown as new (
+  environment: Environment,
+) => {
+  run(program: Statement): Evaluated
+  evaluate(statement: Statement | undefined, environment: Environment): Evaluated
+}
+
+/** Runs the template of a stranger: none loops for ever, or uses up the memory. */
+class BoundedInterpreter extends Library {
+  private readonly end = performance.now() + limits.time
+  private readonly given: number
+  private made = 0
+
+  /** @param given characters of the messages */
+  constructor(environment: Environment, given: number) {
+    super(environment)
+    this.given = given
+  }
+
+  override evaluate(statement: Statement | undefined, environment: Environment): Evaluated {
+    if (performance.now() > this.end) throw new Error(`it takes longer than ${limits.time} ms`)
+    const result = super.evaluate(statement, environment)
+    const { value } = result
+    const length = Array.isArray(value) ? 16 * value.length : typeof value === 'string' ? value.length : 0
+    if (statement && makers.has(statement.type)) this.made += length
+    if (length > limits.value + 4 * this.given || this.made > limits.made + 64 * this.given)
+      throw new Error('it makes too much text')
+    return result
+  }
+}
+
+/** Statements whose value may be larger than what it is made of. */
+const makers = new Set(['BinaryExpression', 'CallExpression', 'FilterExpression', 'FilterStatement', 'For'])
+
+/** Names that every template knows, as the library's own Template sets them. */
+function globals(): Environment {
+  const environment = new Environment()
+  for (const [names, value] of [
+    [['true', 'True'], true],
+    [['false', 'False'], false],
+    [['none', 'None'], null],
+  ] as const)
+    for (const name of names) environment.set(name, value)
+  environment.set('raise_exception', (message: string) => {
+    throw new Error(message)
+  })
+  environment.set('range', boundedRange)
+  // The library does not give this one away.
+  environment.set('strftime_now', (format: string) => new Template('{{ strftime_now(f) }}').render({ f: format }))
+  return environment
+}
+
 function boundedRange(start: number, stop?: number, step = 1): number[] {
   const [from, to] = stop === undefined ? [0, start] : [start, stop]
   const count = Math.ceil((to - from) / step)
-  if (!(count <= rangeLimit)) throw new Error(`range() of ${count} numbers`)
+  if (!(count <= limits.range)) throw new Error(`range() of ${count} numbers`)
   return Array.from({ length: Math.max(0, count) }, (_, i) => from + i * step)
 }
 
-/** Calls of range become calls of the bounded one: the library lets nobody declare its own names again. */
-function bindRange(node: unknown): void {
-  if (typeof node !== 'object' || node === null) return
-  const { type, callee } = node as { type?: string; callee?: { type?: string; value?: string } }
-  if (type === 'CallExpression' && callee?.type === 'Identifier' && callee.value === 'range')
-    callee.value = 'bounded_range'
-  for (const child of Object.values(node)) bindRange(child)
-}
+const programs = new Map<string, Statement>()
 
-const compiledTemplates = new Map<string, Template>()
-
-function compile(source: string): Template {
-  const known = compiledTemplates.get(source)
+function compile(source: string): Statement {
+  const known = programs.get(source)
   if (known) return known
-  let template: Template
+  let program: Statement
   try {
-    template = new Template(source)
-    bindRange(template.parsed)
+    program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }))
   } catch (cause) {
     throw new FormatError(`chat template: ${(cause as Error).message}`, { cause })
   }
-  if (compiledTemplates.size >= 16) compiledTemplates.clear()
-  compiledTemplates.set(source, template)
-  return template
+  if (programs.size >= 16) programs.clear()
+  programs.set(source, program)
+  return program
 }

@@ -1,10 +1,13 @@
 import { Tokenizer as Library } from '@huggingface/tokenizers'
 import { FormatError } from '../errors.ts'
+import { waysToMatch } from '../pattern.ts'
 
 type Json = Readonly<Record<string, unknown>>
 
 /** Ids beyond this are lies: no vocabulary is near it. */
 const maxTokenId = 2 ** 24
+/** Ways to match: above the largest pattern in use (o200k has 9,000), below those that take for ever. */
+const maxWays = 2 ** 14
 
 /** A token that the configuration names. */
 export interface SpecialToken {
@@ -46,7 +49,8 @@ export class Tokenizer {
    * beginning-of-sequence token. Control tokens written in the text become control tokens.
    */
   encode(text: string, { addSpecialTokens = false }: { addSpecialTokens?: boolean } = {}): number[] {
-    const { ids, tokens } = this.library.encode(text, { add_special_tokens: addSpecialTokens && !this.frame })
+    const options = { add_special_tokens: addSpecialTokens && !this.frame }
+    const { ids, tokens } = asFormatError(() => this.library.encode(text, options))
     const lost = (ids as (number | undefined)[]).indexOf(undefined)
     if (lost >= 0)
       throw new FormatError(`tokenizer.json: the vocabulary has neither '${tokens[lost]}' nor an unknown-token`)
@@ -62,7 +66,8 @@ export class Tokenizer {
       (id) => this.library.id_to_token(id) !== undefined && !(skipSpecialTokens && this.specialIds.has(id)),
     )
     if (known.length === 0) return ''
-    return this.library.decode(known, { skip_special_tokens: false, clean_up_tokenization_spaces: false })
+    const options = { skip_special_tokens: false, clean_up_tokenization_spaces: false }
+    return asFormatError(() => this.library.decode(known, options))
   }
 
   tokenToId(token: string): number | undefined {
@@ -102,14 +107,10 @@ export function loadTokenizer(tokenizerJson: object, tokenizerConfig: object): T
   const added = readAddedTokens(json)
   const ids = new Map(model.vocabulary)
   for (const { content, id } of added) ids.set(content, id)
-  let library: Library
-  try {
-    // The library asks for these keys; a file may leave them out.
-    const complete = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null, ...json }
-    library = new Library({ ...complete, added_tokens: added }, config)
-  } catch (cause) {
-    throw new FormatError(`tokenizer.json: ${(cause as Error).message}`, { cause })
-  }
+  for (const part of ['normalizer', 'pre_tokenizer', 'decoder']) checkPatterns(json[part], part)
+  // The library asks for these keys; a file may leave them out.
+  const complete = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null, ...json }
+  const library = asFormatError(() => new Library({ ...complete, added_tokens: added }, config))
   const find = (key: string): SpecialToken | undefined => {
     const text = tokenText(config[key])
     if (text === undefined) return undefined
@@ -130,6 +131,31 @@ export function loadTokenizer(tokenizerJson: object, tokenizerConfig: object): T
     bos,
     pad,
   })
+}
+
+/** The library believes the file: what it stumbles over is a fault in it. */
+function asFormatError<T>(work: () => T): T {
+  try {
+    return work()
+  } catch (cause) {
+    throw new FormatError(`tokenizer.json: ${(cause as Error).message}`, { cause })
+  }
+}
+
+/** A normalizer, pre-tokenizer or decoder, and those in it: their patterns can be read, and none takes for ever. */
+function checkPatterns(part: unknown, place: string): void {
+  if (typeof part !== 'object' || part === null) return
+  for (const [key, value] of Object.entries(part)) {
+    checkPatterns(value, `${place}.${key}`)
+    if (key !== 'pattern') continue
+    const { Regex: regex, String: text } = (value ?? {}) as Json
+    if (typeof regex !== 'string' && (typeof text !== 'string' || regex !== undefined))
+      throw new FormatError(`tokenizer.json: ${place}.pattern is neither {"Regex": ...} nor {"String": ...}`)
+    if (typeof regex === 'string' && !(waysToMatch(regex) <= maxWays))
+      throw new FormatError(
+        `tokenizer.json: ${place}.pattern: a repetition in a repetition, or too many of them, could take for ever`,
+      )
+  }
 }
 
 /** Throws FormatError when the tokenizer has ids for which a model's table of `rows` rows has no row. */

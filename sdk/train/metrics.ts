@@ -32,14 +32,15 @@ export class MetricsFile {
       await fs.mkdir(dirname(this.path), { recursive: true })
       const handle = await fs.open(this.path, 'a')
       try {
-        await handle.truncate(bytes)
+        // One that was deleted meanwhile begins anew.
+        this.bytes = Math.min(bytes, (await handle.stat()).size)
+        await handle.truncate(this.bytes)
       } finally {
         await handle.close()
       }
     } catch (cause) {
       throw writeError(this.path, cause)
     }
-    this.bytes = bytes
   }
 
   async append(line: MetricsLine): Promise<void> {
