@@ -1,5 +1,5 @@
 import { DataError, FormatError, OptionError } from '../errors.ts'
-import { openFile, readJsonFile, writeAtomically } from '../formats/node-file.ts'
+import { makeFolder, openFile, readJsonFile, writeAtomically } from '../formats/node-file.ts'
 import { openSafetensors, safetensorsChunks, type TensorData, type TensorFile } from '../formats/safetensors.ts'
 import { f16ToF32, f32ToF16 } from '../quant/float16.ts'
 
@@ -74,8 +74,7 @@ export function checkTeacherSettings(settings: TeacherSettings): void {
  */
 export async function startTeacherCache(folder: string, settings: TeacherSettings): Promise<Set<number>> {
   checkTeacherSettings(settings)
-  const fs = await import('node:fs/promises')
-  await fs.mkdir(folder, { recursive: true })
+  await makeFolder(folder)
   const there = await readIndex(folder).catch((error) => {
     if (error.cause?.code === 'ENOENT') return null
     throw error

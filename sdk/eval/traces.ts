@@ -1,6 +1,6 @@
 import { questionPrompt } from '../data/tokenize.ts'
 import { OptionError } from '../errors.ts'
-import { readTextFile, writeAtomically } from '../formats/node-file.ts'
+import { makeFolder, readTextFile, writeAtomically } from '../formats/node-file.ts'
 import { type BatchOptions, generateBatch } from '../generate/batch.ts'
 import type { LanguageModel } from '../generate/language-model.ts'
 import { randomBits } from '../random.ts'
@@ -53,7 +53,7 @@ export async function writeTraces(
   const fs = await import('node:fs/promises')
   const { join } = await import('node:path')
   const parts = `${output}.parts`
-  await fs.mkdir(parts, { recursive: true })
+  await makeFolder(parts)
   const { seed = 0 } = options
   // Parts of another run must not be mistaken for this one's.
   const { signal: _, slots: __, ...decisive } = options

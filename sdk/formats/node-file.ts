@@ -126,7 +126,7 @@ export async function writeFolderAtomically(
   const final = resolve(folder)
   let beside: string | undefined
   try {
-    await fs.mkdir(dirname(final), { recursive: true })
+    await makeFolder(dirname(final))
     beside = await fs.mkdtemp(`${final}.tmp-`)
     for (const [name, chunks] of files) await writeAtomically(join(beside, name), chunks)
     await fs.chmod(beside, 0o755)
@@ -147,6 +147,22 @@ export async function writeFolderAtomically(
   } catch (cause) {
     if (beside) await fs.rm(beside, { recursive: true, force: true }).catch(() => {})
     throw writeError(folder, cause)
+  }
+}
+
+/** Makes a folder, and those that it lies in. Throws HalflingError of code 'io'. */
+export async function makeFolder(path: string): Promise<void> {
+  const { mkdir } = await import('node:fs/promises')
+  const { dirname } = await import('node:path')
+  try {
+    await mkdir(path, { recursive: true }).catch(async (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error
+      // What Node says of a read-only file system: the plain call has the true reason.
+      await makeFolder(dirname(path))
+      await mkdir(path)
+    })
+  } catch (cause) {
+    throw writeError(path, cause)
   }
 }
 
@@ -177,6 +193,7 @@ function reason(error: unknown): string {
   if (code === 'ENOENT') return 'no such file or folder'
   if (code === 'EACCES') return 'permission denied'
   if (code === 'ENOSPC') return 'the disk is full'
+  if (code === 'EROFS') return 'the file system is read-only'
   if (code === 'EEXIST' || code === 'ENOTDIR') return 'there is a file where a folder is wanted'
   return message
 }

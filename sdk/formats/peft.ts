@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { FormatError } from '../errors.ts'
-import { openFile, readJsonFile, writeAtomically } from './node-file.ts'
+import { makeFolder, openFile, readJsonFile, writeAtomically } from './node-file.ts'
 import { openSafetensors, writeSafetensors } from './safetensors.ts'
 import { readFloats } from './stored.ts'
 
@@ -239,8 +239,7 @@ export async function writeAdapterFiles(
   tensors: ReadonlyMap<string, PeftTensor>,
 ): Promise<void> {
   const { join } = await import('node:path')
-  const { mkdir } = await import('node:fs/promises')
-  await mkdir(folder, { recursive: true })
+  await makeFolder(folder)
   const stored = [...tensors].map(([name, { shape, data }]) => {
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
     return { name, dtype: 'F32' as const, shape, data: bytes }

@@ -1,6 +1,6 @@
 import { NumericError, OptionError } from '../errors.ts'
 import { lockHolder, takeLock } from '../formats/lock.ts'
-import { writeError } from '../formats/node-file.ts'
+import { makeFolder, writeError } from '../formats/node-file.ts'
 import type { LanguageModel } from '../generate/language-model.ts'
 import type { TrainingArguments } from './arguments.ts'
 import {
@@ -68,13 +68,11 @@ export interface Run {
 export async function* trainSteps(run: Run): AsyncGenerator<TrainLog, void> {
   const { outputDir } = run.args
   const { join } = await import('node:path')
-  const { mkdir } = await import('node:fs/promises')
   const path = join(outputDir, 'run.lock')
-  const release = await mkdir(outputDir, { recursive: true })
-    .then(() => takeLock(path))
-    .catch((cause) => {
-      throw writeError(outputDir, cause)
-    })
+  await makeFolder(outputDir)
+  const release = await takeLock(path).catch((cause) => {
+    throw writeError(outputDir, cause)
+  })
   if (release === null)
     throw new OptionError(
       `${outputDir}: process ${await lockHolder(path)} trains into it: wait for it, or give another outputDir`,
