@@ -3,7 +3,7 @@ import { FormatError, OptionError } from './errors.ts'
 import { openModelSource } from './formats/model-source.ts'
 import { readAdapter } from './formats/peft.ts'
 import { LanguageModel } from './generate/language-model.ts'
-import { findModel } from './hub/models.ts'
+import { findAdapter, findModel } from './hub/models.ts'
 import type { PullOptions, PullProgress } from './hub/snapshot.ts'
 import { parseConfig } from './model/config.ts'
 import { adapterFromPeft } from './model/lora.ts'
@@ -72,15 +72,15 @@ export async function loadAdapter(
 ): Promise<string> {
   const { model } = lm
   if (model.adapters.has(name)) throw new OptionError(`adapter "${name}" is loaded already: give another name`)
-  const folder = await findModel(adapter, options)
+  const folder = await findAdapter(adapter, options)
   const { config, tensors } = await readAdapter(folder)
   model.adapters.set(name, adapterFromPeft(name, config, tensors, model.config, folder))
   await model.setAdapters([...model.activeAdapters, name])
   return name
 }
 
-/** generation_config.json, then config.json (a number or a list), then the tokenizer. */
-function eosTokenIds(
+/** generation_config.json, then config.json (a number or a list), then the tokenizer. Throws FormatError. */
+export function eosTokenIds(
   generation: Readonly<Record<string, unknown>>,
   config: Readonly<Record<string, unknown>>,
   tokenizerId: number | undefined,

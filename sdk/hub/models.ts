@@ -37,6 +37,25 @@ export async function pullModel(name: string, options: PullOptions = {}): Promis
  */
 export async function findModel(name: string = bundledModels[0], options: PullOptions = {}): Promise<string> {
   if (isBundled(name)) return bundledFolder(name)
+  const bundled = bundledModels.join(', ')
+  return find(name, options, {
+    nowhere: `no such model folder or file, nor a name on the hub (org/name), nor a bundled model (${bundled})`,
+    hint: `There is no folder or file of this name either, and ${bundled} are bundled.`,
+  })
+}
+
+/** The folder of an adapter: one that exists, or one of the hub. */
+export const findAdapter = (name: string, options: PullOptions = {}): Promise<string> =>
+  find(name, options, {
+    nowhere: 'no such adapter folder, nor a name on the hub (org/name)',
+    hint: 'There is no adapter folder of this name either.',
+  })
+
+async function find(
+  name: string,
+  options: PullOptions,
+  { nowhere, hint }: { nowhere: string; hint: string },
+): Promise<string> {
   const { access } = await import('node:fs/promises')
   const exists = await access(name).then(
     () => true,
@@ -46,18 +65,13 @@ export async function findModel(name: string = bundledModels[0], options: PullOp
   const hubName = hubNameOf(name)
   if (isUrl(hubName)) return (await findUrl(hubName, gguf)) ?? pullUrl(hubName, gguf, options)
   const repo = parseModelName(hubName, options.revision)
-  const bundled = bundledModels.join(', ')
-  if (!repo)
-    throw new FormatError(
-      `${name}: no such model folder or file, nor a name on the hub (org/name), nor a bundled model (${bundled})`,
-    )
+  if (!repo) throw new FormatError(`${name}: ${nowhere}`)
   const choose = (paths: readonly string[]) => chooseModelFiles(repo, paths)
   try {
     return pathOf(repo, (await findSnapshot(repo, choose)) ?? (await pullSnapshot(repo, choose, options)))
   } catch (error) {
     if (!(error instanceof HubError)) throw error
-    const message = `${error.message} (There is no folder or file of this name either, and ${bundled} are bundled.)`
-    throw new HubError(message, { cause: error, status: error.status })
+    throw new HubError(`${error.message} (${hint})`, { cause: error, status: error.status })
   }
 }
 

@@ -52,6 +52,7 @@ describe('errors', () => {
     writeFileSync(config, 'model: m\nlerning_rate: 1\n')
     const all = await refusals(
       ['generate', '--model', join(folder, 'absent'), '--prompt', 'x'],
+      ['generate', '--model', model, '--adapter', join(folder, 'absent'), '--prompt', 'x'],
       ['eval', '--model', model, '--data', bad],
       ['score', '--model', model, '--data', join(folder, 'absent.jsonl')],
       ['sft', '--config', config],
@@ -61,6 +62,7 @@ describe('errors', () => {
     )
     expect(all).toMatchInlineSnapshot(`
       "1 error: <folder>/absent: no such model folder or file, nor a name on the hub (org/name), nor a bundled model (nano, nano-base)
+      1 error: <folder>/absent: no such adapter folder, nor a name on the hub (org/name)
       1 error: <folder>/bad.jsonl:2: not valid JSON: Unexpected end of JSON input
       1 error: <folder>/absent.jsonl: no such file, and no dataset on the hub either (org/name, org/name:split or org/name/path/to/file.parquet)
       1 error: <folder>/run.yaml: unknown key 'lerning_rate'; did you mean learning_rate?
