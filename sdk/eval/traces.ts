@@ -1,6 +1,7 @@
 import { questionPrompt } from '../data/tokenize.ts'
 import { OptionError } from '../errors.ts'
-import { makeFolder, readTextFile, writeAtomically } from '../formats/node-file.ts'
+import { lockFolder } from '../formats/lock.ts'
+import { readTextFile, writeAtomically } from '../formats/node-file.ts'
 import { type BatchOptions, generateBatch } from '../generate/batch.ts'
 import type { LanguageModel } from '../generate/language-model.ts'
 import { randomBits } from '../random.ts'
@@ -53,36 +54,40 @@ export async function writeTraces(
   const fs = await import('node:fs/promises')
   const { join } = await import('node:path')
   const parts = `${output}.parts`
-  await makeFolder(parts)
-  const { seed = 0 } = options
-  // Parts of another run must not be mistaken for this one's.
-  const { signal: _, slots: __, ...decisive } = options
-  const run = JSON.stringify({ ...decisive, seed, samples, keep, questions: questions.length })
-  const runFile = join(parts, 'run.json')
-  const before = await readTextFile(runFile).catch(() => null)
-  if (before !== null && before !== run)
-    throw new OptionError(`${parts}: holds the parts of another run: delete it, or give another output`)
-  await writeAtomically(runFile, [new TextEncoder().encode(run)])
+  const release = await lockFolder(parts)
+  try {
+    const { seed = 0 } = options
+    // Parts of another run must not be mistaken for this one's.
+    const { signal: _, slots: __, ...decisive } = options
+    const run = JSON.stringify({ ...decisive, seed, samples, keep, questions: questions.length })
+    const runFile = join(parts, 'run.json')
+    const before = await readTextFile(runFile).catch(() => null)
+    if (before !== null && before !== run)
+      throw new OptionError(`${parts}: holds the parts of another run: delete it, or give another output`)
+    await writeAtomically(runFile, [new TextEncoder().encode(run)])
 
-  const texts: string[] = []
-  let kept = 0
-  for (let start = 0; start < questions.length; start += partSize) {
-    const own = questions.slice(start, start + partSize)
-    const part = join(parts, `${String(start / partSize).padStart(6, '0')}.jsonl`)
-    let text = await readTextFile(part).catch(() => null)
-    if (text === null) {
-      const partSeed = randomBits(seed, start / partSize)
-      const rows = await traces(teacher, own, samples, keep, isRight, { temperature: 1, ...options, seed: partSeed })
-      text = rows.map((row) => `${JSON.stringify(row)}\n`).join('')
-      await writeAtomically(part, [new TextEncoder().encode(text)])
+    const texts: string[] = []
+    let kept = 0
+    for (let start = 0; start < questions.length; start += partSize) {
+      const own = questions.slice(start, start + partSize)
+      const part = join(parts, `${String(start / partSize).padStart(6, '0')}.jsonl`)
+      let text = await readTextFile(part).catch(() => null)
+      if (text === null) {
+        const partSeed = randomBits(seed, start / partSize)
+        const rows = await traces(teacher, own, samples, keep, isRight, { temperature: 1, ...options, seed: partSeed })
+        text = rows.map((row) => `${JSON.stringify(row)}\n`).join('')
+        await writeAtomically(part, [new TextEncoder().encode(text)])
+      }
+      texts.push(text)
+      kept += text.split('\n').length - 1
+      onProgress?.({ questions: start + own.length, total: questions.length, kept })
     }
-    texts.push(text)
-    kept += text.split('\n').length - 1
-    onProgress?.({ questions: start + own.length, total: questions.length, kept })
+    await writeAtomically(output, [new TextEncoder().encode(texts.join(''))])
+    await fs.rm(parts, { recursive: true, force: true })
+    return kept
+  } finally {
+    await release()
   }
-  await writeAtomically(output, [new TextEncoder().encode(texts.join(''))])
-  await fs.rm(parts, { recursive: true, force: true })
-  return kept
 }
 
 /** The right answers to a few questions, in their order. */

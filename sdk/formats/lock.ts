@@ -1,3 +1,6 @@
+import { OptionError } from '../errors.ts'
+import { makeFolder, writeError } from './node-file.ts'
+
 /** Milliseconds: how often a holder shows that it lives, and after how long without that it is taken for dead. */
 const [beat, dead] = [5_000, 30_000]
 
@@ -18,8 +21,16 @@ export async function takeLock(path: string): Promise<(() => Promise<void>) | nu
       },
     )
   if (!(await take())) {
+    const stale = await fs.readFile(path, 'utf8').catch(() => '')
     if (!(await isStale(path))) return null
-    await fs.rm(path, { force: true })
+    // Aside first: since the look at it, another process may have taken it over.
+    const aside = `${path}.${Math.random().toString(36).slice(2)}`
+    if (!(await fs.rename(path, aside).then(yes, no))) return null
+    if ((await fs.readFile(aside, 'utf8')) !== stale) {
+      await fs.rename(aside, path)
+      return null
+    }
+    await fs.rm(aside)
     if (!(await take())) return null
   }
   const timer = setInterval(() => fs.utimes(path, new Date(), new Date()).catch(() => {}), beat)
@@ -31,10 +42,24 @@ export async function takeLock(path: string): Promise<(() => Promise<void>) | nu
   }
 }
 
-/** The process that holds a lock, as its number. */
-export async function lockHolder(path: string): Promise<string> {
-  const { readFile } = await import('node:fs/promises')
-  return (await readFile(path, 'utf8').catch(() => '')).split(' ')[0]
+const [yes, no] = [() => true, () => false]
+
+/**
+ * Keeps other processes from writing into a folder, which is made where it is missing.
+ *
+ * @returns what gives it back
+ * @throws OptionError naming the process that writes into it, HalflingError of code 'io'
+ */
+export async function lockFolder(folder: string): Promise<() => Promise<void>> {
+  const [{ readFile }, { join }] = await Promise.all([import('node:fs/promises'), import('node:path')])
+  await makeFolder(folder)
+  const path = join(folder, 'run.lock')
+  const release = await takeLock(path).catch((cause) => {
+    throw writeError(folder, cause)
+  })
+  if (release) return release
+  const [pid] = (await readFile(path, 'utf8').catch(() => '')).split(' ')
+  throw new OptionError(`${folder}: process ${pid} writes into it: wait for it, or give another folder`)
 }
 
 /** Whether nobody holds this lock any more; false when there is none. */

@@ -10,6 +10,7 @@ import {
 } from '../data/teacher-cache.ts'
 import type { Example } from '../data/tokenize.ts'
 import { ContextError, NumericError, OptionError } from '../errors.ts'
+import { lockFolder } from '../formats/lock.ts'
 import type { Graph } from '../graph/graph.ts'
 import { headWeight, packedHidden } from '../model/decoder.ts'
 import type { Model } from '../model/model.ts'
@@ -200,7 +201,7 @@ export interface BuildProgress {
  * Asks the teacher about every row and writes the cache, a shard at a time. Interrupted, it goes on where it stopped and ends
  * with the same bytes.
  *
- * @throws OptionError when the folder holds another cache
+ * @throws OptionError when the folder holds another cache, or another process builds it
  */
 export async function buildTeacherCache(
   folder: string,
@@ -211,15 +212,20 @@ export async function buildTeacherCache(
 ): Promise<TeacherCache> {
   if (examples.length !== settings.rows)
     throw new OptionError(`${examples.length} rows are not the ${settings.rows} of the settings`)
-  const whole = await startTeacherCache(folder, settings)
-  let [rows, tokens] = [0, 0]
-  for (let i = 0; i < shardCount(settings); i++) {
-    const own = examples.slice(i * settings.shardRows, (i + 1) * settings.shardRows)
-    if (!whole.has(i)) await writeTeacherShard(folder, settings, i, await teacher(own, signal))
-    rows += own.length
-    tokens += own.reduce((sum, example) => sum + scoredPlaces(example).length, 0)
-    onProgress?.({ rows, tokens, totalRows: settings.rows })
-    signal?.throwIfAborted()
+  const release = await lockFolder(folder)
+  try {
+    const whole = await startTeacherCache(folder, settings)
+    let [rows, tokens] = [0, 0]
+    for (let i = 0; i < shardCount(settings); i++) {
+      const own = examples.slice(i * settings.shardRows, (i + 1) * settings.shardRows)
+      if (!whole.has(i)) await writeTeacherShard(folder, settings, i, await teacher(own, signal))
+      rows += own.length
+      tokens += own.reduce((sum, example) => sum + scoredPlaces(example).length, 0)
+      onProgress?.({ rows, tokens, totalRows: settings.rows })
+      signal?.throwIfAborted()
+    }
+  } finally {
+    await release()
   }
   return TeacherCache.open(folder)
 }

@@ -1,6 +1,5 @@
 import { NumericError, OptionError } from '../errors.ts'
-import { lockHolder, takeLock } from '../formats/lock.ts'
-import { makeFolder, writeError } from '../formats/node-file.ts'
+import { lockFolder } from '../formats/lock.ts'
 import type { LanguageModel } from '../generate/language-model.ts'
 import type { TrainingArguments } from './arguments.ts'
 import {
@@ -66,17 +65,7 @@ export interface Run {
  * no other run may write meanwhile.
  */
 export async function* trainSteps(run: Run): AsyncGenerator<TrainLog, void> {
-  const { outputDir } = run.args
-  const { join } = await import('node:path')
-  const path = join(outputDir, 'run.lock')
-  await makeFolder(outputDir)
-  const release = await takeLock(path).catch((cause) => {
-    throw writeError(outputDir, cause)
-  })
-  if (release === null)
-    throw new OptionError(
-      `${outputDir}: process ${await lockHolder(path)} trains into it: wait for it, or give another outputDir`,
-    )
+  const release = await lockFolder(run.args.outputDir)
   try {
     yield* steps(run)
   } finally {

@@ -2,6 +2,8 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, it } from 'vitest'
+import { takeLock } from '../../sdk/formats/lock.ts'
+import { buildTeacherCache, type Teacher } from '../../sdk/generate/teacher.ts'
 import { type LanguageModel, loadModel, SFTTrainer } from '../../sdk/index.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'halfling-lock-'))
@@ -27,7 +29,7 @@ it('two runs in one folder: the second names the process of the first; afterward
     for await (const log of first.train())
       if (log.step === 1)
         await withTrainer(outputDir, async (second) => {
-          await expect(finish(second)).rejects.toThrow(`process ${process.pid} trains into it`)
+          await expect(finish(second)).rejects.toThrow(`process ${process.pid} writes into it`)
         })
   })
   expect(existsSync(join(outputDir, 'run.lock'))).toBe(false)
@@ -36,6 +38,49 @@ it('two runs in one folder: the second names the process of the first; afterward
     for await (const _ of trainer.train()) break
   })
   expect(existsSync(join(outputDir, 'run.lock'))).toBe(false)
+})
+
+it('of many that take over the lock of a dead process one has it', async () => {
+  const lock = join(folder, 'many.lock')
+  writeFileSync(lock, `99999999 ${hostname()} 0.5`)
+  const taken = (await Promise.all(Array.from({ length: 20 }, () => takeLock(lock)))).filter(
+    (release) => release !== null,
+  )
+  expect(taken).toHaveLength(1)
+  expect(await takeLock(lock)).toBe(null)
+  await taken[0]()
+  expect(existsSync(lock)).toBe(false)
+})
+
+it('two builds of a teacher cache: the second names the process of the first', async () => {
+  const cache = join(folder, 'cache')
+  const settings = {
+    method: 'topk' as const,
+    k: 1,
+    temperature: 1,
+    seed: 0,
+    model: 'm',
+    tokenizer: 't',
+    template: null,
+    dataset: 'd',
+    vocabSize: 8,
+    rows: 1,
+    tokens: 1,
+    shardRows: 1,
+  }
+  const examples = [{ inputIds: [1, 2], labels: [-100, 2], row: 0 }]
+  const row = { ids: Int32Array.of(1), logProbs: Float32Array.of(-1), tail: Float32Array.of(-0.5) }
+  const build = (teacher: Teacher) => buildTeacherCache(cache, settings, teacher, examples)
+  let second: Promise<unknown> | undefined
+  await (
+    await build(async () => {
+      second = build(async () => [row])
+      await expect(second).rejects.toThrow(`process ${process.pid} writes into it`)
+      return [row]
+    })
+  ).close()
+  expect(second).toBeDefined()
+  expect(existsSync(join(cache, 'run.lock'))).toBe(false)
 })
 
 it('the lock of a dead process is taken over', async () => {
