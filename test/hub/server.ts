@@ -138,7 +138,7 @@ export function send(request: IncomingMessage, response: ServerResponse, bytes: 
 /** Announces all of it, sends `sent` bytes, and drops the connection. */
 export function cut(response: ServerResponse, bytes: Uint8Array, sent: number, etag = '"x"'): void {
   response.writeHead(200, { etag, 'content-length': bytes.length })
-  response.write(bytes.subarray(0, sent), () => setTimeout(() => response.destroy(), 30))
+  response.write(bytes.subarray(0, sent), () => setTimeout(() => response.destroy(), 500))
 }
 
 export function refuse(
