@@ -155,7 +155,7 @@ function plain(value) {
   return value ?? null
 }
 
-const utf8 = new TextDecoder('utf-8', { fatal: true })
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 /** A copy of what is not UTF-8: a part of a page would be sent with all of it. */
 function text(bytes) {

@@ -127,10 +127,10 @@ export class TeacherCache {
   /** Throws FormatError for a folder that is no cache, DataError for one whose building was interrupted. */
   static async open(folder: string): Promise<TeacherCache> {
     const { settings, shards } = await readIndex(folder)
-    const missing = Array.from({ length: shardCount(settings) }, (_, i) => i).filter((i) => !shards.has(i))
-    if (missing.length > 0)
+    const missing = shardCount(settings) - shards.size
+    if (missing > 0)
       throw new DataError(
-        `${folder}: ${missing.length} of ${shardCount(settings)} shards are not built yet: run the same \`halfling teacher build\` again, it goes on`,
+        `${folder}: ${missing} of ${shardCount(settings)} shards are not built yet: run the same \`halfling teacher build\` again, it goes on`,
       )
     return new TeacherCache(folder, settings, shards)
   }

@@ -99,7 +99,7 @@ export function renderChat(
  * Milliseconds; numbers in a range; characters of a value, and of all that the operators and filters of one rendering make. A
  * member of a list counts for 16.
  */
-const limits = { time: 1500, range: 100_000, value: 2 ** 21, made: 2 ** 26 }
+const limits = { time: 1000, range: 100_000, value: 2 ** 21, made: 2 ** 26 }
 
 type Statement = { readonly type: string }
 type Evaluated = { readonly value: unknown }

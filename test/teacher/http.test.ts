@@ -102,7 +102,8 @@ const answering =
       text += chunk
     })
     request.on('end', () => {
-      const answer = spoil(good(JSON.parse(text).prompt))
+      const ids: number[] = JSON.parse(text).prompt
+      const answer = ids.length > 2 ? spoil(good(ids)) : good(ids) // "Hello" is one token: nothing to spoil
       response.writeHead(status, { 'content-type': 'application/json' })
       response.end(typeof answer === 'string' ? answer : JSON.stringify(answer))
     })

@@ -1,5 +1,5 @@
 // Damages small real files of every kind that we open, and opens them: whatever comes of it is a result or a HalflingError,
-// within 2 seconds and 256 MB. Runs in a thread that is watched and replaced when it hangs or dies.
+// within 2 seconds of computing and 256 MB. Runs in a thread that is watched and replaced when it hangs or dies.
 //
 //     npx tsx test/trust/corruption.ts [--count 20000] [--seed 1] [--kind gguf] [--json]
 import { parseArgs } from 'node:util'
@@ -12,15 +12,37 @@ interface Tally {
   opened: number
   refused: Record<string, number>
   slowest: number
-  /** Bytes above what the process had before. */
+  /** Bytes of the process above what it had before, looked at every 20 ms. */
   growth: number
+  /** Bytes that were asked for at once. */
+  largest: number
 }
 
-const hangAfter = 2000
+/** Seconds of computing without an end, and by the clock. */
+const [hangAfter, stuckAfter] = [2, 60]
 const growthLimit = 256 * 2 ** 20
 
-/** A worker has no TypeScript loader of its own. */
-const bootstrap = `import('tsx/esm/api').then(({ register }) => { register(); return import(${JSON.stringify(import.meta.url)}) })`
+const buffers = [
+  ...['ArrayBuffer', 'SharedArrayBuffer', 'Uint8Array', 'Int8Array', 'Uint8ClampedArray', 'Uint16Array', 'Int16Array'],
+  ...['Uint32Array', 'Int32Array', 'Float32Array', 'Float64Array', 'BigInt64Array', 'BigUint64Array'],
+]
+
+/** A worker has no TypeScript loader of its own. Before anything else its buffers learn to tell how large they are. */
+const bootstrap = `
+globalThis.largest = 0
+const note = (bytes) => { if (bytes > globalThis.largest) globalThis.largest = bytes }
+for (const name of ${JSON.stringify(buffers)})
+  globalThis[name] = new Proxy(globalThis[name], {
+    construct(made, given, by) {
+      if (typeof given[0] === 'number') note(given[0] * (made.BYTES_PER_ELEMENT ?? 1))
+      return Reflect.construct(made, given, by === globalThis[name] ? made : by)
+    },
+  })
+for (const name of ['alloc', 'allocUnsafe', 'allocUnsafeSlow']) {
+  const make = Buffer[name]
+  Buffer[name] = (size, ...more) => (note(size), make(size, ...more))
+}
+import('tsx/esm/api').then(({ register }) => { register(); return import(${JSON.stringify(import.meta.url)}) })`
 
 interface Job {
   readonly kind: string
@@ -31,15 +53,24 @@ interface Job {
   readonly state: SharedArrayBuffer
 }
 
+/** Of computing, in this process: a busy machine is no hang. */
+const seconds = (): number => {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1e6
+}
+
+const asked = globalThis as unknown as { largest: number }
+
 async function work({ kind: name, seed, from, to, state }: Job): Promise<void> {
   const at = new Int32Array(state)
   const kind = (await makeKinds())[name]
   await kind.prepare?.()
   parentPort!.postMessage({ ready: true })
-  const tally: Tally = { mutations: 0, opened: 0, refused: {}, slowest: 0, growth: 0 }
+  const tally: Tally = { mutations: 0, opened: 0, refused: {}, slowest: 0, growth: 0, largest: 0 }
   for (let i = from; i < to; i++) {
     Atomics.store(at, 0, i)
-    const start = performance.now()
+    const start = seconds()
+    asked.largest = 0
     try {
       await kind.attempt(randomOf(seed, i))
       tally.opened++
@@ -52,8 +83,11 @@ async function work({ kind: name, seed, from, to, state }: Job): Promise<void> {
       }
       tally.refused[name] = (tally.refused[name] ?? 0) + 1
     }
+    if (asked.largest > growthLimit)
+      parentPort!.postMessage({ raw: i, message: `asks for ${asked.largest} bytes at once`, stack: '' })
+    tally.largest = Math.max(tally.largest, asked.largest)
     tally.mutations++
-    tally.slowest = Math.max(tally.slowest, performance.now() - start)
+    tally.slowest = Math.max(tally.slowest, 1000 * (seconds() - start))
   }
   await kind.end?.()
   parentPort!.postMessage({ tally })
@@ -63,10 +97,15 @@ async function run(
   kind: string,
   count: number,
   seed: number,
-  problems: string[],
+  report: (problem: string) => void,
   perSecond: (n: number) => void,
 ): Promise<Tally> {
-  const total: Tally = { mutations: 0, opened: 0, refused: {}, slowest: 0, growth: 0 }
+  let found = 0
+  const problem = (text: string) => {
+    found++
+    report(text)
+  }
+  const total: Tally = { mutations: 0, opened: 0, refused: {}, slowest: 0, growth: 0, largest: 0 }
   // A thread a few thousand mutations: what the garbage of one leaves must not count for the next.
   const batch = 10_000
   for (let from = 0; from < count; ) {
@@ -81,33 +120,34 @@ async function run(
       execArgv: [],
       resourceLimits: { maxOldGenerationSizeMb: 160 },
     })
-    let [last, since, ready, baseline] = [-1, performance.now(), false, 0]
+    let [last, since, start, ready, baseline] = [-1, 0, 0, false, 0]
     const next = await new Promise<number>((resolve) => {
       const stop = (index: number) => {
         clearInterval(watch)
         void worker.terminate().then(() => resolve(index))
       }
       const fail = (index: number, what: string) => {
-        problems.push(`${kind} mutation ${index} of seed ${seed}: ${what}`)
+        problem(`${kind} mutation ${index} of seed ${seed}: ${what}`)
         stop(index + 1)
       }
       const watch = setInterval(() => {
         if (!ready) return
         const growth = process.memoryUsage().rss - baseline
         total.growth = Math.max(total.growth, growth)
-        if (at[0] !== last) [last, since] = [at[0], performance.now()]
-        else if (performance.now() - since > hangAfter * (kind === 'parquet' ? 4 : 1)) fail(last, 'hangs')
+        if (at[0] !== last) [last, since, start] = [at[0], seconds(), performance.now()]
+        else if (seconds() - since > hangAfter || performance.now() - start > 1000 * stuckAfter) fail(last, 'hangs')
         if (growth > growthLimit) fail(at[0], `grew by ${(growth / 2 ** 20).toFixed(0)} MB`)
       }, 20)
       worker.on('message', (message) => {
         if (message.ready) {
           ready = true
-          since = performance.now()
+          ;[since, start] = [seconds(), performance.now()]
           baseline = process.memoryUsage().rss
         } else if (message.raw !== undefined)
-          problems.push(`${kind} mutation ${message.raw} of seed ${seed}: ${message.message}\n${message.stack}`)
+          problem(`${kind} mutation ${message.raw} of seed ${seed}: ${message.message}\n${message.stack}`)
         else {
-          const { mutations, opened, refused, slowest } = message.tally as Tally
+          const { mutations, opened, refused, slowest, largest } = message.tally as Tally
+          total.largest = Math.max(total.largest, largest)
           total.mutations += mutations
           total.opened += opened
           total.slowest = Math.max(total.slowest, slowest)
@@ -119,7 +159,7 @@ async function run(
     })
     from = next
     perSecond(from)
-    if (problems.length > 50) break
+    if (found > 50) break
   }
   return total
 }
@@ -142,7 +182,11 @@ else {
   for (const name of chosen) {
     const count = Math.ceil((Number(values.count) * kinds[name].share) / weight)
     const start = performance.now()
-    table[name] = await run(name, count, Number(values.seed), problems, (done) => {
+    const report = (problem: string) => {
+      problems.push(problem)
+      if (!values.json) console.error(problem)
+    }
+    table[name] = await run(name, count, Number(values.seed), report, (done) => {
       const rate = (1000 * done) / (performance.now() - start)
       if (!values.json)
         console.error(`${name} ${done} of ${count}, ${rate.toFixed(0)} a second, ${problems.length} problems`)
@@ -150,9 +194,9 @@ else {
   }
   if (values.json) console.log(JSON.stringify({ table, problems }))
   else {
-    for (const [name, { mutations, opened, refused, slowest, growth }] of Object.entries(table))
+    for (const [name, { mutations, opened, refused, slowest, growth, largest }] of Object.entries(table))
       console.log(
-        `${name.padEnd(12)} ${String(mutations).padStart(8)} opened ${String(opened).padStart(7)}  slowest ${slowest.toFixed(0).padStart(5)} ms  +${(growth / 2 ** 20).toFixed(0)} MB  ${JSON.stringify(refused)}`,
+        `${name.padEnd(12)} ${String(mutations).padStart(8)} opened ${String(opened).padStart(7)}  slowest ${slowest.toFixed(0).padStart(5)} ms  +${(growth / 2 ** 20).toFixed(0)} MB  at once ${(largest / 2 ** 20).toFixed(1)} MB  ${JSON.stringify(refused)}`,
       )
     console.log(problems.length === 0 ? 'no problems' : problems.join('\n'))
   }

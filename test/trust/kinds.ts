@@ -16,6 +16,8 @@ import { openModelSource, openModelTensors } from '../../sdk/formats/model-sourc
 import { readAdapter } from '../../sdk/formats/peft.ts'
 import { openSafetensors, safetensorsChunks } from '../../sdk/formats/safetensors.ts'
 import { readFloats, type StoredTensor } from '../../sdk/formats/stored.ts'
+import { resolveSampling } from '../../sdk/generate/sampling.ts'
+import { eosTokenIds } from '../../sdk/load.ts'
 import { parseConfig } from '../../sdk/model/config.ts'
 import { adapterFromPeft } from '../../sdk/model/lora.ts'
 import { findWeights } from '../../sdk/model/names.ts'
@@ -68,10 +70,12 @@ function inFolder(
       const name = names[random(names.length)]
       const path = join(folder, name)
       const good = files[name]
-      const structure = parsed.has(name) && random(3) > 0
-      const bytes = structure
-        ? text(damageJson(parsed.get(name), random))
-        : damageBytes(good, headerOf(name, good), random)
+      const bytes =
+        random(100) === 0
+          ? files[names[random(names.length)]] // another file under this name
+          : parsed.has(name) && random(3) > 0
+            ? text(damageJson(parsed.get(name), random))
+            : damageBytes(good, headerOf(name, good), random)
       writeFileSync(path, bytes)
       try {
         await open(folder)
@@ -115,6 +119,9 @@ function readFolder(folder: string): Files {
   return Object.fromEntries(readdirSync(folder).map((name) => [name, new Uint8Array(readFileSync(join(folder, name)))]))
 }
 
+/** With runs on which patterns that repeat repetitions take for ever. */
+const hardText = `Hello <|im_start|>it is 42, naïve \n\n${'a'.repeat(60)}!${' '.repeat(60)}x`
+
 /** What loading a model does before any device is opened. */
 async function openModel(path: string): Promise<void> {
   const source = await openModelSource(path)
@@ -122,7 +129,9 @@ async function openModel(path: string): Promise<void> {
     const config = parseConfig(source.config, source.configFile)
     const tokenizer = loadTokenizer(source.tokenizerJson, source.tokenizerConfig)
     checkVocabulary(tokenizer, config.vocabSize)
-    tokenizer.decode(tokenizer.encode('Hello <|im_start|>it is 42, naïve \n\n'))
+    tokenizer.decode(tokenizer.encode(hardText))
+    eosTokenIds(source.generationConfig, source.config, tokenizer.eosTokenId, config.vocabSize)
+    resolveSampling({}, source.generationConfig)
     const template = loadChatTemplate(source.tokenizerConfig, source.chatTemplate ?? undefined)
     if (template) renderChat(template, [{ role: 'user', content: 'hi' }], { addGenerationPrompt: true })
     const weights = findWeights(config, source.tensors, source.configFile)
@@ -170,7 +179,7 @@ export async function makeKinds(): Promise<Record<string, Kind>> {
         const parsed = parseConfig(config, configFile)
         findWeights(parsed, tensors, configFile)
         await readAll(tensors.values())
-        loadTokenizer(tokenizerJson, tokenizerConfig).encode('a bc\n')
+        loadTokenizer(tokenizerJson, tokenizerConfig).encode(hardText)
       },
     ),
     shards: inFolder(

@@ -1,6 +1,6 @@
 import { randomBits } from '../../sdk/random.ts'
 
-// Damage to files, from a seed: bytes that change, go or come twice, numbers that lie, JSON of another shape.
+// Damage to files, from a seed: bytes that change, go, come twice or from elsewhere, numbers that lie, JSON of another shape.
 
 export type Random = (n: number) => number
 
@@ -19,7 +19,7 @@ export function damageBytes(good: Uint8Array, header: number, random: Random): U
   for (let n = 1 + random(3); n > 0 && bytes.length > 0; n--) {
     const at = random(Math.min(bytes.length, random(10) ? header : bytes.length))
     const view = new DataView(bytes.buffer)
-    const kind = random(9)
+    const kind = random(10)
     if (kind === 0) bytes[at] ^= 1 << random(8)
     else if (kind === 1) bytes.fill(random(256), at, at + 1 + random(16))
     else if (kind === 2 && at + 8 <= bytes.length) view.setBigUint64(at, lies[random(lies.length)], true)
@@ -29,6 +29,7 @@ export function damageBytes(good: Uint8Array, header: number, random: Random): U
     else if (kind === 5) bytes[at] = '0123456789-.eE{}[]",:'.charCodeAt(random(21))
     else if (kind === 6) bytes = new Uint8Array(Buffer.concat([bytes, bytes.subarray(at, at + random(200))]))
     else if (kind === 7 && at + 4 <= bytes.length) view.setUint32(at, notFinite[random(3)], true)
+    else if (kind === 8) bytes.copyWithin(at, random(bytes.length), random(bytes.length))
     else {
       const length = random(40)
       bytes = new Uint8Array(Buffer.concat([bytes.subarray(0, at + length), bytes.subarray(at)]))
@@ -50,6 +51,7 @@ const values: readonly ((random: Random) => unknown)[] = [
   () => 2 ** 53,
   () => '',
   () => 'x'.repeat(10_000),
+  () => ' '.repeat(10_000),
   () => '\u0000\ud800',
   () => [],
   () => ({}),
@@ -57,7 +59,9 @@ const values: readonly ((random: Random) => unknown)[] = [
   () => ({ __proto__x: 1, constructor: 2 }),
   (random) => random(100_000),
   (random) => '(a+)+$'.repeat(1 + random(3)),
+  () => ({ Regex: '(?:.|\\s)*$' }),
   () => '{% for i in range(1000000000) %}x{% endfor %}',
+  () => '{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}',
 ]
 
 /** Another structure: a key goes, gets another value or another name, comes twice, or nests deeply. */
