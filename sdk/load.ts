@@ -7,7 +7,8 @@ import { findAdapter, findModel } from './hub/models.ts'
 import type { PullOptions, PullProgress } from './hub/snapshot.ts'
 import { parseConfig } from './model/config.ts'
 import { adapterFromPeft } from './model/lora.ts'
-import { type LoadProgress, Model, type ModelOptions } from './model/model.ts'
+import { type LoadProgress, Model, type ModelOptions, weightDTypes } from './model/model.ts'
+import { checkKeys, checkWord } from './options.ts'
 import { loadChatTemplate } from './text/chat-template.ts'
 import { checkVocabulary, loadTokenizer } from './text/tokenizer.ts'
 
@@ -29,6 +30,10 @@ export interface LoadOptions extends DeviceOptions, Omit<ModelOptions, 'onProgre
  *   does not fit, DeviceError without a device
  */
 export async function loadModel(name?: string, options: LoadOptions = {}): Promise<LanguageModel> {
+  if (name !== undefined && typeof name !== 'string')
+    throw new OptionError('loadModel: its first argument is a name or a path, options are the second')
+  checkKeys(options, ['device', 'threads', 'dtype', 'adapter', 'revision', 'onProgress', 'signal'], 'loadModel')
+  checkWord(options.dtype, weightDTypes, 'dtype')
   const path = await findModel(name, options)
   const source = await openModelSource(path)
   try {

@@ -3,9 +3,9 @@ import { type Command, Option } from 'commander'
 import { parse } from 'yaml'
 import { z } from 'zod'
 import { OptionError } from '../errors.ts'
+import { nearest } from '../nearest.ts'
 import { UsageError } from './errors.ts'
 import { camelCase, kebabCase, snakeCase } from './names.ts'
-import { nearest } from './nearest.ts'
 
 /** What a command takes, as flags, in a YAML file and in code: the type of each key, with its description. */
 export type KeyTable = Readonly<Record<string, z.ZodType>>

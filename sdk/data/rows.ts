@@ -1,4 +1,5 @@
 import { DataError } from '../errors.ts'
+import { shown } from '../options.ts'
 import { readParquet } from './parquet.ts'
 
 /** A row of data as it stands in its source. */
@@ -27,6 +28,7 @@ const maxRowBytes = 64 * 2 ** 20
  */
 export async function* readRows(source: RowSource): AsyncGenerator<Row, void> {
   if (typeof source !== 'string') {
+    if (!Array.isArray(source)) throw new DataError(`dataset: wanted a path or a list of rows, got ${shown(source)}`)
     for (const [index, values] of source.entries()) yield row(values, index, `row ${index}`)
     return
   }

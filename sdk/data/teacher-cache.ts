@@ -238,14 +238,17 @@ const startsTensor = (starts: Uint32Array): TensorData => ({
 /**
  * Ids by falling probability. Their log-probabilities and the tail's are k + 1 numbers that add up to 1, so the greatest of
  * them is left out: it is 1 - Σ of the others. The first column of log_probs holds the lesser of the first id and the tail,
- * with a positive sign where that is the id's.
+ * with a positive sign where that is the id's. Where a teacher named fewer than k ids the rest have -Infinity.
  */
 function encodeTopK(rows: readonly TeacherRow[], { k, vocabSize }: TeacherSettings): TensorData[] {
   const starts = startsOf(rows)
   const n = starts[rows.length]
   const [ids, logProbs] = [new Int32Array(n * k), new Float32Array(n * k)]
   for (const [i, row] of rows.entries()) {
-    ids.set(row.ids, starts[i] * k)
+    ids.set(
+      row.ids.map((id) => Math.max(id, 0)),
+      starts[i] * k,
+    )
     logProbs.set(row.logProbs, starts[i] * k)
     for (let t = 0; t < row.tail.length; t++) {
       const [first, tail] = [row.logProbs[t * k], row.tail[t]]
@@ -274,6 +277,7 @@ async function decodeTopK(file: TensorFile, settings: TeacherSettings, from: num
     let others = Math.exp(isFirst ? -stored : stored)
     for (let j = 1; j < k; j++) others += Math.exp(logProbs[t * k + j])
     const derived = Math.log1p(-Math.min(others, 1 - 2 ** -24))
+    for (let j = 1; j < k; j++) if (logProbs[t * k + j] < -6e4) ids[t * k + j] = -1
     logProbs[t * k] = isFirst ? -stored : derived
     tail[t] = isFirst ? derived : stored
   }

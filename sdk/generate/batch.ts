@@ -1,7 +1,14 @@
-import { ContextError } from '../errors.ts'
+import { ContextError, OptionError } from '../errors.ts'
+import { shown } from '../options.ts'
 import { KeyValueCache } from './cache.ts'
 import { decode, prefill, type Sequence } from './engine.ts'
-import type { Completion, FinishReason, GenerateOptions, LanguageModel } from './language-model.ts'
+import {
+  type Completion,
+  checkGenerateOptions,
+  type FinishReason,
+  type GenerateOptions,
+  type LanguageModel,
+} from './language-model.ts'
 import { checkTokenIds, resolveSampling } from './sampling.ts'
 
 /** What `generateBatch` takes. */
@@ -29,7 +36,12 @@ export async function* generateBatch(
   prompts: readonly (readonly number[])[],
   options: BatchOptions = {},
 ): AsyncGenerator<Completion & { readonly index: number }, void> {
-  const slots = Math.max(1, Math.min(options.slots ?? 16, prompts.length))
+  checkGenerateOptions(options, ['slots'])
+  const { slots: most = 16 } = options
+  if (!(Number.isInteger(most) && most >= 1)) throw new OptionError(`slots: ${shown(most)} is not a positive integer`)
+  if (!Array.isArray(prompts))
+    throw new OptionError(`prompts: wanted a list of lists of token ids, got ${shown(prompts)}`)
+  const slots = Math.max(1, Math.min(most, prompts.length))
   const room = lm.model.config.maxPositionEmbeddings
   const { vocabSize } = lm.model.config
   checkTokenIds(Object.keys(options.logitBias ?? {}).map(Number), vocabSize, 'logitBias')

@@ -43,6 +43,14 @@ export function httpTeacher(options: HttpTeacherOptions): Teacher {
   const idOf = idsByText(tokenizer, vocabSize)
   const turn = pacer(options.requestsPerMinute)
 
+  // Some servers generate at least one token; it is dropped. llama.cpp's Python server takes text alone, and max_tokens 0 for no limit.
+  const ways = [
+    (prompt: readonly number[]) => ({ prompt, max_tokens: 0 }),
+    (prompt: readonly number[]) => ({ prompt, max_tokens: 1 }),
+    (prompt: readonly number[], row: number) => ({ prompt: textOf(prompt, row), max_tokens: 1, temperature: 0 }),
+  ]
+  let firstWay = 0
+
   return async (examples, signal) => {
     const rows = new Array<TeacherRow>(examples.length)
     let next = 0
@@ -57,27 +65,34 @@ export function httpTeacher(options: HttpTeacherOptions): Teacher {
   }
 
   async function ask(example: Example, signal?: AbortSignal): Promise<TeacherRow> {
-    const { model } = options
-    const prompt = example.inputIds
-    const request = {
-      model,
-      prompt,
-      echo: true,
-      logprobs: k,
-      max_tokens: 0,
-      temperature: 1,
-      return_tokens_as_token_ids: true,
+    const { row, inputIds } = example
+    const common = { model: options.model, echo: true, logprobs: k, temperature: 1, return_tokens_as_token_ids: true }
+    for (let way = firstWay; way < ways.length; way++) {
+      const answer = await post({ ...common, ...ways[way](inputIds, row) }, row, signal)
+      if (answer === null) continue
+      firstWay = Math.max(firstWay, way)
+      return readAnswer(answer, example)
     }
-    let answer = await post(request, example.row, signal)
-    // Some servers generate at least one token; it is dropped.
-    if (answer === null) answer = await post({ ...request, max_tokens: 1 }, example.row, signal)
-    if (answer === null)
-      throw new TeacherError(`row ${example.row}: ${url} refuses to score a prompt (max_tokens 0 and 1)`)
-    return readAnswer(answer, example)
+    throw new TeacherError(`row ${row}: ${url} refuses to score a prompt (as ids or text, max_tokens 0 or 1)`)
   }
 
-  /** The body of a 200; null for a 400 about max_tokens. Throws TeacherError. */
-  async function post(request: { max_tokens: number }, row: number, signal?: AbortSignal): Promise<unknown> {
+  /** The text of ids, which must be the ids of the text. */
+  function textOf(ids: readonly number[], row: number): string {
+    const text = tokenizer.decode(ids)
+    const again = tokenizer.encode(text)
+    if (again.length !== ids.length || again.some((id, t) => id !== ids[t]))
+      throw new TeacherError(
+        `row ${row}: ${url} takes text alone, and this row's text has other tokens when it is read again`,
+      )
+    return text
+  }
+
+  /** The body of a 200; null where max_tokens 0 or a prompt of ids is refused. Throws TeacherError. */
+  async function post(
+    request: { max_tokens: number; prompt: readonly number[] | string },
+    row: number,
+    signal?: AbortSignal,
+  ): Promise<unknown> {
     const { apiKey, retries = 5, timeoutSeconds = 120, backOff = 500 } = options
     let problem = ''
     for (let attempt = 0; attempt <= retries; attempt++) {
@@ -98,6 +113,7 @@ export function httpTeacher(options: HttpTeacherOptions): Teacher {
         if (response.ok) return parse(text, row)
         const told = text.slice(0, 200)
         if (response.status === 400 && request.max_tokens === 0 && /max_tokens/.test(text)) return null
+        if (typeof request.prompt !== 'string' && /valid string|string_type/.test(text)) return null
         if (response.status === 401 || response.status === 403)
           throw new TeacherError(`${url}: ${response.status}: it wants another API key (${told})`)
         if (response.status !== 429 && response.status < 500)
@@ -129,11 +145,12 @@ export function httpTeacher(options: HttpTeacherOptions): Teacher {
     }
     const logs = (answer as { choices?: { logprobs?: Record<string, unknown> }[] })?.choices?.[0]?.logprobs
     if (!logs) return fail('its answer has no logprobs of the prompt (does the server give them?)')
-    const { tokens, top_logprobs: top } = logs
+    const { tokens, top_logprobs: top, token_logprobs: own } = logs
     if (!Array.isArray(tokens) || !Array.isArray(top)) return fail('logprobs has no tokens or top_logprobs')
     if (tokens.length < inputIds.length || top.length < inputIds.length)
       return fail(`${tokens.length} tokens came back for ${inputIds.length}`)
     for (const [t, id] of inputIds.entries()) checkToken(tokens[t], id, t, fail)
+    const late = isLate(answer, inputIds.length) ? 1 : 0
     const places = inputIds.flatMap((_, t) => (t > 0 && labels[t] >= 0 ? [t] : []))
     const said = {
       ids: new Int32Array(places.length * k).fill(-1),
@@ -143,11 +160,16 @@ export function httpTeacher(options: HttpTeacherOptions): Teacher {
     for (const [at, t] of places.entries()) {
       const entries: [number, number][] = []
       let lost = 0
-      if (typeof top[t] !== 'object' || top[t] === null) return fail(`no top_logprobs at token ${t}`)
-      for (const [token, value] of Object.entries(top[t] as Record<string, unknown>)) {
+      const likely = top[t - late]
+      if (typeof likely !== 'object' || likely === null) return fail(`no top_logprobs at token ${t}`)
+      for (const [token, value] of Object.entries(likely as Record<string, unknown>)) {
         if (typeof value !== 'number' || Number.isNaN(value) || value > 1e-3)
           return fail(`${JSON.stringify(value)} at token ${t} is no log-probability`)
-        const id = /^token_id:\d+$/.test(token) ? Number(token.slice(9)) : idOf(token)
+        // What has no text of its own (a special token, a part of a character) is known where it is the row's own token.
+        const isOwn = !late && Array.isArray(own) && value === own[t] && (token === tokens[t] || token === '')
+        const id = /^token_id:\d+$/.test(token)
+          ? Number(token.slice(9))
+          : (idOf(token) ?? (isOwn ? inputIds[t] : undefined))
         if (id === undefined) lost += Math.exp(value)
         else if (id >= vocabSize) return fail(`id ${id} at token ${t} is not below ${vocabSize}`)
         else entries.push([id, Math.min(value, 0)])
@@ -177,13 +199,29 @@ export function httpTeacher(options: HttpTeacherOptions): Teacher {
       got === `token_id:${id}` ||
       got === ours ||
       got === tokenizer.idToToken(id) ||
-      // Bytes that are no whole character are shown in many ways.
+      // Some servers hide special tokens, and bytes that are no whole character are shown in many ways.
+      (got === '' && tokenizer.specialIds.has(id)) ||
       (typeof got === 'string' && ours.includes('\ufffd') && !got.startsWith('token_id:'))
     if (!same)
       fail(
         `another tokenizer: token ${t} is ${JSON.stringify(ours)} (${id}) here and ${JSON.stringify(got)} there: teacher and student must have the same`,
       )
   }
+}
+
+/**
+ * llama.cpp's Python server, for a model without a beginning-of-sequence token, tells at each token what follows it rather than
+ * the token itself: its list ends with the prompt although it generated a token, and its last entry is led by that one.
+ */
+function isLate(answer: unknown, n: number): boolean {
+  const { choices, usage } = answer as {
+    choices: { text?: unknown; logprobs: { tokens: unknown[]; top_logprobs: unknown[] } }[]
+    usage?: { completion_tokens?: unknown }
+  }
+  const [{ text, logprobs }] = choices
+  if (logprobs.tokens.length > n || usage?.completion_tokens !== 1 || typeof text !== 'string') return false
+  const [[best]] = Object.entries(logprobs.top_logprobs[n - 1] ?? {}).sort(([, a], [, b]) => Number(b) - Number(a))
+  return best !== undefined && text.endsWith(best)
 }
 
 /** Texts that stand for one token alone. */

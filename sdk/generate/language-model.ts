@@ -1,14 +1,15 @@
-import { ContextError, OptionError } from '../errors.ts'
+import { ContextError, DataError, OptionError } from '../errors.ts'
 import type { ModelSource } from '../formats/model-source.ts'
 import { type MergedDType, mergedStored, saveMerged } from '../model/merge.ts'
 import type { Model } from '../model/model.ts'
+import { checkKeys, checkWord, shown } from '../options.ts'
 import { type ChatMessage, type ChatTemplate, renderChat, requireChatTemplate } from '../text/chat-template.ts'
 import { DecodeStream } from '../text/decode-stream.ts'
 import { StopStrings } from '../text/stop.ts'
 import type { Tokenizer } from '../text/tokenizer.ts'
 import { KeyValueCache } from './cache.ts'
 import { decode, prefill, type Sampled, type Sequence, type TopLogProbs } from './engine.ts'
-import { checkTokenIds, resolveSampling, type SamplingOptions } from './sampling.ts'
+import { checkTokenIds, resolveSampling, type SamplingOptions, samplingOptions } from './sampling.ts'
 
 /** What `generate` takes. */
 export interface GenerateOptions extends SamplingOptions {
@@ -22,6 +23,16 @@ export interface GenerateOptions extends SamplingOptions {
   readonly signal?: AbortSignal
 }
 
+/** Throws OptionError for an option of an unknown name, or of the wrong kind. */
+export function checkGenerateOptions(options: GenerateOptions, more: readonly string[] = []): void {
+  checkKeys(options, [...samplingOptions, 'maxNewTokens', 'stop', 'topLogProbs', 'signal', ...more], 'options')
+  const { stop = [], signal } = options
+  if (!(Array.isArray(stop) && stop.every((text) => typeof text === 'string')))
+    throw new OptionError('stop: wanted a list of strings')
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    throw new OptionError(`signal: wanted an AbortSignal, got ${shown(signal)}`)
+}
+
 /** What `chat` takes. */
 export interface ChatOptions extends GenerateOptions {
   /** JSON schemas of tools, handed to the chat template as transformers does. */
@@ -30,6 +41,26 @@ export interface ChatOptions extends GenerateOptions {
   readonly contextOverflow?: 'error' | 'dropOldest'
   /** Further variables of the template, `enable_thinking` for instance. */
   readonly templateOptions?: Readonly<Record<string, unknown>>
+}
+
+/** Throws OptionError. */
+function checkChatOptions(options: ChatOptions): void {
+  checkGenerateOptions(options, ['tools', 'contextOverflow', 'templateOptions'])
+  checkWord(options.contextOverflow, ['error', 'dropOldest'], 'contextOverflow')
+  if (options.tools !== undefined && options.tools !== null && !Array.isArray(options.tools))
+    throw new OptionError(`tools: wanted a list of JSON schemas, got ${shown(options.tools)}`)
+}
+
+/** Throws DataError unless these are messages; what they say is the template's matter. */
+function checkMessages(messages: readonly ChatMessage[]): void {
+  if (!Array.isArray(messages))
+    throw new DataError(`messages: wanted a list of {role, content}, got ${shown(messages)}`)
+  for (const [i, message] of messages.entries()) {
+    const { role, content } = message ?? {}
+    if (typeof role !== 'string') throw new DataError(`message ${i}: its role is ${shown(role)}, not a string`)
+    if (content !== undefined && content !== null && typeof content !== 'string' && !Array.isArray(content))
+      throw new DataError(`message ${i}: its content is ${shown(content)}, not a string`)
+  }
 }
 
 /** `stop`: an end token, or a text of `stop`. `length`: maxNewTokens, or the context is full. */
@@ -86,6 +117,10 @@ export class LanguageModel {
   private cachedAdapters = ''
   private busy: Promise<void> = Promise.resolve()
   private closed = false
+  /** Whether `close` was called. */
+  get isClosed(): boolean {
+    return this.closed
+  }
 
   /** @internal */
   constructor(
@@ -117,6 +152,8 @@ export class LanguageModel {
 
   /** The token ids of a conversation, ready for the answer. Applies contextOverflow. */
   chatPrompt(messages: readonly ChatMessage[], options: ChatOptions = {}): number[] {
+    checkChatOptions(options)
+    checkMessages(messages)
     const template = requireChatTemplate(this.chatTemplate)
     const room = this.model.config.maxPositionEmbeddings
     const reserve = Math.min(this.maxNewTokens(options), Math.floor(room / 2))
@@ -143,10 +180,11 @@ export class LanguageModel {
    * @throws ContextError when the prompt fills the context, OptionError for an empty prompt or options out of range
    */
   async *generate(prompt: string | readonly number[], options: GenerateOptions = {}): AsyncGenerator<Piece, void> {
-    const ids = typeof prompt === 'string' ? this.encodePrompt(prompt) : [...prompt]
+    checkGenerateOptions(options, ['tools', 'contextOverflow', 'templateOptions'])
+    const ids = typeof prompt === 'string' ? this.encodePrompt(prompt) : prompt
+    checkTokenIds(ids, this.model.config.vocabSize, 'prompt')
     if (ids.length === 0) throw new OptionError('prompt: it has no tokens')
     const { vocabSize } = this.model.config
-    checkTokenIds(ids, vocabSize, 'prompt')
     checkTokenIds(Object.keys(options.logitBias ?? {}).map(Number), vocabSize, 'logitBias')
     const { topLogProbs = 0 } = options
     if (!(Number.isInteger(topLogProbs) && topLogProbs >= 0 && topLogProbs <= Math.min(64, vocabSize)))

@@ -1,4 +1,5 @@
 import { OptionError } from '../errors.ts'
+import { shown } from '../options.ts'
 
 /** How the next token is drawn; names and meanings as in transformers' GenerationConfig. */
 export interface SamplingOptions {
@@ -22,6 +23,18 @@ export interface SamplingOptions {
   readonly seed?: number
 }
 
+export const samplingOptions = [
+  'temperature',
+  'topK',
+  'topP',
+  'minP',
+  'repetitionPenalty',
+  'frequencyPenalty',
+  'presencePenalty',
+  'logitBias',
+  'seed',
+]
+
 export type Sampling = Required<SamplingOptions>
 
 /** Fills in what is missing from the model's generation_config.json, then from transformers' defaults. Throws OptionError. */
@@ -43,8 +56,9 @@ export function resolveSampling(options: SamplingOptions, generationConfig: Reco
     seed: options.seed ?? Math.floor(Math.random() * 2 ** 32),
   }
   const range = (name: keyof Sampling, low: number, high: number) => {
-    const value = sampling[name] as number
-    if (!(value >= low && value <= high)) throw new OptionError(`${name}: ${value} is not within ${low} and ${high}`)
+    const value = sampling[name]
+    if (!(typeof value === 'number' && value >= low && value <= high))
+      throw new OptionError(`${name}: ${shown(value)} is not within ${low} and ${high}`)
   }
   range('temperature', 0, 100)
   range('topK', 0, 2 ** 31 - 1)
@@ -54,6 +68,8 @@ export function resolveSampling(options: SamplingOptions, generationConfig: Reco
   range('frequencyPenalty', -100, 100)
   range('presencePenalty', -100, 100)
   range('seed', 0, 2 ** 32 - 1)
+  for (const name of ['topK', 'seed'] as const)
+    if (!Number.isInteger(sampling[name])) throw new OptionError(`${name}: ${sampling[name]} is not an integer`)
   return sampling
 }
 
@@ -84,6 +100,7 @@ export function logitEdits(s: Sampling, seen: ReadonlySet<number>, counts: Reado
 
 /** Kernels trust their inputs: nothing unchecked may reach them. Throws OptionError naming the index and the id. */
 export function checkTokenIds(ids: readonly number[], vocabSize: number, what: string): void {
+  if (!Array.isArray(ids)) throw new OptionError(`${what}: wanted a list of token ids, got ${shown(ids)}`)
   const wrong = ids.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize)
   if (wrong >= 0)
     throw new OptionError(`${what}: token ${wrong} is ${ids[wrong]}, the vocabulary has ids 0 to ${vocabSize - 1}`)

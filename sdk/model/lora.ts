@@ -1,6 +1,7 @@
 import { byteLength, elementCount, sameShape } from '../dtype.ts'
 import { FormatError, OptionError } from '../errors.ts'
 import type { LoraConfig, PeftAdapter, PeftTensor } from '../formats/peft.ts'
+import { checkKeys } from '../options.ts'
 import { toFloats } from '../quant/convert.ts'
 import { fillUniform, nameCounter } from '../random.ts'
 import { type Adapter, type AdapterModule, adaptable } from './adapter.ts'
@@ -20,6 +21,8 @@ export const loraDefaults: LoraConfig = {
   alphaPattern: {},
   modulesToSave: [],
 }
+
+const loraKeys = [...Object.keys(loraDefaults), 'excludeModules', 'layersToTransform', 'layersPattern', 'baseModel']
 
 /**
  * A fresh adapter as PEFT initializes it: A uniform in ±1/sqrt(in), B zero, DoRA's magnitude the row norms of the base weight,
@@ -52,6 +55,7 @@ export async function createAdapter(
 }
 
 function withDefaults(given: Partial<LoraConfig>): LoraConfig {
+  checkKeys(given, loraKeys, 'peft')
   const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
   const config = { ...loraDefaults, ...set } as LoraConfig
   for (const [option, r] of [['r', config.r], ...Object.entries(config.rankPattern)] as const)

@@ -12,7 +12,8 @@ import { findWeights } from './names.ts'
 import { ropeTable } from './rope.ts'
 
 /** `auto` keeps what the file has; q8 and q4 apply to the matrices (q4 keeps the vocabulary table at q8, as llama.cpp does). */
-export type WeightDType = 'auto' | Exclude<DType, 'i32'>
+export const weightDTypes = ['auto', 'f32', 'f16', 'bf16', 'q8', 'q4'] as const satisfies ('auto' | DType)[]
+export type WeightDType = (typeof weightDTypes)[number]
 
 /** Told after each tensor that is loaded. */
 export interface LoadProgress {
@@ -139,7 +140,9 @@ export class Model {
   }
 
   async readFloats(name: string): Promise<Float32Array> {
-    return new Float32Array(await this.target.read(this.buffers.get(name)!))
+    const buffer = this.buffers.get(name)
+    if (!buffer) throw new OptionError(`${name}: the model is closed, or was never given it`)
+    return new Float32Array(await this.target.read(buffer))
   }
 
   get activeAdapters(): readonly string[] {

@@ -1,5 +1,7 @@
 import { OptionError } from '../errors.ts'
-import type { Schedule } from './schedule.ts'
+import { LanguageModel } from '../generate/language-model.ts'
+import { checkKeys, checkWord, shown } from '../options.ts'
+import { type Schedule, schedules } from './schedule.ts'
 
 /** What every trainer takes: transformers' TrainingArguments in camelCase, with its defaults where nothing else is said. */
 export interface TrainingArguments {
@@ -100,6 +102,18 @@ const freeToChange: ReadonlySet<string> = new Set<keyof TrainingArguments>([
 export const decisive = (args: object): Record<string, unknown> =>
   Object.fromEntries(Object.entries(args).filter(([key, value]) => !freeToChange.has(key) && value !== undefined))
 
+/** Throws OptionError for an option or an argument of an unknown name, and for a model that is none. */
+export function checkTrainerOptions(
+  options: { readonly model: unknown; readonly args: unknown },
+  known: readonly string[],
+  knownArguments: readonly string[],
+): void {
+  checkKeys(options, ['model', 'trainDataset', 'evalDataset', 'peft', 'args', 'onWarning', ...known], 'trainer')
+  if (!(options.model instanceof LanguageModel))
+    throw new OptionError(`model: wanted what loadModel gives, got ${shown(options.model)}`)
+  checkKeys(options.args, ['outputDir', 'learningRate', ...Object.keys(trainingDefaults), ...knownArguments], 'args')
+}
+
 /** Throws OptionError naming the first argument that is out of range or goes badly with another. */
 export function checkTrainingArguments(args: Required<TrainingArguments>, hasEvalDataset: boolean): void {
   const whole = Number.isInteger
@@ -124,6 +138,9 @@ export function checkTrainingArguments(args: Required<TrainingArguments>, hasEva
     (v) => whole(v) && v > 0,
     'a positive integer',
   )
+  checkWord(args.lrSchedulerType, schedules, 'lrSchedulerType')
+  checkWord(args.evalStrategy, ['no', 'steps', 'epoch'], 'evalStrategy')
+  checkWord(args.saveStrategy, ['no', 'steps', 'epoch'], 'saveStrategy')
   if (!args.outputDir) throw new OptionError('outputDir: where should the result go?')
   const evaluates = args.evalStrategy !== 'no'
   if (evaluates && !hasEvalDataset) throw new OptionError(`evalStrategy '${args.evalStrategy}' needs an evalDataset`)
@@ -133,7 +150,7 @@ export function checkTrainingArguments(args: Required<TrainingArguments>, hasEva
     throw new OptionError("earlyStoppingPatience needs evalStrategy 'steps' or 'epoch'")
 }
 
-/** Throws OptionError unless each of these is null or fits. */
+/** Throws OptionError unless each of these is null or a number that fits. */
 export function check<T extends object>(
   args: T,
   keys: readonly (keyof T & string)[],
@@ -142,6 +159,7 @@ export function check<T extends object>(
 ): void {
   for (const key of keys) {
     const value = args[key]
-    if (value !== null && !fits(value as number)) throw new OptionError(`${key}: ${value} is not ${what}`)
+    if (value !== null && !(typeof value === 'number' && fits(value)))
+      throw new OptionError(`${key}: ${shown(value)} is not ${what}`)
   }
 }

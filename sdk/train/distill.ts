@@ -15,6 +15,7 @@ import { add, fill, mul, scale, sum, view, vocabPick } from '../ops/index.ts'
 import { randomBits, uniform } from '../random.ts'
 import {
   check,
+  checkTrainerOptions,
   checkTrainingArguments,
   decisive,
   defaultLearningRate,
@@ -29,13 +30,14 @@ import {
   type RowArguments,
   type RowSettings,
   readExamples,
+  rowArguments,
   rowDefaults,
   stepBatches,
   stepsPerEpoch,
   unitsOf,
 } from './rows.ts'
 import { decaysAsTransformers, type Forecast, TrainStep } from './step.ts'
-import { prepareAdapter } from './trained.ts'
+import { prepareAdapter, rememberAdapters } from './trained.ts'
 
 /** TRL's GKDConfig in camelCase, but for the defaults of beta (0, not 0.5) and lmbda (0, not 0.5), which suit a cached teacher. */
 export interface DistillConfig extends TrainingArguments, RowArguments {
@@ -88,6 +90,7 @@ export class DistillTrainer {
   private readonly options: DistillOptions
 
   constructor(options: DistillOptions) {
+    checkTrainerOptions(options, ['teacher'], [...rowArguments, ...Object.keys(distillDefaults), 'temperature'])
     this.options = options
     this.model = options.model
     this.args = settingsOf(options.args, options.peft === null)
@@ -118,6 +121,7 @@ export class DistillTrainer {
     const totalSteps = args.maxSteps > 0 ? args.maxSteps : Math.ceil(epoch * args.numTrainEpochs)
     const judge = await openJudge(options, args, examples)
 
+    const putBack = await rememberAdapters(model)
     const trained = await prepareAdapter(model, options.peft, args.seed)
     const adapter = trained === null ? null : model.model.adapters.get(trained)!.config
     const { temperature } = judge
@@ -173,6 +177,9 @@ export class DistillTrainer {
         resume,
         signal,
       })
+    } catch (error) {
+      if (!model.isClosed) await putBack()
+      throw error
     } finally {
       evalPrograms.clear()
       step.free()

@@ -4,6 +4,7 @@ import type { RowSource } from '../data/rows.ts'
 import { type Example, tokenizeRows } from '../data/tokenize.ts'
 import { DataError } from '../errors.ts'
 import type { LanguageModel } from '../generate/language-model.ts'
+import { checkWord } from '../options.ts'
 import { check } from './arguments.ts'
 
 /** How rows become tokens: TRL's SFTConfig in camelCase, with its defaults. */
@@ -31,12 +32,18 @@ export const rowDefaults = {
   trainSamplingStrategy: 'random',
 } as const satisfies RowArguments
 
+/** Names of all of them. */
+export const rowArguments = [...Object.keys(rowDefaults), 'completionOnlyLoss', 'assistantOnlyLoss', 'columns']
+
 /** With the defaults filled in; what depends on the rows stays open. */
 export type RowSettings = RowArguments & Required<Pick<RowArguments, keyof typeof rowDefaults>>
 
 /** Throws OptionError. */
-export const checkRowArguments = (args: RowSettings): void =>
+export function checkRowArguments(args: RowSettings): void {
   check(args, ['maxLength'], (v) => Number.isInteger(v) && v > 0, 'a positive integer')
+  checkWord(args.truncationMode, ['keep_start', 'error', 'skip'], 'truncationMode')
+  checkWord(args.trainSamplingStrategy, ['random', 'sequential'], 'trainSamplingStrategy')
+}
 
 /** Every row as tokens; `onRow` is told how many are read. Throws DataError naming the row, or the source that has none. */
 export async function readExamples(

@@ -1,5 +1,6 @@
 /** Names and formulas of transformers' get_scheduler. */
-export type Schedule = 'linear' | 'cosine' | 'constant' | 'constant_with_warmup'
+export const schedules = ['linear', 'cosine', 'constant', 'constant_with_warmup'] as const
+export type Schedule = (typeof schedules)[number]
 
 /**
  * Learning rate of an optimizer step.

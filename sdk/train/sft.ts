@@ -9,6 +9,7 @@ import type { LoraConfig } from '../model/adapter.ts'
 import { Programs } from '../model/programs.ts'
 import { fill, mul, scale, sum, view, vocabPick } from '../ops/index.ts'
 import {
+  checkTrainerOptions,
   checkTrainingArguments,
   decisive,
   defaultLearningRate,
@@ -22,13 +23,14 @@ import {
   type RowArguments,
   type RowSettings,
   readExamples,
+  rowArguments,
   rowDefaults,
   stepBatches,
   stepsPerEpoch,
   unitsOf,
 } from './rows.ts'
 import { decaysAsTransformers, type Forecast, TrainStep } from './step.ts'
-import { prepareAdapter } from './trained.ts'
+import { prepareAdapter, rememberAdapters } from './trained.ts'
 
 /** TRL's SFTConfig in camelCase; defaults are TRL's where nothing else is said. */
 export interface SFTConfig extends TrainingArguments, RowArguments {}
@@ -71,6 +73,7 @@ export class SFTTrainer {
 
   /** Throws OptionError for arguments out of range. */
   constructor(options: SFTOptions) {
+    checkTrainerOptions(options, [], rowArguments)
     this.options = options
     this.model = options.model
     this.args = settingsOf(options.args, options.peft === null)
@@ -98,6 +101,7 @@ export class SFTTrainer {
     const epoch = stepsPerEpoch(units, args)
     const totalSteps = args.maxSteps > 0 ? args.maxSteps : Math.ceil(epoch * args.numTrainEpochs)
 
+    const putBack = await rememberAdapters(model)
     const trained = await prepareAdapter(model, options.peft, args.seed)
     const adapter = trained === null ? null : model.model.adapters.get(trained)!.config
     const step = new TrainStep(model.model, {
@@ -141,6 +145,9 @@ export class SFTTrainer {
         resume,
         signal,
       })
+    } catch (error) {
+      if (!model.isClosed) await putBack()
+      throw error
     } finally {
       evalPrograms.clear()
       step.free()

@@ -33,6 +33,20 @@ export async function prepareAdapter(
   return name
 }
 
+/**
+ * The adapters as they are now. What it gives puts them back: a run that fails or is cut off leaves none of its numbers in the
+ * model, so that going on from its checkpoint does not come on top of them.
+ */
+export async function rememberAdapters({ model }: LanguageModel): Promise<() => Promise<void>> {
+  await model.pullAdapters()
+  const [active, adapters] = [model.activeAdapters, new Map(model.adapters)]
+  return async () => {
+    for (const name of active) await model.replaceAdapter(adapters.get(name)!)
+    await model.setAdapters(active)
+    for (const name of model.adapters.keys()) if (!adapters.has(name)) model.adapters.delete(name)
+  }
+}
+
 /** Writes what trains into a folder: a PEFT adapter, or the full model as an HF snapshot. */
 export async function saveTrained(lm: LanguageModel, adapter: string | null, folder: string): Promise<void> {
   if (adapter !== null) {

@@ -4,9 +4,9 @@ import { join } from 'node:path'
 import { Command } from 'commander'
 import { afterAll, describe, expect, it } from 'vitest'
 import { kebabFlag } from '../../sdk/cli/names.ts'
-import { nearest } from '../../sdk/cli/nearest.ts'
 import { addFlags, readSettings } from '../../sdk/cli/settings.ts'
 import { aliases, loraConfig, sftKeys } from '../../sdk/cli/sft-keys.ts'
+import { nearest } from '../../sdk/nearest.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'halfling-settings-'))
 afterAll(() => rmSync(folder, { recursive: true }))

@@ -182,6 +182,26 @@ describe('building', () => {
     )
   })
 
+  it('keeps what a teacher said that named fewer than K ids', async () => {
+    const s = settings({ k: 8 })
+    const said = (row: number) => ({
+      ids: Int32Array.from([7, 3, -1, -1, -1, -1, -1, -1, row, 2, 1, -1, -1, -1, -1, -1]),
+      logProbs: Float32Array.from([-0.5, -2, ...Array(6).fill(-1e30), -3, -4, -5, ...Array(5).fill(-1e30)]),
+      tail: Float32Array.from([Math.log1p(-Math.exp(-0.5) - Math.exp(-2)), -0.07]),
+    })
+    const rows = examples.map((_, row) => said(row + 9))
+    const cache = await buildTeacherCache(
+      join(folder, 'few'),
+      s,
+      async (asked) => asked.map((e) => rows[examples.indexOf(e)]),
+      examples,
+    )
+    const read = await cache.row(2)
+    expect([...read.ids]).toEqual([...rows[2].ids])
+    for (const [j, x] of rows[2].logProbs.entries()) if (x > -100) expect(read.logProbs[j]).toBeCloseTo(x, 2)
+    await cache.close()
+  })
+
   it('refuses a folder with other settings, naming the first that differs', async () => {
     const at = join(folder, 'settings')
     await startTeacherCache(at, settings())

@@ -82,6 +82,43 @@ describe('a server of our own engine', () => {
   })
 })
 
+it("llama.cpp's Python server: takes text alone, and tells at each token what follows it", async () => {
+  const app = serveApp(lm, { modelName: 'nano' })
+  const url = await listen((request, response) => {
+    let text = ''
+    request.on('data', (chunk) => {
+      text += chunk
+    })
+    request.on('end', async () => {
+      const body = JSON.parse(text)
+      if (typeof body.prompt !== 'string') {
+        response.writeHead(500).end('{"error": {"message": "Input should be a valid string"}}')
+        return
+      }
+      const asked = { ...body, return_tokens_as_token_ids: false }
+      const answer = await app.request('/v1/completions', { method: 'POST', body: JSON.stringify(asked) })
+      const { choices, usage } = await answer.json()
+      const { tokens, token_logprobs, top_logprobs } = choices[0].logprobs
+      const logprobs = {
+        tokens: tokens.slice(0, -1),
+        token_logprobs: [null, ...token_logprobs.slice(2)],
+        top_logprobs: [null, ...top_logprobs.slice(2)],
+      }
+      response.end(JSON.stringify({ choices: [{ ...choices[0], logprobs }], usage }))
+    })
+  })
+  // Nothing is said of what follows the first token.
+  const rows = examples.slice(0, 2).map((e) => ({ ...e, labels: e.labels.map((id, t) => (t === 1 ? -100 : id)) }))
+  const want = await modelTeacher(lm.model, { method: 'topk', k: 8, temperature: 1, seed: 0 })(rows)
+  const got = await teacherAt(url)(rows)
+  for (const [i, { ids, logProbs, tail }] of want.entries())
+    for (let t = 0; t < tail.length; t++) {
+      expect(got[i].ids[t * 8]).toBe(ids[t * 8])
+      expect(got[i].logProbs[t * 8]).toBeCloseTo(logProbs[t * 8], 4)
+    }
+  await expect(teacherAt(url)(examples.slice(0, 1))).rejects.toThrow('no top_logprobs at token 1')
+})
+
 /** The answer that a good server gives to a prompt, to be spoilt. */
 function good(ids: readonly number[]): Good {
   const tokens = ids.map((id) => `token_id:${id}`)
