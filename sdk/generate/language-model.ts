@@ -43,9 +43,10 @@ export interface ChatOptions extends GenerateOptions {
   readonly templateOptions?: Readonly<Record<string, unknown>>
 }
 
-/** Throws OptionError. */
+/** Throws OptionError; names are `generate`'s matter. */
 function checkChatOptions(options: ChatOptions): void {
-  checkGenerateOptions(options, ['tools', 'contextOverflow', 'templateOptions'])
+  if (typeof options !== 'object' || options === null)
+    throw new OptionError(`options: wanted an object, got ${shown(options)}`)
   checkWord(options.contextOverflow, ['error', 'dropOldest'], 'contextOverflow')
   if (options.tools !== undefined && options.tools !== null && !Array.isArray(options.tools))
     throw new OptionError(`tools: wanted a list of JSON schemas, got ${shown(options.tools)}`)
