@@ -80,3 +80,17 @@ export class TeacherError extends HalflingError {
     super('teacher', message, options)
   }
 }
+
+/** A reward function threw, or gave no number for each completion. Names the function and shows the completion. */
+export class RewardError extends HalflingError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('reward', message, options)
+  }
+}
+
+/** Reinforcement learning went nowhere for many steps: what collapsed, and the last checkpoint from before. */
+export class CollapseError extends HalflingError {
+  constructor(message: string) {
+    super('collapse', message)
+  }
+}

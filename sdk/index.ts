@@ -3,6 +3,7 @@ export type { Example } from './data/tokenize.ts'
 export { type DeviceName, type DeviceOptions, type DeviceReport, findDevices } from './device.ts'
 export type { DType } from './dtype.ts'
 export {
+  CollapseError,
   ContextError,
   DataError,
   DeviceError,
@@ -12,6 +13,7 @@ export {
   MemoryError,
   NumericError,
   OptionError,
+  RewardError,
   ShapeError,
   TeacherError,
 } from './errors.ts'
@@ -24,7 +26,7 @@ export {
   type Question,
 } from './eval/exact-match.ts'
 export { type TensorData, writeSafetensors } from './formats/safetensors.ts'
-export { type BatchOptions, generateBatch } from './generate/batch.ts'
+export { type BatchCompletion, type BatchOptions, generateBatch } from './generate/batch.ts'
 export {
   type ChatOptions,
   type Completion,
@@ -33,6 +35,7 @@ export {
   LanguageModel,
   type Piece,
 } from './generate/language-model.ts'
+export { type Rollout, type RolloutOptions, rollout } from './generate/rollout.ts'
 export type { SamplingOptions } from './generate/sampling.ts'
 export { type ScoreOptions, scoreExamples } from './generate/score.ts'
 export { type CachedModel, listModels, removeModel } from './hub/list.ts'
@@ -50,11 +53,19 @@ export {
   type QuantizeReport,
   quantizeModel,
 } from './quantize.ts'
+export { accuracyReward } from './rewards/accuracy.ts'
+export { formatReward } from './rewards/format.ts'
+export { type CosineOptions, cosineReward, lengthReward, softOverlongPenalty } from './rewards/length.ts'
+export { type RepetitionOptions, repetitionPenalty } from './rewards/repetition.ts'
+export type { RewardFunction, RewardInput } from './rewards/reward.ts'
 export type { Speed } from './speed.ts'
 export type { ChatMessage } from './text/chat-template.ts'
 export { type DistillConfig, type DistillOptions, DistillTrainer } from './train/distill.ts'
+export type { GrpoLossType, ImportanceSamplingCorrection, ScaleRewards } from './train/advantages.ts'
+export { type GRPOConfig, type GRPOOptions, GRPOTrainer } from './train/grpo.ts'
 export type { TrainLog, TrainOptions, TrainProgress } from './train/loop.ts'
-export type { MetricsLine } from './train/metrics.ts'
+export type { MetricsLine, RolloutMetrics } from './train/metrics.ts'
+export type { ScoredRollout } from './train/rewarded.ts'
 export type { Schedule } from './train/schedule.ts'
 export { type SFTConfig, type SFTOptions, SFTTrainer } from './train/sft.ts'
 export type { Forecast } from './train/step.ts'

@@ -49,23 +49,30 @@ export async function showTraining(
       progress.end()
       tellMemory(at.totalSteps, at.tokens, at.forecast)
       progress = new Progress('training')
-    } else {
+    } else if (at.phase === 'evaluating') {
       evaluating ??= new Progress('evaluating')
       evaluating.update(at.rows, at.totalRows, `${formatNumber(at.rows)} of ${formatNumber(at.totalRows)} rows`)
     }
   }
   let first: number | undefined
-  let evalLoss = ''
+  let held = ''
   try {
     for await (const line of train(onProgress)) {
-      if (!('loss' in line)) {
+      if ('warning' in line) {
+        log(`warning: step ${line.step}: ${line.warning}`)
+        continue
+      }
+      if ('evalLoss' in line || 'evalReward' in line) {
         evaluating = null
-        evalLoss = ` | evalLoss ${line.evalLoss.toPrecision(4)}`
+        held =
+          'evalLoss' in line
+            ? ` | evalLoss ${line.evalLoss.toPrecision(4)}`
+            : ` | evalReward ${line.evalReward.toPrecision(4)}`
         continue
       }
       first ??= line.step - 1
       const { step, totalSteps, loss, tokensPerSecond } = line
-      const details = `step ${step}/${totalSteps} | loss ${loss.toPrecision(4)}${evalLoss} | ${formatNumber(tokensPerSecond)} tokens/s`
+      const details = `step ${step}/${totalSteps} | loss ${loss.toPrecision(4)}${held} | ${formatNumber(tokensPerSecond)} tokens/s`
       progress.update(step, totalSteps, details, first)
     }
   } catch (error) {

@@ -91,7 +91,7 @@ function checkColumnNames(columns: ColumnNames): void {
   if (wrong !== undefined) throw new DataError(`columns: '${wrong}' is none of ${known.join(', ')}`)
 }
 
-function readMessages(value: unknown, place: string, column: string): readonly ChatMessage[] {
+export function readMessages(value: unknown, place: string, column: string): readonly ChatMessage[] {
   if (!Array.isArray(value))
     throw new DataError(
       `${place}: column '${column}' is neither a list of messages nor, with its partner, a string: prompt and completion are both plain or both conversational`,

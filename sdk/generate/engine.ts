@@ -1,8 +1,8 @@
 import { ContextError, NumericError } from '../errors.ts'
 import type { Graph } from '../graph/graph.ts'
-import { cachedHidden, headWeight } from '../model/decoder.ts'
+import { cachedHidden, cacheName, headWeight } from '../model/decoder.ts'
 import type { Model } from '../model/model.ts'
-import { fill, gatherRows, linear, sample, topLogProbs } from '../ops/index.ts'
+import { fill, gatherRows, kvCopy, linear, sample, topLogProbs } from '../ops/index.ts'
 import { uniform } from '../random.ts'
 import type { RunInputs } from '../target.ts'
 import type { KeyValueCache } from './cache.ts'
@@ -51,33 +51,59 @@ export async function prefill(
   signal?: AbortSignal,
 ): Promise<Sampled> {
   await makeRoom(model, cache, sequence.cached + ids.length)
-  for (let at = 0; ; at += chunkRows) {
+  const last = chunkRows * Math.floor((ids.length - 1) / chunkRows)
+  await feed(model, cache, sequence, ids.slice(0, last), signal)
+  const chunk = ids.slice(last)
+  const inputs = { ...chunkInputs(sequence, chunk), picked: Int32Array.of(chunk.length - 1) }
+  const [sampled] = await run(model, cache, inputs.ids.length, 1, inputs, [sequence], signal, chunk.length)
+  sequence.cached += chunk.length
+  return sampled
+}
+
+/** Feeds tokens in chunks for their keys and values alone. `sequence.cached` advances chunk by chunk. */
+export async function feed(
+  model: Model,
+  cache: KeyValueCache,
+  sequence: Pick<Sequence, 'slot' | 'cached'>,
+  ids: readonly number[],
+  signal?: AbortSignal,
+): Promise<void> {
+  await makeRoom(model, cache, sequence.cached + ids.length)
+  for (let at = 0; at < ids.length; at += chunkRows) {
     const chunk = ids.slice(at, at + chunkRows)
-    const rows = prefillBucket(chunk.length)
-    const last = at + chunk.length >= ids.length
-    const inputs: RunInputs = {
-      ids: Int32Array.from({ length: rows }, (_, i) => chunk[i] ?? 0),
-      positions: Int32Array.from({ length: rows }, (_, i) => (i < chunk.length ? sequence.cached + i : -1)),
-      slots: new Int32Array(rows).fill(sequence.slot),
-    }
-    if (!last) {
-      await run(model, cache, rows, 0, inputs, [], signal)
-      sequence.cached += chunk.length
-      continue
-    }
-    const [sampled] = await run(
-      model,
-      cache,
-      rows,
-      1,
-      { ...inputs, picked: Int32Array.of(chunk.length - 1) },
-      [sequence],
-      signal,
-      ids.length - at,
-    )
+    const inputs = chunkInputs(sequence, chunk)
+    await run(model, cache, inputs.ids.length, 0, inputs, [], signal)
     sequence.cached += chunk.length
-    return sampled
   }
+}
+
+function chunkInputs({ slot, cached }: Pick<Sequence, 'slot' | 'cached'>, chunk: readonly number[]) {
+  const rows = prefillBucket(chunk.length)
+  return {
+    ids: Int32Array.from({ length: rows }, (_, i) => chunk[i] ?? 0),
+    positions: Int32Array.from({ length: rows }, (_, i) => (i < chunk.length ? cached + i : -1)),
+    slots: new Int32Array(rows).fill(slot),
+  }
+}
+
+/** One slot's first positions for others: a prompt that several sequences continue is computed once. */
+export interface SlotCopy {
+  readonly from: number
+  readonly to: number
+  readonly length: number
+}
+
+export async function copySlots(model: Model, cache: KeyValueCache, copies: readonly SlotCopy[]): Promise<void> {
+  if (copies.length === 0) return
+  const m = rowBucket(copies.length)
+  const executable = await cache.program(`copy ${m}`, (g) => {
+    const [from, to, length] = ['from', 'to', 'length'].map((name) => g.input(name, { dtype: 'i32', shape: [m] }))
+    for (let layer = 0; layer < model.config.numHiddenLayers; layer++)
+      for (const part of ['k', 'v'] as const) kvCopy(g, g.state(cacheName(part, layer), cache.type), from, to, length)
+  })
+  const i32 = (of: (copy: SlotCopy) => number, pad: number) =>
+    Int32Array.from({ length: m }, (_, i) => (copies[i] ? of(copies[i]) : pad))
+  await executable.run({ from: i32((c) => c.from, -1), to: i32((c) => c.to, 0), length: i32((c) => c.length, 0) })
 }
 
 /** One token further for each sequence; `ids[i]` is the last token of `sequences[i]`, not yet in the cache. */

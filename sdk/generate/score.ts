@@ -5,7 +5,7 @@ import type { Graph } from '../graph/graph.ts'
 import { headWeight, packedHidden } from '../model/decoder.ts'
 import type { Model } from '../model/model.ts'
 import { Programs } from '../model/programs.ts'
-import { fill, gatherRows, vocabPick } from '../ops/index.ts'
+import { gatherRows, vocabPick } from '../ops/index.ts'
 import { checkTokenIds } from './sampling.ts'
 
 /** Rows of at most this many tokens together are scored in one run. */
@@ -13,6 +13,10 @@ const maxPackedTokens = 1024
 
 /** What `scoreExamples` takes. */
 export interface ScoreOptions {
+  /** Of the softmax; default 1. */
+  readonly temperature?: number
+  /** Leaves the last active adapter out: the reference of reinforcement learning. */
+  readonly withoutLastAdapter?: boolean
   readonly signal?: AbortSignal
   /** Told how many examples are scored. */
   readonly onProgress?: (examples: number) => void
@@ -25,8 +29,9 @@ export interface ScoreOptions {
 export async function scoreExamples(
   model: Model,
   examples: readonly Example[],
-  { signal, onProgress, programs = new Programs(model) }: ScoreOptions & { programs?: Programs } = {},
+  options: ScoreOptions & { programs?: Programs } = {},
 ): Promise<Float32Array[]> {
+  const { signal, onProgress, programs = new Programs(model), temperature = 1, withoutLastAdapter = false } = options
   const results: Float32Array[] = []
   const { vocabSize } = model.config
   for (const { inputIds, labels, row } of examples) {
@@ -48,7 +53,7 @@ export async function scoreExamples(
       throw new ContextError(
         `row ${tooLong.row}: ${tooLong.inputIds.length} tokens do not fit in the model's context of ${model.config.maxPositionEmbeddings}`,
       )
-    const logProbs = await scorePacked(model, programs, packBatch(batch), signal)
+    const logProbs = await scorePacked(model, programs, packBatch(batch), temperature, withoutLastAdapter, signal)
     let row = 0
     for (const example of batch) {
       const scored = example.labels.slice(1).filter((label) => label !== notScored).length
@@ -81,20 +86,31 @@ async function scorePacked(
   model: Model,
   programs: Programs,
   batch: PackedBatch,
+  temperature: number,
+  withoutLastAdapter: boolean,
   signal?: AbortSignal,
 ): Promise<Float32Array> {
   const [n, r] = [batch.ids.length, batch.rows.length]
-  const executable = await programs.get(`score ${n} ${r}`, (g) => buildScore(g, model, n, r))
+  const key = `score ${n} ${r}${withoutLastAdapter ? ' without the last adapter' : ''}`
+  const executable = await programs.get(key, (g) => buildScore(g, model, n, r, withoutLastAdapter))
   const { ids, positions, starts, rows, targets } = batch
-  const out = await executable.run({ ids, positions, starts, rows, targets }, { signal })
+  const inputs = { ids, positions, starts, rows, targets, temperature: Float32Array.of(temperature) }
+  const out = await executable.run(inputs, { signal })
   return out.logProbs as Float32Array
 }
 
-function buildScore(g: Graph, model: Model, n: number, r: number): void {
+function buildScore(g: Graph, model: Model, n: number, r: number, withoutLastAdapter: boolean): void {
   const i32 = (name: string, ...shape: number[]) => g.input(name, { dtype: 'i32', shape })
-  const c = model.context()
+  const all = model.context()
+  const c = withoutLastAdapter ? { ...all, adapters: all.adapters.slice(0, -1) } : all
   const hidden = packedHidden(g, c, i32('ids', n), i32('positions', n), i32('starts', n)) // [N, C]
   const scored = gatherRows(g, hidden, i32('rows', r)) // [R, C]
-  const [logProbs] = vocabPick(g, scored, headWeight(g, c), i32('targets', r, 1), fill(g, [1], 1))
+  const [logProbs] = vocabPick(
+    g,
+    scored,
+    headWeight(g, c),
+    i32('targets', r, 1),
+    g.input('temperature', { dtype: 'f32', shape: [1] }),
+  )
   g.output('logProbs', logProbs)
 }

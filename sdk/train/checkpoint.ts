@@ -15,9 +15,12 @@ export interface TrainerState {
   readonly pending: readonly { readonly loss: number; readonly [metric: string]: number }[]
   /** Length of metrics.jsonl at this step, in bytes. */
   readonly metricsBytes: number
-  readonly best: { readonly step: number; readonly evalLoss: number } | null
+  /** The best evaluation: the lowest loss, or the highest reward. */
+  readonly best: { readonly step: number; readonly value: number } | null
   /** Evaluations since the best one. */
   readonly evaluationsSinceBest: number
+  /** What the trainer itself remembers from one step to the next. */
+  readonly own?: unknown
   /** Arguments that decide the numbers; a resumed run must have the same. */
   readonly arguments: Readonly<Record<string, unknown>>
 }
@@ -29,8 +32,9 @@ const trainerState: z.ZodType<TrainerState> = z.object({
   tokens: count,
   pending: z.array(z.looseObject({ loss: z.number() }).catchall(z.number())),
   metricsBytes: count,
-  best: z.object({ step: count, evalLoss: z.number() }).nullable(),
+  best: z.object({ step: count, value: z.number() }).nullable(),
   evaluationsSinceBest: count,
+  own: z.unknown(),
   arguments: z.record(z.string(), z.unknown()),
 })
 

@@ -168,12 +168,13 @@ export class DistillTrainer {
         },
         evaluate:
           evalExamples &&
-          (() =>
-            meanLoss(model.model, evalExamples, {
+          (async () => ({
+            evalLoss: await meanLoss(model.model, evalExamples, {
               signal,
               programs: evalPrograms,
               onProgress: (rows) => onProgress?.({ phase: 'evaluating', rows, totalRows: evalExamples.length }),
-            })),
+            }),
+          })),
         resume,
         signal,
       })

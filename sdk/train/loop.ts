@@ -1,4 +1,4 @@
-import { NumericError, OptionError } from '../errors.ts'
+import { NumericError, OptionError, RewardError } from '../errors.ts'
 import { lockFolder } from '../formats/lock.ts'
 import type { LanguageModel } from '../generate/language-model.ts'
 import type { TrainingArguments } from './arguments.ts'
@@ -23,6 +23,8 @@ export type TrainProgress =
   | { readonly phase: 'reading'; readonly rows: number }
   /** Before the first step: `tokens` of the largest batch, and the bytes that it needs. */
   | { readonly phase: 'ready'; readonly totalSteps: number; readonly tokens: number; readonly forecast: Forecast }
+  /** Completions that ended, of those being drawn, and their tokens. */
+  | { readonly phase: 'rollouts'; readonly done: number; readonly total: number; readonly tokens: number }
   | { readonly phase: 'evaluating'; readonly rows: number; readonly totalRows: number }
 
 /** What `train` takes. */
@@ -40,6 +42,8 @@ export interface StepResult {
   readonly metrics: { readonly loss: number; readonly [metric: string]: number }
   /** Tokens that the model read. */
   readonly tokens: number
+  /** Said in the log. */
+  readonly warning?: string
 }
 
 export interface Run {
@@ -54,8 +58,12 @@ export interface Run {
   readonly decisive: Readonly<Record<string, unknown>>
   /** Accumulates the gradients of optimizer step `s` (from 0). */
   readonly accumulate: (s: number) => Promise<StepResult>
-  /** Held-out loss; null without held-out rows. */
-  readonly evaluate: (() => Promise<number>) | null
+  /** Held-out loss or reward; null without held-out rows. */
+  readonly evaluate: (() => Promise<{ evalLoss: number } | { evalReward: number }>) | null
+  /** What the trainer remembers from one step to the next, for checkpoints. */
+  readonly memory?: { save(): unknown; restore(saved: unknown): void }
+  /** Whether the newest checkpoint may push out the oldest; default: always. */
+  readonly rotates?: () => boolean
   readonly resume: boolean
   readonly signal?: AbortSignal
 }
@@ -99,6 +107,7 @@ async function* steps(run: Run): AsyncGenerator<TrainLog, void> {
     await restoreTrained(model, trained, checkpoint.folder)
     await restoreMoments(checkpoint.folder, step)
     step.steps = state.step
+    run.memory?.restore(state.own)
   }
   await metrics.open(state.metricsBytes)
 
@@ -114,13 +123,23 @@ async function* steps(run: Run): AsyncGenerator<TrainLog, void> {
       metricsBytes: metrics.bytes,
       best,
       evaluationsSinceBest,
+      ...(run.memory && { own: run.memory.save() }),
     }
     await saveCheckpoint(args.outputDir, now, step, (folder) => saveTrained(model, trained, folder))
-    await rotateCheckpoints(args.outputDir, args.saveTotalLimit, args.loadBestModelAtEnd ? (best?.step ?? null) : null)
+    if (run.rotates?.() !== false)
+      await rotateCheckpoints(
+        args.outputDir,
+        args.saveTotalLimit,
+        args.loadBestModelAtEnd ? (best?.step ?? null) : null,
+      )
   }
 
   for (let s = state.step; s < totalSteps; s++) {
-    const result = await run.accumulate(s)
+    const result = await run.accumulate(s).catch(async (error) => {
+      // A mistake in somebody's reward does not cost what was learned before it.
+      if (error instanceof RewardError && s > state.step) await save(s)
+      throw error
+    })
     if (!Number.isFinite(result.metrics.loss))
       throw new NumericError(
         `step ${s + 1}: the loss is ${result.metrics.loss}; the last checkpoint in ${args.outputDir} is whole (lower the learning rate)`,
@@ -149,13 +168,20 @@ async function* steps(run: Run): AsyncGenerator<TrainLog, void> {
       await metrics.append(line)
       yield { ...line, totalSteps }
     }
+    if (result.warning !== undefined) {
+      const line: MetricsLine = { step: done, warning: result.warning }
+      await metrics.append(line)
+      yield { ...line, totalSteps }
+    }
     let stop = false
     if (evaluate && due(args.evalStrategy, args.evalSteps, done, endsEpoch, last)) {
-      const evalLoss = await evaluate()
-      const line: MetricsLine = { step: done, evalLoss }
+      const held = await evaluate()
+      const line: MetricsLine = { step: done, ...held }
       await metrics.append(line)
       evaluationsSinceBest++
-      if (best === null || evalLoss < best.evalLoss) [best, evaluationsSinceBest] = [{ step: done, evalLoss }, 0]
+      const better = (value: number, than: number) => ('evalLoss' in held ? value < than : value > than)
+      const value = 'evalLoss' in held ? held.evalLoss : held.evalReward
+      if (best === null || better(value, best.value)) [best, evaluationsSinceBest] = [{ step: done, value }, 0]
       stop = args.earlyStoppingPatience !== null && evaluationsSinceBest >= args.earlyStoppingPatience
       yield { ...line, totalSteps }
       loggedAt = performance.now()

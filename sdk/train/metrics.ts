@@ -1,8 +1,37 @@
 import { writeError } from '../formats/node-file.ts'
 
+/** What GRPOTrainer logs beside the loss: means over the completions (or the scored tokens) of a step. */
+export interface RolloutMetrics {
+  /** The weighted sum of all rewards. */
+  readonly reward: number
+  /** Mean over the groups of their rewards' deviation. */
+  readonly rewardStd: number
+  /** Share of the groups without any spread: they teach nothing. */
+  readonly fracRewardZeroStd: number
+  /** Tokens of a completion. */
+  readonly meanLength: number
+  readonly maxLength: number
+  /** Share of the completions that were cut off. */
+  readonly truncated: number
+  /** Nats a token of the completions that trained. */
+  readonly entropy: number
+  /** Share of the tokens whose ratio the clip held back, below and above. */
+  readonly clipRatioLow: number
+  readonly clipRatioHigh: number
+  /** k3 estimate of the divergence from the reference, nats a token; with beta alone. */
+  readonly kl: number
+  /** |log p of the trainer - log p of the sampler|, mean and greatest. */
+  readonly samplingDifference: number
+  readonly samplingDifferenceMax: number
+  /** Mean weight of the importance correction; with a rolloutModel alone. */
+  readonly importanceWeight: number
+  /** Groups that dynamic sampling threw away. */
+  readonly resampledGroups: number
+}
+
 /** One line of metrics.jsonl; trainers add metrics of their own. */
 export type MetricsLine =
-  | {
+  | ({
       readonly step: number
       readonly epoch: number
       readonly loss: number
@@ -12,8 +41,11 @@ export type MetricsLine =
       /** Tokens seen since the start of the run. */
       readonly tokens: number
       readonly tokensPerSecond: number
-    }
+    } & Partial<RolloutMetrics>)
   | { readonly step: number; readonly evalLoss: number }
+  | { readonly step: number; readonly evalReward: number }
+  /** What goes wrong in a run that goes on. */
+  | { readonly step: number; readonly warning: string }
 
 /** metrics.jsonl of a run: every line is on disk before the next step starts. */
 export class MetricsFile {

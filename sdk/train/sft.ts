@@ -136,12 +136,13 @@ export class SFTTrainer {
         },
         evaluate:
           evalExamples &&
-          (() =>
-            meanLoss(model.model, evalExamples, {
+          (async () => ({
+            evalLoss: await meanLoss(model.model, evalExamples, {
               signal,
               programs: evalPrograms,
               onProgress: (rows) => onProgress?.({ phase: 'evaluating', rows, totalRows: evalExamples.length }),
-            })),
+            }),
+          })),
         resume,
         signal,
       })

@@ -5,7 +5,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { writeTinyModel } from '../../examples/tiny-model.ts'
 import { readConfig } from '../../sdk/cli/settings.ts'
 import { aliases, type SftSettings, sftKeys, trainerKeys } from '../../sdk/cli/sft-keys.ts'
-import type { LanguageModel } from '../../sdk/generate/language-model.ts'
+import { loadModel } from '../../sdk/load.ts'
 import { SFTTrainer } from '../../sdk/train/sft.ts'
 import { halfling } from './halfling.ts'
 
@@ -43,9 +43,11 @@ describe(example, () => {
     for (const [i, line] of lines.entries()) if (/^#?\w+: /.test(line)) expect(lines[i - 1], line).toMatch(/^# \w+/)
   })
 
-  it('shows the values that hold without it', () => {
+  it('shows the values that hold without it', async () => {
     const shown = everyKey(text)
-    const { args } = new SFTTrainer({ model: {} as LanguageModel, trainDataset: [], args: { outputDir: 'out' } })
+    const model = await loadModel('nano', { threads: 1 })
+    const { args } = new SFTTrainer({ model, trainDataset: [], args: { outputDir: 'out' } })
+    await model.close()
     const { columns, completionOnlyLoss, assistantOnlyLoss, ...defaults } = Object.fromEntries(
       Object.keys(trainerKeys).map((key) => [key, shown[key as keyof typeof trainerKeys]]),
     )

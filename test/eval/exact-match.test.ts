@@ -11,7 +11,7 @@ function answers(texts: readonly string[]): void {
   vi.mocked(generateBatch).mockImplementation(async function* (_lm, prompts, options = {}) {
     asked.push({ prompts, options })
     for (let index = texts.length - 1; index >= 0; index--)
-      yield { index, text: texts[index], tokenIds: [1, 2], logProbs: [0, 0], finishReason: 'stop' as const }
+      yield { index, sample: 0, text: texts[index], tokenIds: [1, 2], logProbs: [0, 0], finishReason: 'stop' as const }
   })
 }
 

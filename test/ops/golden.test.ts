@@ -18,10 +18,12 @@ import {
   mul,
   scale,
   scaleColumns,
+  segmentSum,
   sum,
   sumSquares,
   vocabPick,
 } from '../../sdk/ops/index.ts'
+import { groupAdvantages } from '../../sdk/train/advantages.ts'
 import { distillLoss, grpoLoss } from '../../sdk/train/objectives.ts'
 import { runReference } from '../../targets/reference/index.ts'
 
@@ -230,6 +232,61 @@ described('grpo_cs336_cases.json', () => {
     const got = grpo(inputs, weights)
     close(got.loss, expected.loss)
     close(got['d logProbs'], expected.policy_log_probs_grad)
+  })
+
+  it.each(named('group_normalized_rewards'))('$name', ({ inputs, expected }) => {
+    const scale = inputs.normalize_by_std ? 'group' : 'none'
+    const got = groupAdvantages(inputs.raw_rewards, inputs.group_size, scale, inputs.eps)
+    close(Float64Array.from(got), expected.normalized_rewards)
+  })
+
+  it.each([...named('naive_policy_gradient'), ...named('no_baseline'), ...named('with_baseline')])(
+    '$name',
+    ({ name, inputs, expected }) => {
+      // At the policy that drew (ratio 1) the surrogate's gradient is that of -A log p.
+      const advantages = inputs.adv ?? (name.includes('no_baseline') ? inputs.raw_rewards : inputs.advantages)
+      const given = { ...inputs, advantages, old_log_probs: inputs.policy_log_probs, cliprange: 0.2 }
+      const slope = grpo(given, new Array(20).fill(1))['d logProbs']
+      close(
+        flat(inputs.policy_log_probs).map((logProb, i) => logProb * slope[i]),
+        expected.array,
+      )
+    },
+  )
+
+  it.each([...named('masked_mean'), ...named('masked_normalize')])('$name', ({ inputs, expected }) => {
+    const logits: number[][][] = named('compute_entropy')[0].inputs.logits
+    const [rows, length, width] = [logits.length, logits[0].length, logits[0][0].length]
+    const [x, mask] = [flat(logits), flat(named('masked_mean_dimNone')[0].inputs.mask)]
+    const keep: Record<string, (b: number, t: number, v: number) => number> = {
+      null: () => 0,
+      0: (_, t, v) => t * width + v,
+      1: (b, _, v) => b * width + v,
+      '-1': (b, t) => b * length + t,
+    }
+    const segmentOf = keep[String(inputs.dim)]
+    const segments = x.map((_, i) =>
+      segmentOf(Math.floor(i / width / length), Math.floor(i / width) % length, i % width),
+    )
+    const count = Math.max(...segments) + 1
+    expect(x.length).toBe(rows * length * width)
+    const sums = (values: Float64Array) => {
+      const g = new Graph()
+      g.output('sums', segmentSum(g, g.input('x', f32(x.length)), g.input('segments', i32(x.length)), count))
+      return runReference(toProgram(g, 'sums'), { x: values, segments }, {}).sums
+    }
+    const total = sums(x.map((value, i) => value * mask[i]))
+    const per = inputs.constant === undefined ? sums(mask) : total.map(() => inputs.constant)
+    const wanted = (Array.isArray(expected.array) ? expected.array.flat(2) : [expected.array]) as (number | null)[]
+    expect(wanted).toHaveLength(count)
+    for (const [i, want] of wanted.entries())
+      if (want === null) expect(per[i]).toBe(0)
+      else expect(Math.abs(total[i] / per[i] - want)).toBeLessThan(2e-6 * Math.max(1, Math.abs(want)))
+  })
+
+  it('has no other cases', () => {
+    const parts = ['grpo', 'group_normalized', 'naive', 'baseline', 'sft_microbatch', 'entropy', 'masked']
+    expect(cases.filter((c) => !parts.some((part) => c.name.includes(part)))).toEqual([])
   })
 
   it.each(named('sft_microbatch'))('$name', ({ inputs, expected }) => {

@@ -257,7 +257,7 @@ export async function makeKinds(): Promise<Record<string, Kind>> {
           tokens: 70,
           pending: [{ loss: 1 }],
           metricsBytes: 10,
-          best: { step: 2, evalLoss: 1 },
+          best: { step: 2, value: 1 },
           evaluationsSinceBest: 0,
           arguments: { seed: 1, learningRate: 0.1 },
         }

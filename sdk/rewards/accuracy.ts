@@ -1,0 +1,16 @@
+import { extractAnswer, sameAnswer } from '../eval/answer.ts'
+import type { RewardInput } from './reward.ts'
+
+/**
+ * 1 where the answer found in the completion equals the row's `answer` (or what `solution` ends with) as mathematics, else 0;
+ * null for a row without either.
+ */
+export const accuracyReward = (completions: readonly RewardInput[]): Promise<(number | null)[]> =>
+  Promise.all(
+    completions.map(async ({ completion, row }) => {
+      const gold = row.answer ?? row.solution
+      if (typeof gold !== 'string' && typeof gold !== 'number') return null
+      const found = extractAnswer(completion)
+      return found !== null && sameAnswer(found, extractAnswer(String(gold)) ?? String(gold)) ? 1 : 0
+    }),
+  )
