@@ -1,4 +1,4 @@
-import { extractAnswer, sameAnswer } from '../eval/answer.ts'
+import { grade } from '../eval/grade.ts'
 import type { RewardInput } from './reward.ts'
 
 /**
@@ -10,7 +10,6 @@ export const accuracyReward = (completions: readonly RewardInput[]): Promise<(nu
     completions.map(async ({ completion, row }) => {
       const gold = row.answer ?? row.solution
       if (typeof gold !== 'string' && typeof gold !== 'number') return null
-      const found = extractAnswer(completion)
-      return found !== null && sameAnswer(found, extractAnswer(String(gold)) ?? String(gold)) ? 1 : 0
+      return (await grade(String(gold), completion)).equal ? 1 : 0
     }),
   )

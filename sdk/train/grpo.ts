@@ -265,7 +265,6 @@ export class GRPOTrainer {
           if (update === 0 || !generation) {
             const drawn = await this.generate(run, Math.floor(s / updates), cursor)
             ;[generation, cursor] = [drawn.generation, drawn.cursor]
-            options.onRollouts?.(generation.samples)
           }
           const own = partOf(generation.samples, update % parts, parts, [args.seed, Math.floor(s / parts)])
           const result = await this.update(step, own, run, s)
@@ -333,8 +332,20 @@ export class GRPOTrainer {
       size,
       args.scaleRewards,
     )
-    let samples: Sample[] = completions.map((c, i) => ({ ...c, advantage: advantages[i] }))
+    options.onRollouts?.(
+      completions.map(({ promptIds: _, logProbs, rewards, ...c }, i) => ({ ...c, advantage: advantages[i] })),
+    )
+    let samples = completions.map(({ promptIds, completionIds, truncated, logProbs }, i): Sample => {
+      return { promptIds, completionIds, truncated, logProbs, advantage: advantages[i] }
+    })
     if (run.objective.old) samples = await withLogProbs(samples, 'oldLogProbs', model, args.temperature, run)
+    if (options.rolloutModel) {
+      const { importanceSamplingCorrection: mode, importanceSamplingCap: cap } = args
+      samples = samples.map((sample) => ({
+        ...sample,
+        importance: importanceWeights(sample.oldLogProbs!, sample.logProbs, mode, cap),
+      }))
+    }
     if (run.objective.ref) {
       const reference = run.trained === null ? options.refModel! : model
       samples = await withLogProbs(samples, 'refLogProbs', reference, args.temperature, run)
@@ -391,10 +402,6 @@ export class GRPOTrainer {
       args.lossType,
       args.maxCompletionLength,
     )
-    const { importanceSamplingCorrection: mode, importanceSamplingCap: cap } = args
-    const importance = this.options.rolloutModel
-      ? (old: readonly number[], sampler: readonly number[]) => importanceWeights(old, sampler, mode, cap)
-      : undefined
     const sums = new TokenSums()
     for (const [micro, part] of parts.entries()) {
       const seed = [args.seed, s * args.gradientAccumulationSteps + micro] as const
@@ -402,12 +409,12 @@ export class GRPOTrainer {
       // Without a KL term a completion as good as its group has no gradient.
       const teaching = weighed.filter(({ sample, weight }) => weight > 0 && (sample.advantage !== 0 || args.beta !== 0))
       if (teaching.length === 0) continue
-      const { batch, inputs } = policyInputs(teaching, run.objective, { temperature: args.temperature, importance })
+      const { batch, inputs } = policyInputs(teaching, run.objective, args.temperature)
       const out = await step.accumulate(batch, inputs, seed, run.signal)
       sums.add(teaching, out, args)
     }
     return {
-      metrics: sums.metrics(run.objective),
+      metrics: sums.metrics(run.objective, this.options.rolloutModel !== undefined),
       tokens: samples.reduce((n, c) => n + c.promptIds.length + c.completionIds.length, 0),
     }
   }

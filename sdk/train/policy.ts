@@ -4,18 +4,22 @@ import type { Graph, Tensor } from '../graph/graph.ts'
 import { view, vocabPick } from '../ops/index.ts'
 import type { StepResult } from './loop.ts'
 import { type GrpoLoss, grpoLoss } from './objectives.ts'
-import type { ScoredRollout } from './rewarded.ts'
 
 // The loss of a policy that is updated on its own completions, and what goes into it.
 
 /** A completion on its way through the updates. */
-export interface Sample extends ScoredRollout {
+export interface Sample {
   readonly promptIds: readonly number[]
+  readonly completionIds: readonly number[]
+  readonly truncated: boolean
+  readonly advantage: number
   /** The sampler's. */
   readonly logProbs: readonly number[]
   /** The trainer's when it was drawn; where they are not simply those of the update. */
   readonly oldLogProbs?: readonly number[]
   readonly refLogProbs?: readonly number[]
+  /** What each token weighs since another model drew it: `importanceWeights`. */
+  readonly importance?: readonly number[]
 }
 
 export const exampleOf = (
@@ -71,20 +75,11 @@ export function policyObjective(
 /** A micro-batch and the inputs of its loss; `weight` is that of each of the completion's tokens. */
 export function policyInputs(
   completions: readonly {
-    readonly sample: Pick<
-      Sample,
-      'promptIds' | 'completionIds' | 'advantage' | 'oldLogProbs' | 'refLogProbs' | 'logProbs'
-    >
+    readonly sample: Sample
     readonly weight: number
   }[],
   { old, ref, sequences }: PolicyObjective,
-  {
-    temperature,
-    importance,
-  }: {
-    readonly temperature: number
-    readonly importance?: (old: readonly number[], sampler: readonly number[]) => readonly number[]
-  },
+  temperature: number,
 ) {
   const batch = packBatch(completions.map(({ sample }, row) => exampleOf(sample, row)))
   const rows = batch.rows.length
@@ -105,11 +100,12 @@ export function policyInputs(
         () =>
           weight,
     ),
-    advantages: fill(({ sample }) => {
-      const { advantage, oldLogProbs, logProbs } = sample
-      const weights = importance?.(oldLogProbs!, logProbs)
-      return (t) => advantage * (weights?.[t] ?? 1)
-    }),
+    // The surrogate is proportional to it, the KL term is not.
+    advantages: fill(
+      ({ sample: { advantage, importance } }) =>
+        (t) =>
+          advantage * (importance?.[t] ?? 1),
+    ),
   }
   if (old)
     inputs.oldLogProbs = fill(
@@ -139,6 +135,7 @@ export class TokenSums {
   private tokens = 0
   private loss = 0
   private readonly sums = { entropy: 0, kl: 0, clipRatioLow: 0, clipRatioHigh: 0, samplingDifference: 0 }
+  private importance = 0
   private greatest = 0
 
   add(
@@ -152,6 +149,7 @@ export class TokenSums {
       for (const [t, own] of sample.logProbs.entries()) {
         const ratio = out.ratio[row]
         const difference = Math.abs((sample.oldLogProbs?.[t] ?? out.logProbs[row]) - own)
+        this.importance += sample.importance?.[t] ?? 1
         this.sums.entropy += out.entropy[row]
         this.sums.kl += out.kl?.[row] ?? 0
         this.sums.clipRatioLow += ratio < 1 - epsilon && sample.advantage < 0 ? 1 : 0
@@ -163,7 +161,7 @@ export class TokenSums {
       }
   }
 
-  metrics({ ref }: PolicyObjective): StepResult['metrics'] {
+  metrics({ ref }: PolicyObjective, corrected = false): StepResult['metrics'] {
     const mean = (sum: number) => sum / Math.max(1, this.tokens)
     const { kl, ...sums } = this.sums
     return {
@@ -171,6 +169,7 @@ export class TokenSums {
       ...Object.fromEntries(Object.entries(sums).map(([name, sum]) => [name, mean(sum)])),
       samplingDifferenceMax: this.greatest,
       ...(ref && { kl: mean(kl) }),
+      ...(corrected && { importanceWeight: mean(this.importance) }),
     }
   }
 }

@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { makeProblem } from '../../examples/nano/problems.ts'
 import { plot } from '../../sdk/cli/plot.ts'
-import { accuracyReward, evaluateExactMatch, GRPOTrainer, loadModel, type TrainLog } from '../../sdk/index.ts'
+import { extractAnswer, sameAnswer } from '../../sdk/eval/answer.ts'
+import { evaluateExactMatch, GRPOTrainer, loadModel, type RewardFunction, type TrainLog } from '../../sdk/index.ts'
 
 const shared = process.env.HALFLING_SHARED ?? '../shared'
 const [pair = 'pebble', seeds = '3', steps = '80'] = process.argv.slice(2)
@@ -32,6 +33,13 @@ const test = isNano
 const folder = isNano ? 'models/nano' : join(shared, 'models/pebble-7m-instruct')
 const load = () => loadModel(folder, { dtype: 'f32', ...(!isNano && { adapter: join(folder, 'warm-adapter') }) })
 
+/** As the run of TRL has it. */
+const exactMatch: RewardFunction = (completions) =>
+  completions.map(({ completion, row }) => {
+    const found = extractAnswer(completion)
+    return found !== null && sameAnswer(found, String(row.answer)) ? 1 : 0
+  })
+
 const model = await load()
 const start = await evaluateExactMatch(model, test, { maxNewTokens: 96, slots: 64 })
 await model.close()
@@ -43,7 +51,7 @@ for (let seed = 0; seed < Number(seeds); seed++) {
   const trainer = new GRPOTrainer({
     model: lm,
     trainDataset: train,
-    rewardFuncs: accuracyReward,
+    rewardFuncs: exactMatch,
     ...(isNano && { peft: { r: 16, loraAlpha: 32 } }),
     args: {
       outputDir: join(work, `${pair}-${seed}`),
@@ -79,7 +87,10 @@ for (let seed = 0; seed < Number(seeds); seed++) {
     logs.flatMap((log) => ('loss' in log && log[name] !== undefined ? [log[name]] : []))
   for (const name of ['reward', 'meanLength', 'kl', 'entropy'] as const)
     if (curve(name).length > 0) console.log(`${name}\n${plot(curve(name), 50, 5)}`)
-  writeFileSync(join(work, `${pair}-${seed}.json`), JSON.stringify({ seed, start: start.accuracy, after: after.accuracy, seconds, logs }))
+  writeFileSync(
+    join(work, `${pair}-${seed}.json`),
+    JSON.stringify({ seed, start: start.accuracy, after: after.accuracy, seconds, logs }),
+  )
   await lm.close()
 }
 console.log(`logs: ${work}`)

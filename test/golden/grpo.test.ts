@@ -112,7 +112,7 @@ for (const candidate of await candidates())
               const sums = new TokenSums()
               for (const [p, part] of parts.entries()) {
                 const weighed = part.map((i, at) => ({ sample: samples[i], weight: weights[p][at] }))
-                const { batch, inputs } = policyInputs(weighed, objective, { temperature: 1 })
+                const { batch, inputs } = policyInputs(weighed, objective, 1)
                 const out = await step.accumulate(batch, inputs, [0, 0])
                 sums.add(weighed, out, { epsilon: c.eps_low, epsilonHigh: c.eps_high })
               }
