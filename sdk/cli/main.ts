@@ -6,6 +6,8 @@ import { addDevices } from './commands/devices.ts'
 import { addDistill } from './commands/distill.ts'
 import { addEval } from './commands/eval.ts'
 import { addGenerate } from './commands/generate.ts'
+import { addGrade } from './commands/grade.ts'
+import { addGrpo } from './commands/grpo.ts'
 import { addInspect } from './commands/inspect.ts'
 import { addList } from './commands/list.ts'
 import { addMerge } from './commands/merge.ts'
@@ -51,9 +53,11 @@ function commands(): Command {
   addScore(program)
   addSft(program)
   addDistill(program)
+  addGrpo(program)
   addTeacher(program)
   addServe(program)
   addEval(program)
+  addGrade(program)
   addInspect(program)
   addBench(program)
   addQuantize(program)

@@ -49,7 +49,9 @@ export async function showTraining(
       progress.end()
       tellMemory(at.totalSteps, at.tokens, at.forecast)
       progress = new Progress('training')
-    } else if (at.phase === 'evaluating') {
+    } else if (at.phase === 'rollouts')
+      progress.count(at.done, `of ${formatNumber(at.total)} completions, ${formatNumber(at.tokens)} tokens`)
+    else {
       evaluating ??= new Progress('evaluating')
       evaluating.update(at.rows, at.totalRows, `${formatNumber(at.rows)} of ${formatNumber(at.totalRows)} rows`)
     }
@@ -71,8 +73,10 @@ export async function showTraining(
         continue
       }
       first ??= line.step - 1
-      const { step, totalSteps, loss, tokensPerSecond } = line
-      const details = `step ${step}/${totalSteps} | loss ${loss.toPrecision(4)}${held} | ${formatNumber(tokensPerSecond)} tokens/s`
+      const { step, totalSteps, loss, reward, meanLength, tokensPerSecond } = line
+      const rolled =
+        reward === undefined ? '' : ` | reward ${reward.toPrecision(3)} | length ${formatNumber(meanLength!)}`
+      const details = `step ${step}/${totalSteps} | loss ${loss.toPrecision(4)}${rolled}${held} | ${formatNumber(tokensPerSecond)} tokens/s`
       progress.update(step, totalSteps, details, first)
     }
   } catch (error) {

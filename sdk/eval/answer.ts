@@ -32,23 +32,36 @@ export function normalizeAnswer(answer: string): string {
 
 const lastMatch = (text: string, pattern: RegExp): string | null => [...text.matchAll(pattern)].at(-1)?.[1] ?? null
 
-const tagged = (text: string) => lastMatch(text, /<answer>((?:(?!<answer>)[\s\S])*?)<\/answer>/g)
+export const tagged = (text: string): string | null => lastMatch(text, /<answer>((?:(?!<answer>)[\s\S])*?)<\/answer>/g)
 
 /** The last \boxed{...} whose braces are balanced. */
-function boxed(text: string): string | null {
-  for (let at = text.lastIndexOf('\\boxed{'); at >= 0; at = at === 0 ? -1 : text.lastIndexOf('\\boxed{', at - 1)) {
-    const start = at + '\\boxed{'.length
-    let depth = 1
-    for (let i = start; i < text.length; i++) {
-      if (text[i] === '\\') i++
-      else if (text[i] === '{') depth++
-      else if (text[i] === '}' && --depth === 0) return text.slice(start, i)
+const boxed = (text: string): string | null => boxes(text).at(-1)?.content ?? null
+
+/** Every \boxed{...} whose braces are balanced, in the order in which they begin; of nested ones the innermost. One pass. */
+export function boxes(text: string): { readonly start: number; readonly end: number; readonly content: string }[] {
+  const opening = '\\boxed{'
+  // Where a box began, or null for another brace.
+  const open: (number | null)[] = []
+  const found: { start: number; end: number; content: string }[] = []
+  let inner = -1
+  for (let i = 0; i < text.length; i++) {
+    if (text[i] === '\\') {
+      if (text.startsWith(opening, i)) {
+        open.push(i)
+        i += opening.length - 1
+      } else if (!text.startsWith(opening, i + 1)) i++
+    } else if (text[i] === '{') open.push(null)
+    else if (text[i] === '}') {
+      const start = open.pop() ?? null
+      if (start === null || start < inner) continue
+      inner = start
+      found.push({ start, end: i + 1, content: text.slice(start + opening.length, i) })
     }
   }
-  return null
+  return found
 }
 
-const hashed = (text: string) => lastMatch(text, /####[ \t]*([^\n]+)/g)
+export const hashed = (text: string): string | null => lastMatch(text, /####[ \t]*([^\n]+)/g)
 
 /** Up to the end of the sentence or line: a period between digits does not end it. */
 const spoken = (text: string) => lastMatch(text, /the answer is:?[ \t]*((?:[^.\n]|\.(?=\d))+)/gi)

@@ -98,7 +98,7 @@ export interface GRPOConfig extends TrainingArguments {
   readonly collapsePatience?: number
 }
 
-const grpoDefaults = {
+export const grpoDefaults = {
   numGenerations: 8,
   maxCompletionLength: 512,
   temperature: 1,

@@ -33,7 +33,12 @@ export const rowDefaults = {
 } as const satisfies RowArguments
 
 /** Names of all of them. */
-export const rowArguments = [...Object.keys(rowDefaults), 'completionOnlyLoss', 'assistantOnlyLoss', 'columns']
+export const rowArguments: readonly (keyof RowArguments)[] = [
+  ...(Object.keys(rowDefaults) as (keyof typeof rowDefaults)[]),
+  'completionOnlyLoss',
+  'assistantOnlyLoss',
+  'columns',
+]
 
 /** With the defaults filled in; what depends on the rows stays open. */
 export type RowSettings = RowArguments & Required<Pick<RowArguments, keyof typeof rowDefaults>>
