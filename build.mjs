@@ -12,6 +12,10 @@ mkdirSync('dist/kernels-as/dist', { recursive: true })
 const loaded = [
   'sdk/data/parquet-check.mjs',
   'sdk/data/parquet-worker.mjs',
+  'sdk/eval/grade-worker.mjs',
+  'sdk/eval/math-answer.mjs',
+  'sdk/eval/math-latex.mjs',
+  'sdk/eval/math-value.mjs',
   'targets/wasm/worker.mjs',
   'kernels-as/dist/kernels.wasm',
   'kernels-as/dist/kernels-single.wasm',

@@ -175,6 +175,9 @@ const mathWords = new Set(
 )
 const shortWords = new Set('is it we to of in no so be he by as at an do my the'.split(' '))
 
+/** Letters side by side that are factors or points rather than a word. */
+const letters = /^(?:[A-Z]{3}|[abcd]{3}|[xyz]{3}|[^aeiouyAEIOUY]{3})$/
+
 /** Short, and of its words at most one is none of mathematics, behind a number: "15 apples". */
 export function isAnswer(written: string): boolean {
   const text = written
@@ -191,7 +194,7 @@ export function isAnswer(written: string): boolean {
   const odd = words.filter((word) => {
     const small = word.toLowerCase()
     if (mathWords.has(small)) return false
-    return word.length > 2 ? !/^[A-Z]{3}$/.test(word) : shortWords.has(small)
+    return word.length > 2 ? !letters.test(word) : shortWords.has(small)
   })
   if (odd.length === 0) return /[\w\d]/.test(text)
   return odd.length <= 2 && /^[-+$€£ ]*[\d.,/]+ ?(?:[a-zA-Z]+ ){0,1}[a-zA-Z]+(?:\^?[23²³])?\.?$/.test(text)

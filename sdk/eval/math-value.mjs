@@ -169,14 +169,20 @@ function series(op, [body, range], variable) {
   const [from, to] = bounds.map((bound) => valueAt(bound, variable)?.[0])
   if (typeof index !== 'string' || !Number.isInteger(from) || !Number.isInteger(to) || to - from > mostTerms)
     return null
+  // i is a number elsewhere.
+  const name = `index ${index}`
+  const inner = renamed(body, index, name)
   let value = op === 'Sum' ? [0, 0] : [1, 0]
   for (let i = from; i <= to; i++) {
-    const term = valueAt(body, (name) => (name === index ? i : variable(name)))
+    const term = valueAt(inner, (other) => (other === name ? i : variable(other)))
     if (!term) return null
     value = op === 'Sum' ? [value[0] + term[0], value[1] + term[1]] : times(value, term)
   }
   return value
 }
+
+const renamed = (json, from, to) =>
+  Array.isArray(json) ? json.map((part) => renamed(part, from, to)) : json === from ? to : json
 
 const times = ([a, b], [c, d]) => (b === 0 && d === 0 ? [a * c, 0] : [a * c - b * d, a * d + b * c])
 const over = (x, y) => {
