@@ -1,8 +1,8 @@
 // Compares answers in a thread of its own, which can be stopped whatever a model wrote. Plain JS: workers have no TypeScript
 // loader.
 //
-// Of the library only its reader of LaTeX is used. What it computes has no bound: 9999999! takes it minutes, and a sum over
-// many terms one array so large that it ends the whole process, in spite of the thread's limit on memory.
+// Of the library only its reader of LaTeX is used. What it computes has no bound: 9999999! went on until it was stopped, and
+// a product over 10^9 terms asked for an array so large that V8 ended the whole process, in spite of the thread's own limit.
 //
 // messages in: {gold, answer}; out: {ready} once, then {equal, reason}
 import { parentPort } from 'node:worker_threads'

@@ -23,7 +23,8 @@ const loadSeconds = 60
  * everything else in a thread with a bound on memory and time, by its mathematical value: fractions, sets, intervals, tuples,
  * matrices, expressions, equations, percentages, units. An answer that takes longer counts as not equal.
  *
- * The first answer that is no number loads @cortex-js/compute-engine: about half a second on one core.
+ * The first answer that is no number loads @cortex-js/compute-engine: 0.15 s where it was measured, 0.6 ms
+ * for each after that.
  *
  * @throws OptionError for a time that is none
  */

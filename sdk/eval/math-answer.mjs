@@ -1,6 +1,6 @@
 // What an answer is made of - lists, sets, intervals, tuples, matrices, relations, expressions with units - and whether two
 // are the same. Expressions are read by the parser that is given: LaTeX to MathJSON, as it is written.
-import { clean, nesting, splitTop, unwrap } from './math-latex.mjs'
+import { clean, isBalanced, nesting, splitTop, unwrap } from './math-latex.mjs'
 import { exact, isSound, sample, valueAt, variables } from './math-value.mjs'
 
 const mostNesting = 40
@@ -230,7 +230,8 @@ class Reader {
     node.text = s
     // The parser writes powers of ten out.
     if (/(?:\d[eE]|10 ?\^ ?\{?) ?[-+]?\d{4}/.test(s)) this.doubt = 'not equal as written, and too large'
-    else node.json = this.#parse(named(s))
+    // The parser tries for long where a bracket is missing.
+    else if (isBalanced(s) && s.split('|').length % 2 === 1) node.json = this.#parse(named(s))
     return node
   }
 

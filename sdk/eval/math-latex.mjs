@@ -207,12 +207,13 @@ export function unwrap(s) {
   if (!open || !close || s.length < open.length + close.length) return null
   const content = s.slice(open.length, s.length - close.length)
   // ]a, b[ is an interval without its ends.
-  if (open === ']' || close === '[') return depthHolds(content) ? [open, content, close] : null
+  if (open === ']' || close === '[') return isBalanced(content) ? [open, content, close] : null
   if ((open === '{') !== (close === '}') || (open === '\\{') !== (close === '\\}')) return null
-  return depthHolds(content) ? [open, content, close] : null
+  return isBalanced(content) ? [open, content, close] : null
 }
 
-function depthHolds(s) {
+/** Whether every bracket that closes was opened, and the other way round. */
+export function isBalanced(s) {
   let depth = 0
   for (let i = 0; i < s.length; i++) {
     if (s[i] === '\\') {
