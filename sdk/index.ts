@@ -25,6 +25,7 @@ export {
   evaluateExactMatch,
   type Question,
 } from './eval/exact-match.ts'
+export { type Grade, grade } from './eval/grade.ts'
 export { type TensorData, writeSafetensors } from './formats/safetensors.ts'
 export { type BatchCompletion, type BatchOptions, generateBatch } from './generate/batch.ts'
 export {
