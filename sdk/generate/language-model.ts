@@ -9,7 +9,7 @@ import { StopStrings } from '../text/stop.ts'
 import type { Tokenizer } from '../text/tokenizer.ts'
 import { KeyValueCache } from './cache.ts'
 import { decode, prefill, type Sampled, type Sequence, type TopLogProbs } from './engine.ts'
-import { checkTokenIds, resolveSampling, type SamplingOptions, samplingOptions } from './sampling.ts'
+import { checkTokenIds, resolveSampling, type SamplingOptions, samplingNumbers } from './sampling.ts'
 
 /** What `generate` takes. */
 export interface GenerateOptions extends SamplingOptions {
@@ -25,7 +25,11 @@ export interface GenerateOptions extends SamplingOptions {
 
 /** Throws OptionError for an option of an unknown name, or of the wrong kind. */
 export function checkGenerateOptions(options: GenerateOptions, more: readonly string[] = []): void {
-  checkKeys(options, [...samplingOptions, 'maxNewTokens', 'stop', 'topLogProbs', 'signal', ...more], 'options')
+  checkKeys(
+    options,
+    [...samplingNumbers, 'logitBias', 'maxNewTokens', 'stop', 'topLogProbs', 'signal', ...more],
+    'options',
+  )
   const { stop = [], signal } = options
   if (!(Array.isArray(stop) && stop.every((text) => typeof text === 'string')))
     throw new OptionError('stop: wanted a list of strings')

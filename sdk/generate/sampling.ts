@@ -23,7 +23,8 @@ export interface SamplingOptions {
   readonly seed?: number
 }
 
-export const samplingOptions = [
+/** Those that are a number each. */
+export const samplingNumbers = [
   'temperature',
   'topK',
   'topP',
@@ -31,9 +32,8 @@ export const samplingOptions = [
   'repetitionPenalty',
   'frequencyPenalty',
   'presencePenalty',
-  'logitBias',
   'seed',
-]
+] as const satisfies (keyof SamplingOptions)[]
 
 export type Sampling = Required<SamplingOptions>
 

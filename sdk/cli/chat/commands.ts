@@ -3,7 +3,7 @@ import { parse } from 'yaml'
 import { readContent } from '../../data/columns.ts'
 import { type Row, readRows } from '../../data/rows.ts'
 import { DataError, OptionError } from '../../errors.ts'
-import { resolveSampling } from '../../generate/sampling.ts'
+import { resolveSampling, samplingNumbers } from '../../generate/sampling.ts'
 import { loadAdapter } from '../../load.ts'
 import { nearest } from '../../nearest.ts'
 import { camelCase } from '../names.ts'
@@ -23,17 +23,7 @@ interface Command {
   run(c: Conversation, argument: string): Outcome | Promise<Outcome>
 }
 
-const numbers = [
-  'maxNewTokens',
-  'temperature',
-  'topK',
-  'topP',
-  'minP',
-  'repetitionPenalty',
-  'frequencyPenalty',
-  'presencePenalty',
-  'seed',
-] as const
+const numbers = ['maxNewTokens', ...samplingNumbers] as const
 
 export const commands: Readonly<Record<string, Command>> = {
   help: {
