@@ -3,7 +3,15 @@ import { dirname, join, relative, resolve } from 'node:path'
 import { describe, expect, it } from 'vitest'
 
 // Who may import whom (docs/tour.md). A room may always import itself and the leaves.
-const leaves = ['sdk/errors.ts', 'sdk/dtype.ts', 'sdk/random.ts', 'sdk/pattern.ts', 'sdk/options.ts', 'sdk/nearest.ts', 'sdk/eval/answer.ts']
+const leaves = [
+  'sdk/errors.ts',
+  'sdk/dtype.ts',
+  'sdk/random.ts',
+  'sdk/pattern.ts',
+  'sdk/options.ts',
+  'sdk/nearest.ts',
+  'sdk/eval/answer.ts',
+]
 const may: Record<string, string[]> = {
   'sdk/graph': ['sdk/target.ts'],
   'sdk/target.ts': ['sdk/graph'],
