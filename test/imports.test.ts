@@ -3,15 +3,7 @@ import { dirname, join, relative, resolve } from 'node:path'
 import { describe, expect, it } from 'vitest'
 
 // Who may import whom (docs/tour.md). A room may always import itself and the leaves.
-const leaves = [
-  'sdk/errors.ts',
-  'sdk/dtype.ts',
-  'sdk/random.ts',
-  'sdk/pattern.ts',
-  'sdk/options.ts',
-  'sdk/nearest.ts',
-  'sdk/eval/answer.ts',
-]
+const leaves = ['sdk/errors.ts', 'sdk/dtype.ts', 'sdk/random.ts', 'sdk/pattern.ts', 'sdk/options.ts', 'sdk/nearest.ts']
 const may: Record<string, string[]> = {
   'sdk/graph': ['sdk/target.ts'],
   'sdk/target.ts': ['sdk/graph'],
@@ -21,7 +13,7 @@ const may: Record<string, string[]> = {
   'sdk/text': [],
   'sdk/hub': ['sdk/formats'],
   'sdk/data': ['sdk/hub', 'sdk/text', 'sdk/formats', 'sdk/quant'],
-  'sdk/rewards': ['sdk/text'],
+  'sdk/rewards': ['sdk/eval', 'sdk/text'],
   'sdk/model': ['sdk/ops', 'sdk/graph', 'sdk/quant', 'sdk/formats', 'sdk/target.ts'],
   'sdk/generate': ['sdk/model', 'sdk/ops', 'sdk/graph', 'sdk/data', 'sdk/text', 'sdk/formats', 'sdk/target.ts'],
   'sdk/serve': ['sdk/generate', 'sdk/model'],
@@ -46,6 +38,7 @@ const may: Record<string, string[]> = {
     'sdk/quantize.ts',
     'sdk/hub',
     'sdk/index.ts',
+    'sdk/rewards',
     'sdk/load.ts',
     'sdk/device.ts',
     'sdk/train',

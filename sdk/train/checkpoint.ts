@@ -34,7 +34,7 @@ const trainerState: z.ZodType<TrainerState> = z.object({
   metricsBytes: count,
   best: z.object({ step: count, value: z.number() }).nullable(),
   evaluationsSinceBest: count,
-  own: z.unknown(),
+  own: z.unknown().optional(),
   arguments: z.record(z.string(), z.unknown()),
 })
 

@@ -168,7 +168,7 @@ const [rolloutStream, shuffleStream] = [0x6017, 0x5406]
  *   model,
  *   trainDataset: 'rows.jsonl',
  *   rewardFuncs: accuracyReward,
- *   args: { outputDir: 'out', maxSteps: 2, maxCompletionLength: 64 },
+ *   args: { outputDir: 'policy', maxSteps: 2, maxCompletionLength: 64 },
  * })
  * for await (const log of trainer.train()) console.log(log)
  * await model.close()
