@@ -10,7 +10,7 @@ import { extractAnswer, sameAnswer } from '../../sdk/eval/answer.ts'
 import { evaluateExactMatch, GRPOTrainer, loadModel, type RewardFunction, type TrainLog } from '../../sdk/index.ts'
 
 const shared = process.env.HALFLING_SHARED ?? '../shared'
-const [pair = 'pebble', seeds = '3', steps = '80'] = process.argv.slice(2)
+const [pair = 'pebble', seeds = '3', steps = pair === 'nano' ? '100' : '80'] = process.argv.slice(2)
 const work = mkdtempSync(join(tmpdir(), 'halfling-grpo-'))
 
 interface Problem {
@@ -55,9 +55,9 @@ for (let seed = 0; seed < Number(seeds); seed++) {
     ...(isNano && { peft: { r: 16, loraAlpha: 32 } }),
     args: {
       outputDir: join(work, `${pair}-${seed}`),
-      learningRate: isNano ? 2e-3 : 2e-4,
+      learningRate: isNano ? 5e-4 : 2e-4,
       // nano is sure of itself: at temperature 1 hardly a group has any spread.
-      ...(isNano && { temperature: 1.5 }),
+      ...(isNano && { temperature: 1.3, dynamicSampling: true }),
       perDeviceTrainBatchSize: isNano ? 128 : 64,
       numGenerations: isNano ? 16 : 8,
       maxCompletionLength: 96,
