@@ -31,7 +31,7 @@ async function fromFile(name: string): Promise<RewardFunction[]> {
     module = await import(pathToFileURL(path).href)
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException
-    if (code === 'ERR_UNKNOWN_FILE_EXTENSION')
+    if (code === 'ERR_UNKNOWN_FILE_EXTENSION' && /\.[mc]?ts$/.test(path))
       throw new OptionError(
         `rewardFuncs: ${name}: Node ${process.versions.node} does not read TypeScript: use Node 22.18 or later, or write it in JavaScript`,
       )

@@ -19,7 +19,7 @@ export function repetitionPenalty({ ngram = 3, penalty = -1 }: RepetitionOptions
       const total = words.length - ngram + 1
       if (total <= 0) return 0
       const distinct = new Set(Array.from({ length: total }, (_, i) => words.slice(i, i + ngram).join(' ')))
-      return penalty * (1 - distinct.size / total)
+      return distinct.size === total ? 0 : penalty * (1 - distinct.size / total)
     })
   }
 }
