@@ -8,6 +8,7 @@ import { scale } from '../sdk/ops/index.ts'
 import { fromFloats } from '../sdk/quant/convert.ts'
 import type { Buffer, Target } from '../sdk/target.ts'
 import { decode, referenceTarget } from '../targets/reference/index.ts'
+import { useSwiftShader } from './swiftshader.ts'
 
 // What the tests of ops share: the targets at hand, and running one op case on one of them.
 
@@ -20,7 +21,15 @@ export interface Candidate {
 
 /** Every target of this build; those that cannot run carry the reason. */
 export async function candidates(): Promise<Candidate[]> {
-  return [{ label: 'reference', open: async () => referenceTarget() }, ...(await wasmCandidates())]
+  return [{ label: 'reference', open: async () => referenceTarget() }, ...(await wasmCandidates()), webgpuCandidate()]
+}
+
+function webgpuCandidate(): Candidate {
+  return {
+    label: 'webgpu, SwiftShader',
+    skip: useSwiftShader(),
+    open: async () => (await import('../targets/webgpu/node.ts')).openWebGpu({ defaultLimits: true }),
+  }
 }
 
 async function wasmCandidates(): Promise<Candidate[]> {

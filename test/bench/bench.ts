@@ -20,6 +20,7 @@ const gflops = (threads: number) =>
   Number(new RegExp(`^${threads} threads +linear 128x896 by f32.* ([\\d.]+) GFLOP/s`, 'm').exec(gemm)![1])
 const [one, two] = [halfBillion(1, 'speed'), halfBillion(2, 'speed')]
 const memory = halfBillion(2, 'memory')
+const { rollouts } = halfBillion(2, 'rollouts')
 
 interface Line {
   what: string
@@ -33,6 +34,7 @@ const lines: Line[] = [
   { what: 'f32 GEMM, 2 threads over 1', value: gflops(2) / gflops(1), floor: 1.7, unit: 'x' },
   { what: '0.5B q4 decode, 2 threads', value: two.decode, floor: 15, unit: 'tokens/s' },
   { what: '0.5B q4 decode, 2 threads over 1', value: two.decode / one.decode, floor: 1.7, unit: 'x' },
+  { what: '0.5B q4 decode of 16 rollouts, prompt included', value: rollouts, floor: 40, unit: 'tokens/s' },
   { what: '0.5B q4 prefill of 128, 2 threads', value: two.prefill, floor: 60, unit: 'tokens/s' },
   { what: '0.5B q4 prefill, 2 threads over 1', value: two.prefill / one.prefill, floor: 1.7, unit: 'x' },
   { what: '0.5B q4 LoRA step of 512, 2 threads', value: two.train, floor: 18, unit: 'tokens/s' },

@@ -1,10 +1,10 @@
-// One process, one thread count: the 0.5B shape as q4 decodes, prefills and takes a LoRA step. Prints one JSON line.
+// One process, one thread count: the 0.5B shape as q4 decodes, prefills and takes a LoRA step, or draws 16 rollouts. Prints one JSON line.
 // `npx tsx test/bench/half-billion.ts FOLDER THREADS`
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { measureDecode, measurePrefill, measureTraining } from '../../sdk/cli/measure.ts'
-import { LanguageModel, loadModel, SFTTrainer } from '../../sdk/index.ts'
+import { LanguageModel, loadModel, rollout, SFTTrainer } from '../../sdk/index.ts'
 
 const [folder, threads, what = 'speed'] = process.argv.slice(2)
 const start = performance.now()
@@ -15,6 +15,15 @@ if (what === 'speed') {
   result.decode = await measureDecode(lm, 32)
   result.prefill = await measurePrefill(lm, 128)
   result.train = await measureTraining(lm, 512, 1)
+} else if (what === 'rollouts') {
+  const prompt = lm.encodePrompt(Array.from({ length: 60 }, (_, i) => ` word${i % 97}`).join(''))
+  const draw = (maxCompletionLength: number) =>
+    rollout(lm, [prompt], { numGenerations: 16, maxCompletionLength, temperature: 1, seed: 1 })
+  await draw(2)
+  const begun = performance.now()
+  const all = await draw(34)
+  const tokens = all.reduce((n, { tokenIds }) => n + tokenIds.length, 0)
+  result.rollouts = (1000 * tokens) / (performance.now() - begun)
 } else {
   // Memory: one LoRA step at 512 tokens, then 32 tokens, nothing else.
   const trainer = new SFTTrainer({

@@ -1,0 +1,43 @@
+import { DeviceError } from '../../sdk/errors.ts'
+import type { Target } from '../../sdk/target.ts'
+import { webgpuTarget } from './index.ts'
+
+/** Dawn's instance: once collected, the next use of a device crashes the process. */
+let instance: GPU | undefined
+
+/** The webgpu of the browser, or Dawn (npm `webgpu`) in Node. Throws DeviceError. */
+async function findGpu(): Promise<GPU> {
+  const own = (globalThis as { navigator?: { gpu?: GPU } }).navigator?.gpu
+  if (own) return own
+  if (instance) return instance
+  try {
+    // Not in the import itself, or bundlers would want it.
+    const name = 'webgpu'
+    const { create } = (await import(name)) as { create(options: readonly string[]): GPU }
+    instance = create([])
+    return instance
+  } catch (cause) {
+    throw new DeviceError(
+      `webgpu: Node needs the package "webgpu" for it: npm install webgpu (${(cause as Error).message})`,
+      { cause },
+    )
+  }
+}
+
+/** What may be asked of an adapter. */
+export interface WebGpuOptions {
+  /** No more than the limits that every adapter has: for tests. */
+  readonly defaultLimits?: boolean
+}
+
+/** Opens the best adapter. Throws DeviceError. */
+export async function openWebGpu({ defaultLimits = false }: WebGpuOptions = {}): Promise<Target> {
+  const gpu = await findGpu()
+  const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' })
+  if (!adapter) throw new DeviceError('webgpu: no adapter (no GPU, or no Vulkan driver)')
+  const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits
+  const requiredLimits = defaultLimits ? {} : { maxBufferSize, maxStorageBufferBindingSize }
+  const device = await adapter.requestDevice({ requiredLimits })
+  const { vendor, architecture, description } = adapter.info
+  return webgpuTarget(device, description || `${vendor} ${architecture}`.trim() || 'unnamed adapter')
+}
