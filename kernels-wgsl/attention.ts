@@ -1,4 +1,4 @@
-import type { Kernel } from './kernel.ts'
+import { expo, type Kernel, ln } from './kernel.ts'
 
 // Attention with an online softmax, never N x N in memory. D is written into the code: sums of a head are in registers.
 
@@ -15,8 +15,8 @@ const attend = (d: number, key: string, done: string) => /* wgsl */ `
     for (var c = 0u; c < ${d}u; c++) { s += q(query + c) * k(at + c); }
     s *= p.f_scale;
     let higher = max(top, s);
-    let old = exp(top - higher);
-    let weight = exp(s - higher);
+    let old = expo(top - higher);
+    let weight = expo(s - higher);
     total = total * old + weight;
     for (var c = 0u; c < ${d}u; c++) { acc[c] = acc[c] * old + weight * v(at + c); }
     top = higher;
@@ -29,7 +29,7 @@ export const attention = (d: number): Kernel => ({
   args: { q: 'float', k: 'float', v: 'float', starts: 'int', out: 'floatOut', lse: 'floatOut' },
   params: ['n', ...sizes],
   workgroup: 64,
-  code: /* wgsl */ `
+  code: /* wgsl */ `${expo}${ln}
 fn kernel(id: u32, local: u32, group: u32) {
   if (id >= p.n * p.heads) { return; }
   let i = id / p.heads;
@@ -41,7 +41,7 @@ fn kernel(id: u32, local: u32, group: u32) {
   ${attend(
     d,
     `(j * p.kv_heads + g) * ${d}u`,
-    `set_lse(id, top + log(total));
+    `set_lse(id, top + ln(total));
   for (var c = 0u; c < ${d}u; c++) { set_out(query + c, acc[c] / total); }`,
   )}
 }`,
@@ -53,7 +53,7 @@ export const attentionCached = (d: number): Kernel => ({
   args: { q: 'float', k: 'float', v: 'float', slots: 'int', positions: 'int', out: 'floatOut' },
   params: ['n', 'capacity', ...sizes],
   workgroup: 64,
-  code: /* wgsl */ `
+  code: /* wgsl */ `${expo}${ln}
 fn kernel(id: u32, local: u32, group: u32) {
   if (id >= p.n * p.heads) { return; }
   let r = id / p.heads;
@@ -80,7 +80,7 @@ export const attentionDelta = (d: number): Kernel => ({
   args: { dout: 'float', out: 'float', delta: 'floatOut' },
   params: ['n'],
   workgroup: 64,
-  code: /* wgsl */ `
+  code: /* wgsl */ `${expo}${ln}
 fn kernel(id: u32, local: u32, group: u32) {
   if (id >= p.n) { return; }
   var sum = 0.0;
@@ -93,7 +93,7 @@ const scores = (d: number) => /* wgsl */ `
     var s = 0.0;
     var dp = 0.0;
     for (var c = 0u; c < ${d}u; c++) { s += q(query + c) * k(at + c); dp += dout(query + c) * v(at + c); }
-    let weight = exp(s * p.f_scale - lse(row));
+    let weight = expo(s * p.f_scale - lse(row));
     let ds = weight * (dp - delta(row)) * p.f_scale;`
 
 const backArgs = {
@@ -112,7 +112,7 @@ export const attentionBackQuery = (d: number): Kernel => ({
   args: { ...backArgs, dq: 'floatOut' },
   params: ['n', ...sizes],
   workgroup: 64,
-  code: /* wgsl */ `
+  code: /* wgsl */ `${expo}${ln}
 fn kernel(row: u32, local: u32, group: u32) {
   if (row >= p.n * p.heads) { return; }
   let i = row / p.heads;
@@ -134,7 +134,7 @@ export const attentionBackKeys = (d: number): Kernel => ({
   args: { ...backArgs, dk: 'floatOut', dv: 'floatOut' },
   params: ['n', ...sizes],
   workgroup: 64,
-  code: /* wgsl */ `
+  code: /* wgsl */ `${expo}${ln}
 fn kernel(id: u32, local: u32, group: u32) {
   if (id >= p.n * p.kv_heads) { return; }
   let j = id / p.kv_heads;

@@ -1,4 +1,4 @@
-import type { Access, Kernel } from './kernel.ts'
+import { type Access, expo, type Kernel } from './kernel.ts'
 
 // Elementwise ops, one thread an element; a step of 0 repeats a scalar argument. Bound by memory: measured in docs/performance.md.
 
@@ -60,7 +60,7 @@ export const fill: Kernel = each('fill', { y: 'floatOut' }, ['f_value'], 'set_y(
 export const accumulate: Kernel = each('accumulate', { y: 'floatOut', x: 'float' }, [], 'set_y(i, y(i) + x(i));')
 export const copy: Kernel = each('copy', { a: 'float', y: 'floatOut' }, [], 'set_y(i, a(i));')
 
-const sigmoid = 'fn sigmoid(x: f32) -> f32 { return 1.0 / (1.0 + exp(-clamp(x, -80.0, 80.0))); }\n'
+const sigmoid = `${expo}fn sigmoid(x: f32) -> f32 { return 1.0 / (1.0 + expo(-clamp(x, -80.0, 80.0))); }\n`
 export const swiglu: Kernel = each(
   'swiglu',
   { gate: 'float', up: 'float', y: 'floatOut' },

@@ -46,11 +46,16 @@ fn kernel(id: u32, local: u32, group: u32) {
   let ra = vec4u(r0, min(r0 + 1u, last_r), min(r0 + 2u, last_r), min(r0 + 3u, last_r)) * p.a_row;
   let cb = vec4u(c0, min(c0 + 1u, last_c), min(c0 + 2u, last_c), min(c0 + 3u, last_c)) * p.b_column;
   var s0 = vec4f(); var s1 = vec4f(); var s2 = vec4f(); var s3 = vec4f();
-  for (var k = 0u; k < p.inner; k++) {
-    let ka = k * p.a_inner;
-    let kb = k * p.b_inner;
-    let v = vec4f(b(cb.x + kb), b(cb.y + kb), b(cb.z + kb), b(cb.w + kb));
-    s0 += a(ra.x + ka) * v; s1 += a(ra.y + ka) * v; s2 += a(ra.z + ka) * v; s3 += a(ra.w + ka) * v;
+  // Sums of sums of 16: rounding does not grow with the inner axis.
+  for (var k0 = 0u; k0 < p.inner; k0 += 16u) {
+    var t0 = vec4f(); var t1 = vec4f(); var t2 = vec4f(); var t3 = vec4f();
+    for (var k = k0; k < min(k0 + 16u, p.inner); k++) {
+      let ka = k * p.a_inner;
+      let kb = k * p.b_inner;
+      let v = vec4f(b(cb.x + kb), b(cb.y + kb), b(cb.z + kb), b(cb.w + kb));
+      t0 += a(ra.x + ka) * v; t1 += a(ra.y + ka) * v; t2 += a(ra.z + ka) * v; t3 += a(ra.w + ka) * v;
+    }
+    s0 += t0; s1 += t1; s2 += t2; s3 += t3;
   }
   for (var i = 0u; i < 4u; i++) {
     let r = r0 + i;

@@ -1,9 +1,11 @@
-import { DeviceError, OptionError } from './errors.ts'
+import { DeviceError } from './errors.ts'
+import { checkWord } from './options.ts'
 import type { Speed } from './speed.ts'
 import type { Target } from './target.ts'
 
-/** `reference` is the float64 definition of every operation: slow, for tests. */
-export type DeviceName = 'auto' | 'wasm' | 'reference'
+/** `webgpu` is taken when it is asked for, not by `auto` yet. `reference` is the float64 definition of every operation: slow, for tests. */
+export const deviceNames = ['auto', 'webgpu', 'wasm', 'reference'] as const
+export type DeviceName = (typeof deviceNames)[number]
 
 /** What computes. */
 export interface DeviceOptions {
@@ -26,14 +28,13 @@ export interface DeviceReport {
   readonly speed?: Speed
 }
 
-const names: readonly DeviceName[] = ['auto', 'wasm', 'reference']
-
 /** Opens the best target, or the one asked for. Throws DeviceError, OptionError. */
 export async function openTarget(options: DeviceOptions = {}): Promise<Target> {
   const fromEnvironment = typeof process === 'undefined' ? undefined : process.env.HALFLING_DEVICE
   const device = options.device ?? ((fromEnvironment || 'auto') as DeviceName)
-  if (!names.includes(device)) throw new OptionError(`device: "${device}" is not one of ${names.join(', ')}`)
+  checkWord(device, deviceNames, 'device')
   if (device === 'reference') return (await import('../targets/reference/index.ts')).referenceTarget()
+  if (device === 'webgpu') return (await import('../targets/webgpu/node.ts')).openWebGpu()
   try {
     return await (await import('../targets/wasm/index.ts')).wasmTarget({ threads: options.threads })
   } catch (cause) {
@@ -52,21 +53,26 @@ export async function findDevices({
 }: Pick<DeviceOptions, 'threads'> & { readonly measure?: boolean } = {}): Promise<DeviceReport[]> {
   const reports: DeviceReport[] = [
     { name: 'cuda', available: false, reason: 'not built yet' },
-    { name: 'webgpu', available: false, reason: 'not built yet' },
+    await report('webgpu', measure),
+    await report('wasm', measure, threads),
   ]
+  reports.push({ name: 'reference', available: true, reason: 'float64, slow: for tests' })
+  return reports
+}
+
+async function report(device: 'webgpu' | 'wasm', measure: boolean, asked?: number): Promise<DeviceReport> {
   try {
-    const target = await openTarget({ device: 'wasm', threads })
+    const target = await openTarget({ device, threads: asked })
     try {
       const { description, threads, features, memoryLimit } = target.info
-      const reason = `${description}, ${threads} threads, ${features.join(', ')}`
+      const parts = [description, ...(threads > 0 ? [`${threads} threads`] : []), ...features]
       const speed = measure ? await (await import('./speed.ts')).measureSpeed(target) : undefined
-      reports.push({ name: 'wasm', available: true, reason, threads, memoryLimit, ...(speed && { speed }) })
+      const own = { name: device, available: true, reason: parts.join(', '), memoryLimit }
+      return { ...own, ...(threads > 0 && { threads }), ...(speed && { speed }) }
     } finally {
       await target.close()
     }
   } catch (error) {
-    reports.push({ name: 'wasm', available: false, reason: (error as Error).message })
+    return { name: device, available: false, reason: (error as Error).message }
   }
-  reports.push({ name: 'reference', available: true, reason: 'float64, slow: for tests' })
-  return reports
 }

@@ -71,6 +71,7 @@ const may: Record<string, string[]> = {
   ],
   targets: ['sdk/graph', 'sdk/ops', 'sdk/quant', 'sdk/target.ts', 'kernels-as', 'kernels-wgsl'],
   'kernels-as': [],
+  'kernels-wgsl': [],
   examples: ['sdk/index.ts'],
 }
 
@@ -95,7 +96,7 @@ function imports(file: string): string[] {
 }
 
 describe('imports run downward only', () => {
-  for (const top of ['sdk', 'targets', 'kernels-as', 'examples'])
+  for (const top of ['sdk', 'targets', 'kernels-as', 'kernels-wgsl', 'examples'])
     for (const file of sources(top))
       it(file, () => {
         for (const target of imports(file)) {

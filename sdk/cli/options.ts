@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { parse } from 'yaml'
-import type { DeviceName } from '../device.ts'
+import { type DeviceName, deviceNames } from '../device.ts'
 import type { GenerateOptions } from '../generate/language-model.ts'
 import type { WeightDType } from '../model/model.ts'
 
@@ -29,7 +29,7 @@ export const addModel = (command: Command): Command =>
   command
     .option('--model <name>', modelDescription)
     .option('--adapter <names...>', 'PEFT folders, or org/name')
-    .option('--device <name>', 'auto, wasm, reference')
+    .option('--device <name>', deviceNames.join(', '))
     .addOption(integer('--threads <n>', 'compute threads (default: the cores, 8 at most)', 1))
     .addOption(new Option('--dtype <type>', 'weights in memory (default: auto, as in the file)').choices(dtypes))
 

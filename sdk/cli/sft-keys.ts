@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { deviceNames } from '../device.ts'
 import type { LoraConfig } from '../model/adapter.ts'
 import type { SFTConfig } from '../train/sft.ts'
 import { dtypes, modelDescription } from './options.ts'
@@ -79,7 +80,7 @@ export const runKeys = {
   evalData: z.string().describe('rows for evalLoss'),
   full: z.boolean().describe('train all weights instead of an adapter'),
   resume: z.boolean().describe('go on from the newest checkpoint in the output folder, or start where there is none'),
-  device: z.enum(['auto', 'wasm', 'reference']).describe('what computes, where HALFLING_DEVICE says nothing else'),
+  device: z.enum(deviceNames).describe('what computes, where HALFLING_DEVICE says nothing else'),
   threads: positive.describe('compute threads (default: the cores, 8 at most)'),
   dtype: z.enum(dtypes).describe('weights in memory, auto as in the file (f32 with full)'),
 }

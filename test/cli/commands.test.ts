@@ -192,7 +192,8 @@ describe('bench and devices', () => {
     expect(Object.keys(machine)).toEqual(['cores', 'memory', 'freeMemory'])
     const [cuda, webgpu, wasm, reference] = devices
     expect(cuda).toEqual({ name: 'cuda', available: false, reason: 'not built yet' })
-    expect(webgpu).toEqual({ name: 'webgpu', available: false, reason: 'not built yet' })
+    // A machine may have a GPU or not; why not is said.
+    expect(webgpu).toMatchObject({ name: 'webgpu', available: expect.any(Boolean), reason: expect.stringMatching(/./) })
     expect(wasm).toMatchObject({ name: 'wasm', available: true, threads: 1, memoryLimit: 2 ** 32 })
     expect(Object.keys(reference)).toEqual(['name', 'available', 'reason'])
     const { gflops, gigabytes, tokensOfHalfBillion } = wasm.speed

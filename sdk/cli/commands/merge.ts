@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { DeviceName } from '../../device.ts'
+import { type DeviceName, deviceNames } from '../../device.ts'
 import { quantizeModel } from '../../quantize.ts'
 import { interruptible } from '../interrupt.ts'
 import { withModel } from '../open-model.ts'
@@ -20,7 +20,7 @@ export function addMerge(program: Command): void {
     .description('writes a model with adapters merged into its weights')
     .option('--model <name>', 'nano, nano-base, a Hugging Face folder, a .gguf file, or org/name (default: nano)')
     .requiredOption('--adapter <folders...>', 'PEFT folders, all of them merged')
-    .option('--device <name>', 'auto, wasm, reference')
+    .option('--device <name>', deviceNames.join(', '))
     .addOption(integer('--threads <n>', 'compute threads (default: the cores, 8 at most)', 1))
   addJson(addOutput(command, 'bf16')).action(({ model, adapter, device, threads, json, ...flags }: Flags) =>
     interruptible((signal) =>
