@@ -12,26 +12,26 @@ export interface Graded {
 
 /** How answers are judged. */
 export interface Grader {
-  /** The right answer alone, where the row has a whole solution. */
-  gold(answer: string): string
-  grade(gold: string, text: string): Promise<Graded>
+  /** The right answer of a row alone, which may have a whole solution. */
+  gold(right: string): string
+  grade(right: string, text: string): Promise<Graded>
 }
 
 export const graders = {
   /** By mathematical value. */
   math: {
-    gold: (answer) => findAnswer(answer) ?? answer.trim(),
-    async grade(gold, text) {
-      const { extracted, equal } = await grade(gold, text)
+    gold: (right) => findAnswer(right) ?? right.trim(),
+    async grade(right, text) {
+      const { extracted, equal } = await grade(right, text)
       return { answer: extracted, correct: equal }
     },
   },
   /** As evaluateExactMatch does. */
   exact: {
     gold: goldAnswer,
-    async grade(gold, text) {
+    async grade(right, text) {
       const answer = extractAnswer(text)
-      return { answer, correct: answer !== null && sameAnswer(answer, gold) }
+      return { answer, correct: answer !== null && sameAnswer(answer, goldAnswer(right)) }
     },
   },
 } as const satisfies Record<string, Grader>
