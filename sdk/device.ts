@@ -3,7 +3,7 @@ import { checkWord } from './options.ts'
 import type { Speed } from './speed.ts'
 import type { Target } from './target.ts'
 
-/** `webgpu` is taken when it is asked for, not by `auto` yet. `reference` is the float64 definition of every operation: slow, for tests. */
+/** `auto` takes webgpu on a GPU that passes its self-test, else wasm. `reference` is the float64 definition of every operation: slow, for tests. */
 export const deviceNames = ['auto', 'webgpu', 'wasm', 'reference'] as const
 export type DeviceName = (typeof deviceNames)[number]
 
@@ -35,6 +35,10 @@ export async function openTarget(options: DeviceOptions = {}): Promise<Target> {
   checkWord(device, deviceNames, 'device')
   if (device === 'reference') return (await import('../targets/reference/index.ts')).referenceTarget()
   if (device === 'webgpu') return (await import('../targets/webgpu/node.ts')).openWebGpu()
+  if (device === 'auto') {
+    const target = await realGpu().catch(() => null)
+    if (target) return target
+  }
   try {
     return await (await import('../targets/wasm/index.ts')).wasmTarget({ threads: options.threads })
   } catch (cause) {
@@ -60,9 +64,33 @@ export async function findDevices({
   return reports
 }
 
+/** What is wrong with adapters that were tested. */
+const tested = new Map<string, readonly string[]>()
+
+/** WebGPU on hardware that computes every op rightly. Throws DeviceError saying why there is none. */
+async function realGpu(): Promise<Target> {
+  const { isSoftware, openWebGpu, whyNoGpu } = await import('../targets/webgpu/node.ts')
+  const why = await whyNoGpu()
+  if (why !== null) throw new DeviceError(`webgpu: ${why}`)
+  const target = await openWebGpu()
+  const { description } = target.info
+  let wrong: readonly string[] = []
+  if (!isSoftware(description)) {
+    wrong = tested.get(description) ?? (await (await import('./self-test.ts')).selfTest(target))
+    tested.set(description, wrong)
+    if (wrong.length === 0) return target
+  }
+  await target.close()
+  throw new DeviceError(
+    wrong.length === 0
+      ? `webgpu: ${description} computes in software, wasm is faster: use --device webgpu to have it anyway`
+      : `webgpu: ${description} computes ${wrong.length} operations wrongly (${wrong[0]})`,
+  )
+}
+
 async function report(device: 'webgpu' | 'wasm', measure: boolean, asked?: number): Promise<DeviceReport> {
   try {
-    const target = await openTarget({ device, threads: asked })
+    const target = device === 'webgpu' ? await realGpu() : await openTarget({ device, threads: asked })
     try {
       const { description, threads, features, memoryLimit } = target.info
       const parts = [description, ...(threads > 0 ? [`${threads} threads`] : []), ...features]

@@ -24,6 +24,25 @@ async function findGpu(): Promise<GPU> {
   }
 }
 
+/** Why a look for an adapter would be in vain; null where it may find one. Loading Dawn takes a while, and it complains. */
+export async function whyNoGpu(): Promise<string | null> {
+  if (typeof process === 'undefined' || process.platform !== 'linux') return null
+  const { access } = await import('node:fs/promises')
+  const nodes = ['/dev/dri', '/dev/nvidiactl', '/dev/dxg']
+  const found = await Promise.all(
+    nodes.map((path) =>
+      access(path).then(
+        () => true,
+        () => false,
+      ),
+    ),
+  )
+  return found.includes(true) ? null : `no GPU (none of ${nodes.join(', ')})`
+}
+
+/** Vulkan on the CPU, by the names of its drivers. */
+export const isSoftware = (description: string): boolean => /swiftshader|llvmpipe|lavapipe|software/i.test(description)
+
 /** What may be asked of an adapter. */
 export interface WebGpuOptions {
   /** No more than the limits that every adapter has: for tests. */
