@@ -17,6 +17,8 @@ export {
   ShapeError,
   TeacherError,
 } from './errors.ts'
+export { type Comparison, compareRuns } from './eval/compare.ts'
+export { type EvalOptions, type EvalProgress, evaluate } from './eval/evaluate.ts'
 export {
   type ExactMatch,
   type ExactMatchItem,
@@ -26,6 +28,9 @@ export {
   type Question,
 } from './eval/exact-match.ts'
 export { type Grade, grade } from './eval/grade.ts'
+export type { GraderName } from './eval/graders.ts'
+export type { EvalResults } from './eval/results.ts'
+export { readTask, type TaskName, taskNames } from './eval/tasks.ts'
 export { type TensorData, writeSafetensors } from './formats/safetensors.ts'
 export { type BatchCompletion, type BatchOptions, generateBatch } from './generate/batch.ts'
 export {
@@ -63,7 +68,8 @@ export type { Speed } from './speed.ts'
 export type { ChatMessage } from './text/chat-template.ts'
 export type { GrpoLossType, ImportanceSamplingCorrection, ScaleRewards } from './train/advantages.ts'
 export { type DistillConfig, type DistillOptions, DistillTrainer } from './train/distill.ts'
-export { type GRPOConfig, type GRPOOptions, GRPOTrainer } from './train/grpo.ts'
+export { type GRPOOptions, GRPOTrainer } from './train/grpo.ts'
+export type { GRPOConfig } from './train/grpo-arguments.ts'
 export type { TrainLog, TrainOptions, TrainProgress } from './train/loop.ts'
 export type { MetricsLine, RolloutMetrics } from './train/metrics.ts'
 export type { ScoredRollout } from './train/rewarded.ts'

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { GRPOConfig } from '../train/grpo.ts'
+import type { GRPOConfig } from '../train/grpo-arguments.ts'
 import { rowArguments } from '../train/rows.ts'
 import { fixedKeys, loraKeys, runKeys, trainerKeys } from './sft-keys.ts'
 

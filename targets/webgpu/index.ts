@@ -41,12 +41,8 @@ interface Pipeline {
   readonly layout: GPUBindGroupLayout
 }
 
-/** The target on a device, which is closed with it. */
-export function webgpuTarget(device: GPUDevice, description: string): Target {
-  return new WebGpuTarget(device, description)
-}
-
-class WebGpuTarget implements Target {
+/** One device; RecoveringTarget goes on with another when it is lost. */
+export class WebGpuTarget implements Target {
   readonly name = 'webgpu'
   readonly info: DeviceInfo
   private readonly device: GPUDevice
@@ -56,6 +52,8 @@ class WebGpuTarget implements Target {
   private arena: GPUBuffer
   private tail: Promise<unknown> = Promise.resolve()
   private closed = false
+  /** Why the device is gone; null while it is there. */
+  lost: string | null = null
 
   constructor(device: GPUDevice, description: string) {
     this.device = device
@@ -66,6 +64,9 @@ class WebGpuTarget implements Target {
       features: [...device.features].filter((name) => ['shader-f16', 'subgroups', 'timestamp-query'].includes(name)),
     }
     this.arena = this.allocate(256, 'arena')
+    void device.lost.then(({ message, reason }) => {
+      if (!this.closed) this.lost = `the device was lost (${message || reason})`
+    })
   }
 
   supports(op: string, _inputs: readonly TensorType[], _attrs: unknown): true | string {
@@ -106,6 +107,22 @@ class WebGpuTarget implements Target {
       if (padded !== piece) padded.set(piece)
       this.device.queue.writeBuffer(part.gpu, at, padded as Uint8Array<ArrayBuffer>)
     }
+  }
+
+  /** Throws ShapeError for a write past the end. */
+  checkWrite(buffer: Buffer, byteOffset: number, bytes: number): void {
+    this.checkOpen()
+    this.checkRange(this.own(buffer), byteOffset, bytes)
+  }
+
+  /** For tests. */
+  loseDevice(): void {
+    this.device.destroy()
+  }
+
+  /** Until it is known whether the device is lost, after something failed. */
+  async settled(): Promise<void> {
+    await Promise.race([this.device.lost, new Promise((resolve) => setTimeout(resolve, 100))])
   }
 
   async read(buffer: Buffer, byteOffset = 0, bytes = buffer.bytes - byteOffset): Promise<ArrayBuffer> {

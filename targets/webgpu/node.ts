@@ -1,6 +1,6 @@
 import { DeviceError } from '../../sdk/errors.ts'
-import type { Target } from '../../sdk/target.ts'
-import { webgpuTarget } from './index.ts'
+import { WebGpuTarget } from './index.ts'
+import { RecoveringTarget } from './recovering.ts'
 
 /** Dawn's instance: once collected, the next use of a device crashes the process. */
 let instance: GPU | undefined
@@ -49,8 +49,13 @@ export interface WebGpuOptions {
   readonly defaultLimits?: boolean
 }
 
-/** Opens the best adapter. Throws DeviceError. */
-export async function openWebGpu({ defaultLimits = false }: WebGpuOptions = {}): Promise<Target> {
+/** Opens the best adapter; when its device is lost, another one. Throws DeviceError. */
+export async function openWebGpu(options: WebGpuOptions = {}): Promise<RecoveringTarget> {
+  const open = () => openDevice(options)
+  return new RecoveringTarget(await open(), open)
+}
+
+async function openDevice({ defaultLimits = false }: WebGpuOptions): Promise<WebGpuTarget> {
   const gpu = await findGpu()
   const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' })
   if (!adapter) throw new DeviceError('webgpu: no adapter (no GPU, or no Vulkan driver)')
@@ -58,5 +63,5 @@ export async function openWebGpu({ defaultLimits = false }: WebGpuOptions = {}):
   const requiredLimits = defaultLimits ? {} : { maxBufferSize, maxStorageBufferBindingSize }
   const device = await adapter.requestDevice({ requiredLimits })
   const { vendor, architecture, description } = adapter.info
-  return webgpuTarget(device, description || `${vendor} ${architecture}`.trim() || 'unnamed adapter')
+  return new WebGpuTarget(device, description || `${vendor} ${architecture}`.trim() || 'unnamed adapter')
 }

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { loadModel } from '../../load.ts'
-import { type GRPOConfig, GRPOTrainer, grpoDefaults } from '../../train/grpo.ts'
+import { GRPOTrainer } from '../../train/grpo.ts'
+import { type GRPOConfig, grpoDefaults } from '../../train/grpo-arguments.ts'
 import type { TrainLog } from '../../train/loop.ts'
 import type { ScoredRollout } from '../../train/rewarded.ts'
 import { grpoKeys, grpoTrainerKeys } from '../grpo-keys.ts'
