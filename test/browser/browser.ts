@@ -1,0 +1,57 @@
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { fileURLToPath } from 'node:url'
+import chromium from '@sparticuz/chromium'
+import { type Browser, chromium as playwright } from 'playwright-core'
+import { build } from 'vite'
+
+// Headless Chromium with WebGPU in software, out of an npm package, and pages that are bundled for it.
+
+/** Why there is no browser here; undefined where there is one. */
+export const noBrowser =
+  process.platform === 'linux' && process.arch === 'x64' ? undefined : '@sparticuz/chromium is for Linux x64 only'
+
+export const openBrowser = async (): Promise<Browser> =>
+  playwright.launch({
+    executablePath: await chromium.executablePath(),
+    headless: true,
+    args: ['--no-sandbox', '--headless=shell', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'],
+  })
+
+export interface Served {
+  readonly url: string
+  close(): void
+}
+
+/** A page with the bundle of one file, on a server of its own: cross-origin isolated, so that threads may share memory. */
+export async function servePage(entry: string): Promise<Served> {
+  const output = await build({
+    configFile: false,
+    logLevel: 'error',
+    build: {
+      write: false,
+      target: 'es2022',
+      minify: false,
+      rollupOptions: { input: fileURLToPath(new URL(entry, import.meta.url)), output: { format: 'es' } },
+    },
+  })
+  const chunks = (Array.isArray(output) ? output : [output]).flatMap((o) => ('output' in o ? o.output : []))
+  const files = new Map<string, string | Uint8Array>(
+    chunks.map((chunk) => [`/${chunk.fileName}`, chunk.type === 'chunk' ? chunk.code : chunk.source]),
+  )
+  const main = chunks.find((chunk) => chunk.type === 'chunk' && chunk.isEntry)!.fileName
+  files.set('/', `<!doctype html><script type="module" src="/${main}"></script>`)
+  const server = createServer((request, response) => {
+    const path = new URL(request.url!, 'http://x').pathname
+    const content = files.get(path)
+    const type = path.endsWith('.js') ? 'text/javascript' : path.endsWith('.wasm') ? 'application/wasm' : 'text/html'
+    response.writeHead(content === undefined ? 404 : 200, {
+      'content-type': type,
+      'cross-origin-opener-policy': 'same-origin',
+      'cross-origin-embedder-policy': 'require-corp',
+    })
+    response.end(content)
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  return { url: `http://localhost:${(server.address() as AddressInfo).port}/`, close: () => server.close() }
+}

@@ -1,0 +1,22 @@
+import { describe, expect, it } from 'vitest'
+import { ops } from '../../sdk/ops/index.ts'
+import { noBrowser, openBrowser, servePage } from './browser.ts'
+import type { CasesRun } from './ops-page.ts'
+
+describe.skipIf(noBrowser)(`in Chromium${noBrowser ? ` (${noBrowser})` : ''}`, () => {
+  it('every op case passes on the page’s WebGPU', async () => {
+    const [browser, page] = [await openBrowser(), await servePage('./ops-page.ts')]
+    try {
+      const tab = await browser.newPage()
+      await tab.goto(page.url)
+      await tab.waitForFunction('typeof runCases === "function"')
+      const { description, passed, wrong } = (await tab.evaluate('runCases()')) as CasesRun
+      expect(wrong).toEqual([])
+      expect(passed).toBe(Object.values(ops).reduce((n, spec) => n + spec.cases.length, 0))
+      expect(description).toMatch(/swiftshader/i)
+    } finally {
+      await browser.close()
+      page.close()
+    }
+  })
+})
