@@ -31,6 +31,7 @@ export { type Grade, grade } from './eval/grade.ts'
 export type { GraderName } from './eval/graders.ts'
 export type { EvalResults } from './eval/results.ts'
 export { readTask, type TaskName, taskNames } from './eval/tasks.ts'
+export { type Folder, fileFolder, urlFolder } from './formats/folder.ts'
 export { type TensorData, writeSafetensors } from './formats/safetensors.ts'
 export { type BatchCompletion, type BatchOptions, generateBatch } from './generate/batch.ts'
 export {

@@ -1,9 +1,9 @@
 import { type DeviceOptions, openTarget } from './device.ts'
 import { FormatError, OptionError } from './errors.ts'
-import { openModelSource } from './formats/model-source.ts'
+import type { Folder } from './formats/folder.ts'
+import { type ModelSource, openModelFolder, openModelSource } from './formats/model-source.ts'
 import { readAdapter } from './formats/peft.ts'
 import { LanguageModel } from './generate/language-model.ts'
-import { findAdapter, findModel } from './hub/models.ts'
 import type { PullOptions, PullProgress } from './hub/snapshot.ts'
 import { parseConfig } from './model/config.ts'
 import { adapterFromPeft } from './model/lora.ts'
@@ -25,17 +25,17 @@ export interface LoadOptions extends DeviceOptions, Omit<ModelOptions, 'onProgre
  * Opens a model on the best device.
  *
  * @param name a bundled model, `nano` (the default) or `nano-base`; a Hugging Face folder or a .gguf file; or one of the
- *   hub, `org/name`, `org/name@revision` or `org/name/file.gguf`, which is downloaded when it is not in the cache
+ *   hub, `org/name`, `org/name@revision` or `org/name/file.gguf`, which is downloaded when it is not in the cache. In a browser a
+ *   folder: `urlFolder` of a server, or `fileFolder` of files that the page was given
  * @throws FormatError for broken or unsupported files, HubError for what cannot be had from the hub, MemoryError when it
  *   does not fit, DeviceError without a device
  */
-export async function loadModel(name?: string, options: LoadOptions = {}): Promise<LanguageModel> {
-  if (name !== undefined && typeof name !== 'string')
-    throw new OptionError('loadModel: its first argument is a name or a path, options are the second')
+export async function loadModel(name?: string | Folder, options: LoadOptions = {}): Promise<LanguageModel> {
+  if (name !== undefined && typeof name !== 'string' && typeof name?.open !== 'function')
+    throw new OptionError('loadModel: its first argument is a name, a path or a folder, options are the second')
   checkKeys(options, ['device', 'threads', 'dtype', 'adapter', 'revision', 'onProgress', 'signal'], 'loadModel')
   checkWord(options.dtype, weightDTypes, 'dtype')
-  const path = await findModel(name, options)
-  const source = await openModelSource(path)
+  const [path, source] = await open(name, options)
   try {
     const config = parseConfig(source.config, source.configFile)
     const tokenizer = loadTokenizer(source.tokenizerJson, source.tokenizerConfig)
@@ -59,6 +59,13 @@ export async function loadModel(name?: string, options: LoadOptions = {}): Promi
   }
 }
 
+async function open(name: string | Folder | undefined, options: LoadOptions): Promise<[name: string, ModelSource]> {
+  if (typeof name === 'object') return [name.name, await openModelFolder(name)]
+  const { findModel } = await import('./hub/models.ts')
+  const path = await findModel(name, options)
+  return [path, await openModelSource(path)]
+}
+
 /**
  * Reads an adapter and makes it active beside the adapters that already are.
  *
@@ -77,6 +84,7 @@ export async function loadAdapter(
 ): Promise<string> {
   const { model } = lm
   if (model.adapters.has(name)) throw new OptionError(`adapter "${name}" is loaded already: give another name`)
+  const { findAdapter } = await import('./hub/models.ts')
   const folder = await findAdapter(adapter, options)
   const { config, tensors } = await readAdapter(folder)
   model.adapters.set(name, adapterFromPeft(name, config, tensors, model.config, folder))

@@ -1,9 +1,10 @@
 import { FormatError } from '../errors.ts'
 import type { ByteSource } from './byte-source.ts'
 import { uncompressed } from './compressed.ts'
+import { type Folder, readJson, readText } from './folder.ts'
 import { openGguf } from './gguf.ts'
 import { ggufModel } from './gguf-model.ts'
-import { exists, openFile, readJsonFile, readTextFile } from './node-file.ts'
+import { nodeFolder, openFile } from './node-file.ts'
 import { openSafetensors, type TensorFile } from './safetensors.ts'
 import type { StoredTensor } from './stored.ts'
 
@@ -32,62 +33,73 @@ export async function openModelSource(path: string): Promise<ModelSource> {
   const found = await stat(path).catch((cause) => {
     throw new FormatError(`${path}: no such model (give a folder with config.json, or a .gguf file)`, { cause })
   })
-  if (found.isDirectory()) return openModelFolder(path)
+  if (found.isDirectory()) return openModelFolder(await nodeFolder(path))
   if (/\.(safetensors|json)$/i.test(path)) throw new FormatError(`${path}: give the folder that this file is in`)
-  const source = await openFile(path)
-  return closedOnError(source, async () => ggufModel(await openGguf(source)))
+  return openModelFile(await openFile(path))
 }
 
+/** Opens a .gguf file. */
+export const openModelFile = (source: ByteSource): Promise<ModelSource> =>
+  closedOnError(source, async () => ggufModel(await openGguf(source)))
+
 /** Opens an HF snapshot folder. */
-export async function openModelFolder(folder: string): Promise<ModelSource> {
-  const { join } = await import('node:path')
-  const configFile = join(folder, 'config.json')
-  const optional = async <T>(name: string, read: (path: string) => Promise<T>, otherwise: T): Promise<T> =>
-    (await exists(join(folder, name))) ? read(join(folder, name)) : otherwise
+export async function openModelFolder(folder: Folder): Promise<ModelSource> {
+  const needed = async (file: string): Promise<Record<string, unknown>> => {
+    const json = await readJson(folder, file)
+    if (json) return json
+    throw new FormatError(`${placeOf(folder, file)}: no such file`)
+  }
   const [config, generationConfig, tokenizerJson, tokenizerConfig, chatTemplate] = await Promise.all([
-    readJsonFile(configFile),
-    optional('generation_config.json', readJsonFile, {}),
-    readJsonFile(join(folder, 'tokenizer.json')),
-    optional('tokenizer_config.json', readJsonFile, {}),
-    optional<string | null>('chat_template.jinja', readTextFile, null),
+    needed('config.json'),
+    readJson(folder, 'generation_config.json'),
+    needed('tokenizer.json'),
+    readJson(folder, 'tokenizer_config.json'),
+    readText(folder, 'chat_template.jinja'),
   ])
+  const configFile = placeOf(folder, 'config.json')
   const file = await openModelTensors(folder)
   return closedOnError(file, async () => ({
     ...uncompressed(config, configFile, file.tensors),
     configFile,
-    generationConfig,
+    generationConfig: generationConfig ?? {},
     tokenizerJson,
-    tokenizerConfig,
+    tokenizerConfig: tokenizerConfig ?? {},
     chatTemplate,
     close: file.close,
   }))
 }
+
+const placeOf = ({ name }: Folder, file: string): string => (name.endsWith('/') ? `${name}${file}` : `${name}/${file}`)
 
 /**
  * The tensors of a folder: model.safetensors, or the shards that model.safetensors.index.json names.
  *
  * @throws FormatError also for an index that does not agree with its shards
  */
-export async function openModelTensors(folder: string): Promise<TensorFile> {
-  const { join } = await import('node:path')
-  const whole = join(folder, 'model.safetensors')
-  if (await exists(whole)) {
-    const source = await openFile(whole)
-    return closedOnError(source, () => openSafetensors(source))
-  }
-  const index = join(folder, 'model.safetensors.index.json')
-  if (!(await exists(index)))
+export async function openModelTensors(folder: Folder): Promise<TensorFile> {
+  const whole = await folder.open('model.safetensors')
+  if (whole) return closedOnError(whole, () => openSafetensors(whole))
+  const indexFile = 'model.safetensors.index.json'
+  const json = await readJson(folder, indexFile)
+  if (!json)
     throw new FormatError(
-      `${folder}: has no model.safetensors (other formats have to be converted to safetensors or GGUF)`,
+      `${folder.name}: has no model.safetensors (other formats have to be converted to safetensors or GGUF)`,
     )
-  const places = shardNames(await readJsonFile(index), index)
+  const index = placeOf(folder, indexFile)
+  const places = shardNames(json, index)
   const sources: ByteSource[] = []
   const all = { close: () => Promise.all(sources.map((source) => source.close())) }
   return closedOnError(all, async () => {
-    for (const shard of new Set(places.values())) sources.push(await openFile(join(folder, shard)))
+    const names = new Map<string, string>()
+    for (const shard of new Set(places.values())) {
+      const source = await folder.open(shard)
+      if (!source) throw new FormatError(`${placeOf(folder, shard)}: no such file`)
+      sources.push(source)
+      names.set(shard, source.name)
+    }
     const file = await openSafetensors(sources)
     for (const [name, shard] of places)
-      if (file.tensors.get(name)?.file !== join(folder, shard))
+      if (file.tensors.get(name)?.file !== names.get(shard))
         throw new FormatError(`${index}: ${name}: is not in ${shard}`)
     return file
   })

@@ -1,12 +1,11 @@
 import { FormatError, HalflingError, OptionError } from '../errors.ts'
 import { type ByteSource, checkRange } from './byte-source.ts'
+import { type Folder, objectOf, textOf } from './folder.ts'
 
 // Files of Node. node:fs is imported when a function is called, so that a bundle for browsers may contain this file.
 
 /** Node reads at most 2 GiB at once. */
 const readLimit = 2 ** 30
-/** Larger than any JSON or template that a model comes with. */
-const textLimit = 2 ** 28
 
 /** Throws FormatError when there is no such file. */
 export async function openFile(path: string): Promise<ByteSource> {
@@ -56,32 +55,19 @@ export async function exists(path: string): Promise<boolean> {
 }
 
 /** UTF-8 text. Throws FormatError when it is missing, no UTF-8, or larger than 256 MiB. */
-export async function readTextFile(path: string): Promise<string> {
-  const source = await openFile(path)
-  try {
-    if (source.size > textLimit) throw new FormatError(`${path}: ${source.size} bytes are too many for a text file`)
-    const bytes = await source.read(0, source.size)
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
-  } catch (cause) {
-    if (cause instanceof HalflingError) throw cause
-    throw new FormatError(`${path}: is not UTF-8 text`, { cause })
-  } finally {
-    await source.close()
-  }
-}
+export const readTextFile = async (path: string): Promise<string> => textOf(await openFile(path))
 
 /** A JSON file that holds an object. Throws FormatError. */
-export async function readJsonFile(path: string): Promise<Record<string, unknown>> {
-  const text = await readTextFile(path)
-  let json: unknown
-  try {
-    json = JSON.parse(text)
-  } catch (cause) {
-    throw new FormatError(`${path}: is not JSON: ${(cause as Error).message}`, { cause })
+export const readJsonFile = async (path: string): Promise<Record<string, unknown>> =>
+  objectOf(path, await readTextFile(path))
+
+/** A folder on disk. */
+export async function nodeFolder(path: string): Promise<Folder> {
+  const { join } = await import('node:path')
+  return {
+    name: path,
+    open: async (file) => ((await exists(join(path, file))) ? openFile(join(path, file)) : null),
   }
-  if (typeof json !== 'object' || json === null || Array.isArray(json))
-    throw new FormatError(`${path}: is not a JSON object`)
-  return json as Record<string, unknown>
 }
 
 /**

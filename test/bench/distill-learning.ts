@@ -32,7 +32,7 @@ function pebbleRows(): { text: string }[] {
 
 /** Problems that nano-base has not seen. */
 const nanoRows = () =>
-  Array.from({ length: 1319 }, (_, i) => {
+  Array.from({ length: 2000 }, (_, i) => {
     const { question, solution, answer } = makeMixed(31, i)
     return { text: `Question: ${question}\nAnswer: ${solution} The answer is ${answer}.` }
   })

@@ -1,5 +1,7 @@
+import { existsSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import chromium from '@sparticuz/chromium'
 import { type Browser, chromium as playwright } from 'playwright-core'
@@ -23,8 +25,11 @@ export interface Served {
   close(): void
 }
 
-/** A page with the bundle of one file, on a server of its own: cross-origin isolated, so that threads may share memory. */
-export async function servePage(entry: string): Promise<Served> {
+/**
+ * A page with the bundle of one file, on a server of its own: cross-origin isolated, so that threads may share memory. Folders of
+ * the project are served under other names.
+ */
+export async function servePage(entry: string, folders: Readonly<Record<string, string>> = {}): Promise<Served> {
   const output = await build({
     configFile: false,
     logLevel: 'error',
@@ -43,14 +48,19 @@ export async function servePage(entry: string): Promise<Served> {
   files.set('/', `<!doctype html><script type="module" src="/${main}"></script>`)
   const server = createServer((request, response) => {
     const path = new URL(request.url!, 'http://x').pathname
-    const content = files.get(path)
+    const [, folder, file] = path.split('/')
+    const onDisk = file && Object.hasOwn(folders, folder) ? join(folders[folder], file) : ''
+    const content = files.get(path) ?? (existsSync(onDisk) ? new Uint8Array(readFileSync(onDisk)) : undefined)
+    const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '')
     const type = path.endsWith('.js') ? 'text/javascript' : path.endsWith('.wasm') ? 'application/wasm' : 'text/html'
-    response.writeHead(content === undefined ? 404 : 200, {
+    const part = range && content ? content.slice(Number(range[1]), Number(range[2]) + 1) : content
+    response.writeHead(content === undefined ? 404 : range ? 206 : 200, {
+      'content-length': part === undefined ? 0 : Buffer.byteLength(part),
       'content-type': type,
       'cross-origin-opener-policy': 'same-origin',
       'cross-origin-embedder-policy': 'require-corp',
     })
-    response.end(content)
+    response.end(request.method === 'HEAD' ? undefined : part)
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   return { url: `http://localhost:${(server.address() as AddressInfo).port}/`, close: () => server.close() }
