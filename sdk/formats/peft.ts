@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { FormatError } from '../errors.ts'
 import { makeFolder, openFile, readJsonFile, writeAtomically } from './node-file.ts'
-import { openSafetensors, writeSafetensors } from './safetensors.ts'
+import { openSafetensors, safetensorsChunks } from './safetensors.ts'
 import { readFloats } from './stored.ts'
 
 /** PEFT's LoraConfig, as far as it changes the mathematics. */
@@ -240,11 +240,21 @@ export async function writeAdapterFiles(
 ): Promise<void> {
   const { join } = await import('node:path')
   await makeFolder(folder)
+  for (const [name, chunks] of adapterFiles(config, tensors)) await writeAtomically(join(folder, name), chunks)
+}
+
+/** The files of an adapter as PEFT has them, by name, in pieces. */
+export function adapterFiles(
+  config: LoraConfig,
+  tensors: ReadonlyMap<string, PeftTensor>,
+): Map<string, readonly Uint8Array[]> {
   const stored = [...tensors].map(([name, { shape, data }]) => {
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
     return { name, dtype: 'F32' as const, shape, data: bytes }
   })
-  await writeSafetensors(join(folder, tensorsName), stored, { format: 'pt' })
   const json = JSON.stringify(adapterConfigJson(config), null, 2)
-  await writeAtomically(join(folder, configName), [new TextEncoder().encode(json)])
+  return new Map([
+    [tensorsName, safetensorsChunks(stored, { format: 'pt' })],
+    [configName, [new TextEncoder().encode(json)]],
+  ])
 }

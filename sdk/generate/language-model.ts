@@ -1,5 +1,7 @@
 import { ContextError, DataError, OptionError } from '../errors.ts'
 import type { ModelSource } from '../formats/model-source.ts'
+import { adapterFiles } from '../formats/peft.ts'
+import { adapterToPeft } from '../model/lora.ts'
 import { type MergedDType, mergedStored, saveMerged } from '../model/merge.ts'
 import type { Model } from '../model/model.ts'
 import { checkKeys, checkWord, shown } from '../options.ts'
@@ -264,6 +266,20 @@ export class LanguageModel {
   /** Makes these loaded adapters active, in this order; an empty list disables all. Throws OptionError for one that is not loaded. */
   setAdapters(names: readonly string[]): Promise<void> {
     return this.model.setAdapters(names)
+  }
+
+  /**
+   * The files of a loaded adapter as PEFT reads them, by name: what a page offers for download.
+   *
+   * @throws OptionError for one that is not loaded
+   */
+  async adapterFiles(name: string): Promise<Map<string, Blob>> {
+    await this.model.pullAdapters()
+    const adapter = this.model.adapters.get(name)
+    if (!adapter) throw new OptionError(`adapter "${name}" is not loaded`)
+    const { config, tensors } = adapterToPeft(adapter, this.model.config)
+    const files = adapterFiles(config, tensors)
+    return new Map([...files].map(([file, chunks]) => [file, new Blob(chunks as Uint8Array<ArrayBuffer>[])]))
   }
 
   /**

@@ -5,8 +5,11 @@ import { type Schedule, schedules } from './schedule.ts'
 
 /** What every trainer takes: transformers' TrainingArguments in camelCase, with its defaults where nothing else is said. */
 export interface TrainingArguments {
-  /** For the adapter (or model), checkpoints and metrics.jsonl; made where it is missing. */
-  readonly outputDir: string
+  /**
+   * For the adapter (or model), checkpoints and metrics.jsonl; made where it is missing. null writes nothing: what was trained stays on
+   * the model, and there is no going on after an interruption.
+   */
+  readonly outputDir: string | null
   /** Default 2e-4 for LoRA (TRL's 2e-5 is for full fine-tuning, and the default there). */
   readonly learningRate?: number
   /** How the learning rate goes on after the warm-up; default `linear`, down to 0 at the last step. */
@@ -141,7 +144,10 @@ export function checkTrainingArguments(args: Required<TrainingArguments>, hasEva
   checkWord(args.lrSchedulerType, schedules, 'lrSchedulerType')
   checkWord(args.evalStrategy, ['no', 'steps', 'epoch'], 'evalStrategy')
   checkWord(args.saveStrategy, ['no', 'steps', 'epoch'], 'saveStrategy')
-  if (!args.outputDir) throw new OptionError('outputDir: where should the result go?')
+  if (args.outputDir !== null && !args.outputDir)
+    throw new OptionError('outputDir: where should the result go? (null: nowhere, it stays on the model)')
+  if (args.outputDir === null && args.loadBestModelAtEnd)
+    throw new OptionError('loadBestModelAtEnd needs an outputDir: the best is read from its checkpoint')
   const evaluates = args.evalStrategy !== 'no'
   if (evaluates && !hasEvalDataset) throw new OptionError(`evalStrategy '${args.evalStrategy}' needs an evalDataset`)
   if (args.loadBestModelAtEnd && (!evaluates || args.saveStrategy === 'no'))

@@ -334,9 +334,10 @@ export class GRPOTrainer {
 
   private async collapsed(step: number, what: string, patience: number): Promise<CollapseError> {
     const { outputDir } = this.args
-    const good = (await listCheckpoints(outputDir)).filter((checkpoint) => checkpoint.step <= step - patience).at(-1)
+    const all = outputDir === null ? [] : await listCheckpoints(outputDir)
+    const good = all.filter((checkpoint) => checkpoint.step <= step - patience).at(-1)
     return new CollapseError(
-      `step ${step}: ${what}, for ${patience} steps: stopped. ${good ? `The last checkpoint from before is ${good.folder}` : `No checkpoint in ${outputDir} is older (lower saveSteps)`}`,
+      `step ${step}: ${what}, for ${patience} steps: stopped. ${good ? `The last checkpoint from before is ${good.folder}` : `There is no older checkpoint${outputDir === null ? '' : ` in ${outputDir} (lower saveSteps)`}`}`,
     )
   }
 }

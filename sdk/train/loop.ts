@@ -73,19 +73,23 @@ export interface Run {
  * no other run may write meanwhile.
  */
 export async function* trainSteps(run: Run): AsyncGenerator<TrainLog, void> {
-  const release = await lockFolder(run.args.outputDir)
+  const { outputDir } = run.args
+  if (outputDir === null) {
+    if (run.resume) throw new OptionError('resume: without an outputDir there is nothing to go on from')
+    return yield* steps(run, null)
+  }
+  const release = await lockFolder(outputDir)
   try {
-    yield* steps(run)
+    yield* steps(run, outputDir)
   } finally {
     await release()
   }
 }
 
-async function* steps(run: Run): AsyncGenerator<TrainLog, void> {
+async function* steps(run: Run, outputDir: string | null): AsyncGenerator<TrainLog, void> {
   const { model, trained, args, step, stepsPerEpoch, totalSteps, evaluate, signal } = run
-  const { join } = await import('node:path')
   const warmupSteps = args.warmupSteps || Math.ceil(args.warmupRatio * totalSteps)
-  const metrics = new MetricsFile(join(args.outputDir, 'metrics.jsonl'))
+  const metrics = outputDir === null ? null : await MetricsFile.in(outputDir)
   let state: TrainerState = {
     version: 1,
     step: 0,
@@ -96,10 +100,10 @@ async function* steps(run: Run): AsyncGenerator<TrainLog, void> {
     evaluationsSinceBest: 0,
     arguments: run.decisive,
   }
-  const there = await listCheckpoints(args.outputDir)
+  const there = outputDir === null ? [] : await listCheckpoints(outputDir)
   if (there.length > 0 && !run.resume)
     throw new OptionError(
-      `${args.outputDir} holds the checkpoints of another run: resume it, delete it, or give another outputDir`,
+      `${outputDir} holds the checkpoints of another run: resume it, delete it, or give another outputDir`,
     )
   const checkpoint = there.at(-1)
   if (checkpoint) {
@@ -109,12 +113,13 @@ async function* steps(run: Run): AsyncGenerator<TrainLog, void> {
     step.steps = state.step
     run.memory?.restore(state.own)
   }
-  await metrics.open(state.metricsBytes)
+  await metrics?.open(state.metricsBytes)
 
   let { tokens, best, evaluationsSinceBest } = state
   let pending = [...state.pending]
   let [loggedAt, loggedTokens] = [performance.now(), tokens]
   const save = async (at: number) => {
+    if (outputDir === null || metrics === null) return
     const now: TrainerState = {
       ...state,
       step: at,
@@ -125,13 +130,9 @@ async function* steps(run: Run): AsyncGenerator<TrainLog, void> {
       evaluationsSinceBest,
       ...(run.memory && { own: run.memory.save() }),
     }
-    await saveCheckpoint(args.outputDir, now, step, (folder) => saveTrained(model, trained, folder))
+    await saveCheckpoint(outputDir, now, step, (folder) => saveTrained(model, trained, folder))
     if (run.rotates?.() !== false)
-      await rotateCheckpoints(
-        args.outputDir,
-        args.saveTotalLimit,
-        args.loadBestModelAtEnd ? (best?.step ?? null) : null,
-      )
+      await rotateCheckpoints(outputDir, args.saveTotalLimit, args.loadBestModelAtEnd ? (best?.step ?? null) : null)
   }
 
   for (let s = state.step; s < totalSteps; s++) {
@@ -142,7 +143,7 @@ async function* steps(run: Run): AsyncGenerator<TrainLog, void> {
     })
     if (!Number.isFinite(result.metrics.loss))
       throw new NumericError(
-        `step ${s + 1}: the loss is ${result.metrics.loss}; the last checkpoint in ${args.outputDir} is whole (lower the learning rate)`,
+        `step ${s + 1}: the loss is ${result.metrics.loss}; ${outputDir === null ? '' : `the last checkpoint in ${outputDir} is whole `}(lower the learning rate)`,
       )
     tokens += result.tokens
     pending.push(result.metrics)
@@ -165,19 +166,19 @@ async function* steps(run: Run): AsyncGenerator<TrainLog, void> {
       }
       pending = []
       ;[loggedAt, loggedTokens] = [performance.now(), tokens]
-      await metrics.append(line)
+      await metrics?.append(line)
       yield { ...line, totalSteps }
     }
     if (result.warning !== undefined) {
       const line: MetricsLine = { step: done, warning: result.warning }
-      await metrics.append(line)
+      await metrics?.append(line)
       yield { ...line, totalSteps }
     }
     let stop = false
     if (evaluate && due(args.evalStrategy, args.evalSteps, done, endsEpoch, last)) {
       const held = await evaluate()
       const line: MetricsLine = { step: done, ...held }
-      await metrics.append(line)
+      await metrics?.append(line)
       evaluationsSinceBest++
       const better = (value: number, than: number) => ('evalLoss' in held ? value < than : value > than)
       const value = 'evalLoss' in held ? held.evalLoss : held.evalReward
@@ -192,10 +193,10 @@ async function* steps(run: Run): AsyncGenerator<TrainLog, void> {
     if (stop) break
     signal?.throwIfAborted()
   }
-  if (args.loadBestModelAtEnd && best)
-    await restoreTrained(model, trained, join(args.outputDir, `checkpoint-${best.step}`))
+  if (args.loadBestModelAtEnd && best && outputDir !== null)
+    await restoreTrained(model, trained, `${outputDir}/checkpoint-${best.step}`)
   await model.model.pullAdapters()
-  await saveTrained(model, trained, args.outputDir)
+  if (outputDir !== null) await saveTrained(model, trained, outputDir)
 }
 
 /** The mean of each metric. */

@@ -56,6 +56,11 @@ export class MetricsFile {
     this.path = path
   }
 
+  static async in(folder: string): Promise<MetricsFile> {
+    const { join } = await import('node:path')
+    return new MetricsFile(join(folder, 'metrics.jsonl'))
+  }
+
   /** Makes the folder and cuts the file to what was known at a checkpoint (0: a fresh run). Throws HalflingError of code 'io'. */
   async open(bytes: number): Promise<void> {
     const fs = await import('node:fs/promises')
