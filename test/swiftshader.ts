@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { constants, tmpdir } from 'node:os'
@@ -26,17 +27,32 @@ export function useSwiftShader(): string | undefined {
   }
 }
 
-function unpack(): string {
+/** Headless Chromium of the same package, beside SwiftShader, where it looks for it. Unpacked once, by one of several processes. */
+export function chromiumPath(): string {
+  const path = join(unpack(), 'chromium')
+  if (existsSync(path)) return path
+  const beside = `${path}.${randomUUID()}`
+  writeFileSync(beside, brotliDecompressSync(readFileSync(join(packageRoot(), 'bin/chromium.br'))), { mode: 0o755 })
+  renameSync(beside, path)
+  return path
+}
+
+function packageRoot(): string {
   const main = createRequire(import.meta.url).resolve('@sparticuz/chromium')
   let root = dirname(main)
   while (!existsSync(join(root, 'bin/swiftshader.tar.br'))) {
     if (root === dirname(root)) throw new Error('@sparticuz/chromium has no bin/swiftshader.tar.br')
     root = dirname(root)
   }
+  return root
+}
+
+function unpack(): string {
+  const root = packageRoot()
   const version = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version
   const folder = join(tmpdir(), `halfling-swiftshader-${version}`)
   if (existsSync(folder)) return folder
-  const beside = `${folder}.${process.pid}`
+  const beside = `${folder}.${randomUUID()}`
   mkdirSync(beside, { recursive: true })
   const tar = brotliDecompressSync(readFileSync(join(root, 'bin/swiftshader.tar.br')))
   for (let at = 0; at + 512 <= tar.length && tar[at] !== 0; ) {

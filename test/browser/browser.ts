@@ -3,9 +3,9 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import chromium from '@sparticuz/chromium'
 import { type Browser, chromium as playwright } from 'playwright-core'
 import { build } from 'vite'
+import { chromiumPath } from '../swiftshader.ts'
 
 // Headless Chromium with WebGPU in software, out of an npm package, and pages that are bundled for it.
 
@@ -15,7 +15,7 @@ export const noBrowser =
 
 export const openBrowser = async (): Promise<Browser> =>
   playwright.launch({
-    executablePath: await chromium.executablePath(),
+    executablePath: chromiumPath(),
     headless: true,
     args: ['--no-sandbox', '--headless=shell', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'],
   })
