@@ -194,8 +194,9 @@ describe.skipIf(noTerminal)(`in a terminal${noTerminal ? ` (${noTerminal})` : ''
 
   function open(flags: string) {
     const command = `echo pid $$; exec ${process.execPath} --import tsx sdk/cli/bin.ts chat ${flags}`
-    const env: NodeJS.ProcessEnv = { ...process.env, XDG_STATE_HOME: join(folder, 'state'), TERM: 'xterm-256color' }
-    for (const name of ['NO_COLOR', 'FORCE_COLOR', 'HALFLING_HISTORY']) delete env[name]
+    // A person's terminal: nothing of CI, NO_COLOR and the like, which switch colours off.
+    const { PATH, HOME, LANG } = process.env
+    const env = { PATH, HOME, LANG, XDG_STATE_HOME: join(folder, 'state'), TERM: 'xterm-256color' }
     // A shell of its own, so that its number is that of the chat.
     const child = spawn('script', ['-qec', command, '/dev/null'], { env })
     let [screen, at] = ['', 0]
