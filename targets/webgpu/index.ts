@@ -40,10 +40,20 @@ interface Compiled {
   readonly memory: MemoryPlan
   readonly steps: readonly Step[]
   /** The numbers of all steps, at multiples of `uniformAlignment`. */
-  readonly params: GPUBuffer
-  groups: { readonly arena: readonly GPUBuffer[]; readonly all: readonly GPUBindGroup[] } | null
+  readonly words: Uint32Array<ArrayBuffer>
+  groups: { readonly shared: Shared; readonly all: readonly GPUBindGroup[] } | null
   freed: boolean
 }
+
+/** What all programs use: they run one after the other, and keep nothing in it. */
+interface Shared {
+  /** Scratch; all buffers but the last are as large as they may be. */
+  readonly arena: readonly GPUBuffer[]
+  readonly arenaBytes: number
+  /** The numbers of the program that runs. */
+  readonly params: GPUBuffer | null
+}
+const nothing: Shared = { arena: [], arenaBytes: 0, params: null }
 
 /** What a WebGpuTarget is told of its adapter. */
 export interface AdapterFacts {
@@ -65,9 +75,9 @@ export class WebGpuTarget implements Target {
   /** Bytes of a buffer that kernels read or write, at most. */
   private readonly limit: number
   private readonly programs = new Set<Compiled>()
-  /** Scratch of all programs: they run one after the other and keep nothing in it. All but the last have `limit` bytes. */
-  private arena: readonly GPUBuffer[] = []
-  private arenaBytes = 0
+  private shared = nothing
+  /** Whose numbers are in the shared params. */
+  private loaded: Compiled | null = null
   private profiler: Profiler | null = null
   /** Seconds from a submit of nothing to its end. */
   private latency: number | null = null
@@ -180,23 +190,11 @@ export class WebGpuTarget implements Target {
     const { program, memory, dispatches } = this.plan(given, buffers)
     const words = new Uint32Array(paramsBytes(dispatches.length) / 4)
     const steps = await this.prepare(program, dispatches, words)
-    const compiled = await this.enqueue(async (): Promise<Compiled> => {
-      const params = this.memory.allocate(
-        words.byteLength,
-        `numbers of program ${program.name}`,
-        usage.uniform | usage.copyTarget,
-      )
-      try {
-        await this.memory.settled()
-        this.device.queue.writeBuffer(params, 0, words)
-        if (this.arenaBytes < memory.arenaBytes) await this.resize(memory.arenaBytes)
-      } catch (error) {
-        this.memory.free(params)
-        throw error
-      }
-      const compiled: Compiled = { program, memory, steps, params, groups: null, freed: false }
+    const compiled: Compiled = { program, memory, steps, words, groups: null, freed: false }
+    await this.enqueue(async () => {
+      await this.memory.settled()
+      await this.makeRoom(compiled)
       this.programs.add(compiled)
-      return compiled
     })
     return {
       memory,
@@ -208,7 +206,7 @@ export class WebGpuTarget implements Target {
   scratchBytes(programs: readonly Program[]): number {
     const plans = programs.map((program) => this.plan(program))
     const arena = Math.max(0, ...plans.map(({ memory }) => memory.arenaBytes))
-    return plans.reduce((sum, { dispatches }) => sum + paramsBytes(dispatches.length), arena + stagingBytes)
+    return arena + Math.max(0, ...plans.map(({ dispatches }) => paramsBytes(dispatches.length))) + stagingBytes
   }
 
   async profile(work: () => Promise<unknown>): Promise<KernelProfile[]> {
@@ -362,7 +360,9 @@ export class WebGpuTarget implements Target {
       signal?.throwIfAborted()
       this.checkOpen()
       if (this.memory.isUnsettled) await this.memory.settled()
-      if (this.arenaBytes < compiled.memory.arenaBytes) await this.resize(compiled.memory.arenaBytes)
+      await this.makeRoom(compiled)
+      if (this.loaded !== compiled) this.device.queue.writeBuffer(this.shared.params!, 0, compiled.words)
+      this.loaded = compiled
       const encoder = this.device.createCommandEncoder()
       for (const [id, value] of given) {
         const [buffer, at] = this.inArena(compiled, id)
@@ -411,7 +411,7 @@ export class WebGpuTarget implements Target {
     const { groups, pace, work } = compiled.steps[i]
     const writeHead = (range: GroupRange) => {
       const { size, head } = this.grid(range)
-      this.device.queue.writeBuffer(compiled.params, i * uniformAlignment, head as Uint32Array<ArrayBuffer>)
+      this.device.queue.writeBuffer(this.shared.params!, i * uniformAlignment, head)
       return size
     }
     try {
@@ -478,45 +478,61 @@ export class WebGpuTarget implements Target {
   }
 
   private bindGroups(compiled: Compiled): readonly GPUBindGroup[] {
-    if (compiled.groups?.arena === this.arena) return compiled.groups.all
+    const { shared } = this
+    if (compiled.groups?.shared === shared) return compiled.groups.all
     const all = compiled.steps.map(({ layout, buffers }) =>
       this.device.createBindGroup({
         layout,
         entries: [
-          { binding: 0, resource: { buffer: compiled.params, size: uniformAlignment } },
+          { binding: 0, resource: { buffer: shared.params!, size: uniformAlignment } },
           ...buffers.map((buffer, b) => {
-            const own = typeof buffer === 'number' ? this.arena[buffer] : buffer
+            const own = typeof buffer === 'number' ? shared.arena[buffer] : buffer
             return { binding: b + 1, resource: { buffer: own } }
           }),
         ],
       }),
     )
-    compiled.groups = { arena: this.arena, all }
+    compiled.groups = { shared, all }
     return all
   }
 
-  /** Gives the arena so many bytes. What it had goes first: it holds nothing, and both together might not fit. */
-  private async resize(bytes: number): Promise<void> {
-    const sizes = Array.from({ length: Math.ceil(bytes / this.limit) }, (_, i) =>
-      Math.min(this.limit, bytes - i * this.limit),
+  private async makeRoom({ memory, words }: Compiled): Promise<void> {
+    const { arenaBytes, params } = this.shared
+    if (arenaBytes < memory.arenaBytes || (params?.size ?? 0) < words.byteLength)
+      await this.resize(Math.max(arenaBytes, memory.arenaBytes), Math.max(params?.size ?? 0, words.byteLength))
+  }
+
+  /** Gives what is shared so many bytes. What it had goes first: it holds nothing, and both together might not fit. */
+  private async resize(arenaBytes: number, paramsBytes: number): Promise<void> {
+    const { shared, memory, limit } = this
+    const sizes = Array.from({ length: Math.ceil(arenaBytes / limit) }, (_, i) =>
+      Math.min(limit, arenaBytes - i * limit),
     )
-    const kept = this.arena.map((buffer, i) => buffer.size === sizes[i])
-    for (const [i, buffer] of this.arena.entries()) if (!kept[i]) this.memory.free(buffer)
-    this.arena = sizes.map((size, i) => (kept[i] ? this.arena[i] : this.memory.allocate(size, 'scratch')))
-    this.arenaBytes = bytes
+    const fits = (buffer: GPUBuffer | null | undefined, size: number | undefined) => buffer?.size === size
+    const all = [...shared.arena.map((buffer, i) => [buffer, sizes[i]] as const), [shared.params, paramsBytes] as const]
+    for (const [buffer, size] of all) if (buffer && !fits(buffer, size)) memory.free(buffer)
+    ;[this.shared, this.loaded] = [nothing, null]
+    const arena = sizes.map((size, i) =>
+      fits(shared.arena[i], size) ? shared.arena[i] : memory.allocate(size, 'scratch of programs'),
+    )
+    const params = fits(shared.params, paramsBytes)
+      ? shared.params
+      : paramsBytes === 0
+        ? null
+        : memory.allocate(paramsBytes, 'numbers of programs', usage.uniform | usage.copyTarget)
     try {
-      await this.memory.settled()
+      await memory.settled()
     } catch (error) {
-      for (const buffer of this.arena) this.memory.free(buffer)
-      ;[this.arena, this.arenaBytes] = [[], 0]
+      for (const buffer of [...arena, ...(params ? [params] : [])]) memory.free(buffer)
       throw error
     }
+    this.shared = { arena, arenaBytes, params }
   }
 
   /** The buffer of a tensor in the arena, and its first byte there. */
   private inArena({ memory }: Compiled, id: number): [buffer: GPUBuffer, offset: number] {
     const { offset } = memory.locations[id] as { offset: number }
-    return [this.arena[Math.floor(offset / this.limit)], offset % this.limit]
+    return [this.shared.arena[Math.floor(offset / this.limit)], offset % this.limit]
   }
 
   private async collect(compiled: Compiled, keep: ReadonlySet<string>): Promise<RunOutputs> {
@@ -551,9 +567,11 @@ export class WebGpuTarget implements Target {
     compiled.freed = true
     void this.enqueue(async () => {
       this.programs.delete(compiled)
-      this.memory.free(compiled.params)
-      const largest = Math.max(0, ...[...this.programs].map(({ memory }) => memory.arenaBytes))
-      if (largest < this.arenaBytes) await this.resize(largest)
+      if (this.loaded === compiled) this.loaded = null
+      const left = [...this.programs]
+      const arena = Math.max(0, ...left.map(({ memory }) => memory.arenaBytes))
+      const params = Math.max(0, ...left.map(({ words }) => words.byteLength))
+      if (arena < this.shared.arenaBytes || params < (this.shared.params?.size ?? 0)) await this.resize(arena, params)
     }).catch(() => {})
   }
 

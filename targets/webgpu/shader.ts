@@ -100,7 +100,10 @@ export interface GroupRange {
 }
 
 /** Sizes of a dispatch of so many workgroups, and the words that its Params begin with. */
-export function gridOf({ first, end }: GroupRange, most: number): { size: [number, number]; head: Uint32Array } {
+export function gridOf(
+  { first, end }: GroupRange,
+  most: number,
+): { size: [number, number]; head: Uint32Array<ArrayBuffer> } {
   const count = Math.max(1, end - first)
   const x = Math.min(count, most)
   return { size: [x, Math.ceil(count / x)], head: Uint32Array.of(end, x, first) }
