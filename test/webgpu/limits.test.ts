@@ -3,6 +3,7 @@ import { DeviceError, MemoryError } from '../../sdk/errors.ts'
 import { Graph, type Tensor } from '../../sdk/graph/graph.ts'
 import { toProgram } from '../../sdk/graph/program.ts'
 import { add, exp, linear, scale, sum } from '../../sdk/ops/index.ts'
+import type { CompileProgress } from '../../sdk/target.ts'
 import { SFTTrainer } from '../../sdk/train/sft.ts'
 import { lowering } from '../../targets/webgpu/lower.ts'
 import { openWebGpu } from '../../targets/webgpu/node.ts'
@@ -131,6 +132,40 @@ describe.skipIf(skip)(`webgpu at its limits${skip ? ` (${skip})` : ''}`, () => {
     await executable.run(input, { signal: controller.signal }).catch(() => {})
     estimate.mockReturnValue(0.01)
     expect((await executable.run(input)).y).toEqual(y)
+  })
+
+  it('a profile sums up calls, bytes and operations of each kernel, and is not for adapters without timestamps', async () => {
+    const g = new Graph()
+    const x = g.input('x', f32(8, 64))
+    g.output('y', exp(g, linear(g, linear(g, x, g.weight('a', f32(32, 64))), g.weight('b', f32(16, 32)))))
+    const [a, b] = [target.create(f32(32, 64), 'a'), target.create(f32(16, 32), 'b')]
+    const executable = await target.compile(toProgram(g, 'p'), { a, b })
+    const twice = async () => {
+      for (let run = 0; run < 2; run++) await executable.run({ x: new Float32Array(8 * 64).fill(1) })
+    }
+    const kernels = new Map((await target.profile(twice)).map(({ kernel, ...rest }) => [kernel, rest]))
+    expect([...kernels.keys()].sort()).toEqual(['exp', 'matmul'])
+    // 8 rows: [64 -> 32 -> 16], each argument once a call
+    const bytes = 2 * 4 * (8 * 64 + 32 * 64 + 8 * 32 + (8 * 32 + 16 * 32 + 8 * 16))
+    const operations = 2 * 2 * 8 * (64 * 32 + 32 * 16)
+    expect(kernels.get('matmul')).toEqual({ calls: 4, bytes, operations, milliseconds: expect.any(Number) })
+    expect(kernels.get('exp')).toMatchObject({ calls: 2, bytes: 2 * 2 * 4 * 8 * 16, operations: null })
+    expect(kernels.get('matmul')!.milliseconds).toBeGreaterThan(0)
+    vi.spyOn(watched.device.features, 'has').mockReturnValue(false)
+    await expect(target.profile(twice)).rejects.toThrow(/has no timestamp-query/)
+  })
+
+  it('says how far compiling is', async () => {
+    const told: CompileProgress[] = []
+    const own = await openWebGpu({ defaultLimits: true, onCompile: (progress) => told.push(progress) })
+    const g = new Graph()
+    const x = g.input('x', f32(8))
+    g.output('y', add(g, exp(g, x), exp(g, scale(g, x, 2))))
+    await own.compile(toProgram(g, 'p'), {})
+    expect(told).toEqual([0, 1, 2, 3].map((pipelines) => ({ program: 'p', pipelines, totalPipelines: 3 })))
+    await own.compile(toProgram(g, 'again'), {})
+    expect(told).toHaveLength(4)
+    await own.close()
   })
 
   it('a pace is that of the runs that were timed', () => {
