@@ -1,6 +1,6 @@
 import { byteLength, describe, type TensorType } from '../../sdk/dtype.ts'
 import { DeviceError, MemoryError, ShapeError } from '../../sdk/errors.ts'
-import { bindings, type MemoryPlan, type Program, type ProgramNode, planMemory } from '../../sdk/graph/program.ts'
+import { bindings, type MemoryPlan, type Program } from '../../sdk/graph/program.ts'
 import type {
   Buffer,
   CompileProgress,
@@ -12,10 +12,11 @@ import type {
   RunOutputs,
   Target,
 } from '../../sdk/target.ts'
-import { cut, type Part, type Rows, WebGpuBuffer } from './buffer.ts'
-import { type Dispatch, lowering, type Place, scratch } from './lower.ts'
+import { cut, type Part, WebGpuBuffer } from './buffer.ts'
+import { type Dispatch, lowering } from './lower.ts'
 import { align, DeviceMemory, type Range, stagingBytes, usage } from './memory.ts'
 import { type Pipeline, Pipelines } from './pipelines.ts'
+import { planProgram } from './plan.ts'
 import { Profiler } from './profiler.ts'
 import { type Binding, type GroupRange, gridOf, paramBytes } from './shader.ts'
 import { longestSubmit, type Work, workOf } from './work.ts'
@@ -136,7 +137,7 @@ export class WebGpuTarget implements Target {
       if (at % 4 !== 0) throw new ShapeError(`${own.name}: a write at byte ${byteOffset}, which is no multiple of 4`)
       const padded = piece.length % 4 === 0 ? piece : new Uint8Array(align(piece.length, 4))
       if (padded !== piece) padded.set(piece)
-      this.device.queue.writeBuffer(part.gpu, at, padded as Uint8Array<ArrayBuffer>)
+      this.memory.write(part.gpu, at, padded as Uint8Array<ArrayBuffer>)
     }
     if (this.memory.isUnsettled) return this.memory.settled()
   }
@@ -187,7 +188,7 @@ export class WebGpuTarget implements Target {
     this.checkOpen()
     this.checkOps(given)
     const buffers = this.checkBound(given, bound)
-    const { program, memory, dispatches } = this.plan(given, buffers)
+    const { program, memory, dispatches } = planProgram(given, this.limit, buffers)
     const words = new Uint32Array(paramsBytes(dispatches.length) / 4)
     const steps = await this.prepare(program, dispatches, words)
     const compiled: Compiled = { program, memory, steps, words, groups: null, freed: false }
@@ -204,7 +205,7 @@ export class WebGpuTarget implements Target {
   }
 
   scratchBytes(programs: readonly Program[]): number {
-    const plans = programs.map((program) => this.plan(program))
+    const plans = programs.map((program) => planProgram(program, this.limit))
     const arena = Math.max(0, ...plans.map(({ memory }) => memory.arenaBytes))
     return arena + Math.max(0, ...plans.map(({ dispatches }) => paramsBytes(dispatches.length))) + stagingBytes
   }
@@ -227,77 +228,6 @@ export class WebGpuTarget implements Target {
     this.closed = true
     await this.tail.catch(() => {})
     this.device.destroy()
-  }
-
-  /** Where everything lies, and what is dispatched. Without `bound` for its sizes only. Throws MemoryError. */
-  private plan(
-    given: Program,
-    bound?: Readonly<Record<string, WebGpuBuffer>>,
-  ): { program: Program; memory: MemoryPlan; dispatches: readonly Dispatch[] } {
-    // Kernels read what they have not overwritten yet in any order: nothing is done in place.
-    const program = { ...given, nodes: given.nodes.map((node) => ({ ...node, inplace: [] })) }
-    const scratchOf = (node: ProgramNode) =>
-      scratch[node.op]?.({
-        inputs: node.inputs.map((id) => program.tensors[id]),
-        outputs: node.outputs.map((id) => program.tensors[id]),
-        attrs: node.attrs,
-      }) ?? 0
-    for (const t of program.tensors)
-      if (t.kind === 'input' || t.kind === 'temp') this.checkSize(program, `${t.name} ${describe(t)}`, byteLength(t))
-    for (const node of program.nodes) this.checkSize(program, `scratch of ${node.op}`, scratchOf(node))
-    const memory = planMemory(program, { alignment: 256, boundary: this.limit, scratchBytes: scratchOf })
-    const buffers = new Map(
-      (['weight', 'state'] as const).flatMap((kind) =>
-        [...bindings(program, kind)].map(
-          ([name, type]) => [name, bound?.[name] ?? this.unallocated(type, name)] as const,
-        ),
-      ),
-    )
-    const arenaPlace = (type: TensorType, at: number): Place => ({
-      dtype: type.dtype,
-      shape: type.shape,
-      buffer: null,
-      part: Math.floor(at / this.limit),
-      offset: (at % this.limit) / 4,
-    })
-    const locate = (id: number): Place => {
-      const { dtype, shape } = program.tensors[id]
-      const at = memory.locations[id]
-      if ('bound' in at) return { dtype, shape, buffer: buffers.get(at.bound)!, part: 0, offset: 0 }
-      return arenaPlace({ dtype, shape }, at.offset)
-    }
-    const dispatches = program.nodes.flatMap((node, n) => {
-      const made = lowering[node.op]({
-        inputs: node.inputs.map(locate),
-        outputs: node.outputs.map(locate),
-        attrs: node.attrs,
-        scratch: arenaPlace({ dtype: 'f32', shape: [] }, Math.max(0, memory.scratch[n])),
-      })
-      for (const { args } of made) this.checkParts(program, node.op, args)
-      return made
-    })
-    return { program, memory, dispatches }
-  }
-
-  /** A buffer in name only, for its parts. */
-  private unallocated(type: TensorType, name: string): WebGpuBuffer {
-    return new WebGpuBuffer(name, type, cut(type, name, this.limit) as readonly Rows[] as readonly Part[])
-  }
-
-  private checkSize(program: Program, what: string, bytes: number): void {
-    if (bytes > this.limit)
-      throw new MemoryError(
-        `program ${program.name}: ${what} takes ${(bytes / 1e6).toFixed(0)} MB, this adapter binds ${(this.limit / 1e6).toFixed(0)} MB at most: use a smaller batch or shorter rows`,
-      )
-  }
-
-  /** An op that does not know of parts would see the first one alone. */
-  private checkParts(program: Program, op: string, args: readonly Place[]): void {
-    for (const { buffer, part, shape } of args)
-      if (buffer && buffer.parts.length > 1 && shape[0] !== buffer.parts[part].rows)
-        throw new MemoryError(
-          `program ${program.name}: ${op} takes ${buffer.name} as a whole, ${(buffer.bytes / 1e6).toFixed(0)} MB, this adapter binds ${(this.limit / 1e6).toFixed(0)} MB at most: train an adapter instead of it, or use another device`,
-        )
   }
 
   /** The pipelines of dispatches, their buffers, and their numbers into `words`. */

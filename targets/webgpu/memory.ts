@@ -60,6 +60,14 @@ export class DeviceMemory {
     this.used -= buffer.size
   }
 
+  write(buffer: GPUBuffer, offset: number, bytes: Uint8Array<ArrayBuffer>): void {
+    // A buffer that could not be had complains of writes as well: that is no other fault.
+    const isUnsettled = this.isUnsettled
+    if (isUnsettled) this.device.pushErrorScope('validation')
+    this.device.queue.writeBuffer(buffer, offset, bytes)
+    if (isUnsettled) this.device.popErrorScope().catch(() => {})
+  }
+
   /** Whether allocations are not known to have succeeded. */
   get isUnsettled(): boolean {
     return this.unsettled.length > 0

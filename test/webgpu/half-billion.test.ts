@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { byteLength } from '../../sdk/dtype.ts'
 import { KeyValueCache } from '../../sdk/generate/cache.ts'
 import { decode, type Sampled } from '../../sdk/generate/engine.ts'
@@ -91,8 +91,7 @@ async function run(target: Target, watch: Watch) {
   const trained = await Promise.all(adapter.map((name) => model.readFloats(name)))
   step.free()
   model.free()
-  await target.read(target.create({ dtype: 'f32', shape: [1] }, 'last'))
-  watch.end()
+  await watch.end()
   await target.close()
   return { top: token.top!, loss: loss[0], norm, trained, seconds }
 }
@@ -103,8 +102,8 @@ interface Watch {
   /** The peak of what is live, beside what was forecast. */
   check(what: string, forecast: number): void
   restart(): void
-  /** All is freed but one number. */
-  end(): void
+  /** All is freed. */
+  end(): Promise<unknown>
 }
 
 describe.skipIf(skip)(`the shape of a 0.5B model on webgpu${skip ? ` (${skip})` : ''}`, () => {
@@ -132,12 +131,18 @@ describe.skipIf(skip)(`the shape of a 0.5B model on webgpu${skip ? ` (${skip})` 
       restart: () => {
         live.peak = live.bytes
       },
-      end: () => expect(live.bytes, 'but for what is read back').toBe(4 * 2 ** 20 + 4),
+      // What is read back goes through a buffer that stays.
+      end: () => vi.waitFor(() => expect(live.bytes).toBe(4 * 2 ** 20), 10_000),
     })
     console.log(JSON.stringify({ ...report, compiling, ...got.seconds, loss: got.loss, norm: got.norm }))
     expect(compiling).toBeLessThan(20)
 
-    const want = await run(await wasmTarget({ threads: 2 }), { programs: [], check() {}, restart() {}, end() {} })
+    const want = await run(await wasmTarget({ threads: 2 }), {
+      programs: [],
+      check() {},
+      restart() {},
+      end: async () => {},
+    })
     expect(got.top.ids).toEqual(want.top.ids)
     expect(relativeError(got.top.logProbs, Float64Array.from(want.top.logProbs))).toBeLessThan(1e-3)
     expect(Math.abs(got.loss / want.loss - 1)).toBeLessThan(1e-3)
