@@ -33,6 +33,8 @@ interface Step extends Pipeline {
   /** A number: one of the arena's buffers. */
   readonly buffers: readonly (GPUBuffer | number)[]
   readonly groups: number
+  /** Of all workgroups. */
+  readonly size: readonly [x: number, y: number]
   readonly work: Work
 }
 
@@ -244,10 +246,10 @@ export class WebGpuTarget implements Target {
         throw new MemoryError(
           `program ${program.name}: ${kernel.name} would read and write ${buffers.length} buffers, this adapter binds ${most} at most: use a smaller batch or shorter rows`,
         )
-      const { head } = this.grid({ first: 0, end: groups })
+      const { size, head } = this.grid({ first: 0, end: groups })
       const offsets = args.map(({ offset }) => offset)
       words.set(paramBytes(kernel, head, offsets, params), i * (uniformAlignment / 4))
-      return { buffers, where }
+      return { buffers, where, groups, size }
     })
     const wanted = new Set<Promise<Pipeline>>()
     const pipelines = dispatches.map(({ kernel }, i) => {
@@ -261,12 +263,7 @@ export class WebGpuTarget implements Target {
     if (wanted.size > 0) tell()
     for (const pipeline of wanted) pipeline.then(tell, () => {})
     const made = await Promise.all(pipelines)
-    return dispatches.map((dispatch, i) => ({
-      ...made[i],
-      buffers: places[i].buffers,
-      groups: dispatch.groups,
-      work: workOf(dispatch),
-    }))
+    return dispatches.map((dispatch, i) => ({ ...made[i], ...places[i], work: workOf(dispatch) }))
   }
 
   private grid(range: GroupRange): ReturnType<typeof gridOf> {
@@ -350,7 +347,7 @@ export class WebGpuTarget implements Target {
         const fitting = Math.floor((groups * longestSubmit) / pace.estimate(work.cost))
         end = Math.min(groups, first + Math.max(1, fitting))
         const share = (end - first) / groups
-        const timed = pace.isUnknown(share * work.cost)
+        const timed = !this.profiler && pace.isUnknown(share * work.cost)
         if (timed) this.latency ??= await this.findLatency()
         if (timed) await this.idle()
         const start = performance.now()
@@ -396,7 +393,7 @@ export class WebGpuTarget implements Target {
       pass ??= encoder.beginComputePass(profiler?.pass(at))
       pass.setPipeline(step.pipeline)
       pass.setBindGroup(0, groups[from + at], [(from + at) * uniformAlignment])
-      pass.dispatchWorkgroups(...(size ?? this.grid({ first: 0, end: step.groups }).size))
+      pass.dispatchWorkgroups(...(size ?? step.size))
       if (!profiler) continue
       pass.end()
       pass = null
