@@ -1,5 +1,6 @@
 import { OptionError } from '../errors.ts'
-import { makeFolder, writeError } from './node-file.ts'
+import { inNode, join } from './file-system.ts'
+import { makeFolder, writeError } from './files.ts'
 
 /** Milliseconds: how often a holder shows that it lives, and after how long without that it is taken for dead. */
 const [beat, dead] = [5_000, 30_000]
@@ -9,7 +10,10 @@ const [beat, dead] = [5_000, 30_000]
  *
  * @returns what gives it back; null while another process holds it
  */
-export async function takeLock(path: string): Promise<(() => Promise<void>) | null> {
+export const takeLock = (path: string): Promise<(() => Promise<void>) | null> =>
+  inNode ? takeLockFile(path) : takeWebLock(path)
+
+async function takeLockFile(path: string): Promise<(() => Promise<void>) | null> {
   const [fs, { hostname }] = await Promise.all([import('node:fs/promises'), import('node:os')])
   const owner = `${process.pid} ${hostname()} ${Math.random()}`
   const take = (): Promise<boolean> =>
@@ -51,15 +55,36 @@ const [yes, no] = [() => true, () => false]
  * @throws OptionError naming the process that writes into it, HalflingError of code 'io'
  */
 export async function lockFolder(folder: string): Promise<() => Promise<void>> {
-  const [{ readFile }, { join }] = await Promise.all([import('node:fs/promises'), import('node:path')])
   await makeFolder(folder)
   const path = join(folder, 'run.lock')
   const release = await takeLock(path).catch((cause) => {
     throw writeError(folder, cause)
   })
   if (release) return release
+  throw new OptionError(`${folder}: ${await holderOf(path)} writes into it: wait for it, or give another folder`)
+}
+
+async function holderOf(path: string): Promise<string> {
+  if (!inNode) return 'another tab or worker'
+  const { readFile } = await import('node:fs/promises')
   const [pid] = (await readFile(path, 'utf8').catch(() => '')).split(' ')
-  throw new OptionError(`${folder}: process ${pid} writes into it: wait for it, or give another folder`)
+  return `process ${pid}`
+}
+
+/** A lock of the page's origin: given back too when its tab is closed. */
+function takeWebLock(path: string): Promise<(() => Promise<void>) | null> {
+  return new Promise((resolve, reject) => {
+    const held = navigator.locks.request(`halfling ${path}`, { ifAvailable: true }, (lock) => {
+      if (!lock) return resolve(null)
+      return new Promise<void>((release) =>
+        resolve(async () => {
+          release()
+          await held
+        }),
+      )
+    })
+    held.catch(reject)
+  })
 }
 
 /** Whether nobody holds this lock any more; false when there is none. */
