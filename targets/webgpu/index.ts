@@ -333,7 +333,7 @@ export class WebGpuTarget implements Target {
     await submitTo(steps.length)
   }
 
-  /** One dispatch, in ranges of its workgroups; timed where its pace is not known yet. */
+  /** One dispatch, in ranges of its workgroups; timed. */
   private async submitPieces(compiled: Compiled, i: number, signal?: AbortSignal): Promise<void> {
     const { groups, pace, work } = compiled.steps[i]
     const writeHead = (range: GroupRange) => {
@@ -347,7 +347,8 @@ export class WebGpuTarget implements Target {
         const fitting = Math.floor((groups * longestSubmit) / pace.estimate(work.cost))
         end = Math.min(groups, first + Math.max(1, fitting))
         const share = (end - first) / groups
-        const timed = !this.profiler && pace.isUnknown(share * work.cost)
+        // Pieces as well: a pace that was taken in a bad moment must not stay.
+        const timed = !this.profiler && (share < 1 || pace.isUnknown(share * work.cost))
         if (timed) this.latency ??= await this.findLatency()
         if (timed) await this.idle()
         const start = performance.now()

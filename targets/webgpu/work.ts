@@ -33,6 +33,8 @@ export function workOf({ kernel, args, params, groups }: Dispatch): Work {
 export const longestSubmit = 0.2
 /** Cost a second of a kernel that was never timed: that of a slow adapter. */
 const unknownPace = 1e9
+/** What costs no more takes no time to speak of. */
+const negligible = 1e5
 /** A dispatch of so many times what was timed is timed again. */
 const farther = 4
 
@@ -49,7 +51,7 @@ export class Pace {
 
   /** Is this to be timed? The first time something else may take long as well: twice. */
   isUnknown(cost: number): boolean {
-    return this.times < 2 || cost > farther * this.cost
+    return cost > negligible && (this.times < 2 || cost > farther * this.cost)
   }
 
   learn(cost: number, seconds: number): void {
