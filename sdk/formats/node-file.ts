@@ -1,16 +1,15 @@
 import { FormatError, HalflingError, OptionError } from '../errors.ts'
 import { type ByteSource, checkRange } from './byte-source.ts'
-import { fileSystem, inNode, join } from './file-system.ts'
 import { type Folder, objectOf, textOf } from './folder.ts'
 
-// Files by their paths: Node's, or those that a browser keeps for the page's origin.
+// Files of Node. node:fs is imported when a function is called, so that a bundle for browsers may contain this file.
 
 /** Node reads at most 2 GiB at once. */
 const readLimit = 2 ** 30
 
 /** Throws FormatError when there is no such file. */
 export async function openFile(path: string): Promise<ByteSource> {
-  const { open } = await fileSystem()
+  const { open } = await import('node:fs/promises')
   const handle = await open(path, 'r').catch((cause) => {
     throw new FormatError(`${path}: ${reason(cause)}`, { cause })
   })
@@ -48,7 +47,7 @@ export async function openFile(path: string): Promise<ByteSource> {
 }
 
 export async function exists(path: string): Promise<boolean> {
-  const { access } = await fileSystem()
+  const { access } = await import('node:fs/promises')
   return access(path).then(
     () => true,
     () => false,
@@ -63,10 +62,13 @@ export const readJsonFile = async (path: string): Promise<Record<string, unknown
   objectOf(path, await readTextFile(path))
 
 /** A folder on disk. */
-export const nodeFolder = (path: string): Folder => ({
-  name: path,
-  open: async (file) => ((await exists(join(path, file))) ? openFile(join(path, file)) : null),
-})
+export async function nodeFolder(path: string): Promise<Folder> {
+  const { join } = await import('node:path')
+  return {
+    name: path,
+    open: async (file) => ((await exists(join(path, file))) ? openFile(join(path, file)) : null),
+  }
+}
 
 /**
  * Writes a file so that it is whole or not there: beside its place, flushed to the disk, then renamed. An older file of that
@@ -76,8 +78,8 @@ export async function writeAtomically(
   path: string,
   chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
 ): Promise<void> {
-  const fs = await fileSystem()
-  const beside = `${path}.${Math.random().toString(36).slice(2, 14)}.tmp`
+  const fs = await import('node:fs/promises')
+  const beside = `${path}.${process.pid}-${Math.random().toString(36).slice(2, 10)}.tmp`
   try {
     const handle = await fs.open(beside, 'wx')
     try {
@@ -105,7 +107,7 @@ export async function writeFolderAtomically(
   { force }: { force?: boolean } = {},
 ): Promise<void> {
   const fs = await import('node:fs/promises')
-  const { resolve, dirname } = await import('node:path')
+  const { join, resolve, dirname } = await import('node:path')
   await checkFree(folder, force)
   const final = resolve(folder)
   let beside: string | undefined
@@ -136,11 +138,11 @@ export async function writeFolderAtomically(
 
 /** Makes a folder, and those that it lies in. Throws HalflingError of code 'io'. */
 export async function makeFolder(path: string): Promise<void> {
-  const { mkdir } = await fileSystem()
+  const { mkdir } = await import('node:fs/promises')
+  const { dirname } = await import('node:path')
   try {
     await mkdir(path, { recursive: true }).catch(async (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOENT' || !inNode) throw error
-      const { dirname } = await import('node:path')
+      if (error.code !== 'ENOENT') throw error
       // What Node says of a read-only file system: the plain call has the true reason.
       await makeFolder(dirname(path))
       await mkdir(path)
