@@ -1,4 +1,5 @@
 import { DataError } from '../errors.ts'
+import { fileSystem } from '../formats/file-system.ts'
 import { shown } from '../options.ts'
 import { readParquet } from './parquet.ts'
 
@@ -46,7 +47,7 @@ export async function* readRows(source: RowSource): AsyncGenerator<Row, void> {
 
 /** The file itself where there is one of that name, else those of a dataset on the hub. */
 async function findFiles(source: string): Promise<string[]> {
-  const { access } = await import('node:fs/promises')
+  const { access } = await fileSystem()
   const isThere = await access(source).then(
     () => true,
     () => false,

@@ -1,4 +1,5 @@
 import { FormatError, HubError, OptionError } from '../errors.ts'
+import { fileSystem, join } from '../formats/file-system.ts'
 import { bundledFolder, bundledModels, isBundled } from './bundled.ts'
 import { type ModelName, parseModelName } from './names.ts'
 import { findSnapshot, type PullOptions, pullSnapshot, type Snapshot } from './snapshot.ts'
@@ -56,7 +57,7 @@ async function find(
   options: PullOptions,
   { nowhere, hint }: { nowhere: string; hint: string },
 ): Promise<string> {
-  const { access } = await import('node:fs/promises')
+  const { access } = await fileSystem()
   const exists = await access(name).then(
     () => true,
     () => false,
@@ -78,7 +79,6 @@ async function find(
 const gguf = /\.gguf$/i
 
 async function pathOf({ file }: ModelName, { folder }: Snapshot): Promise<string> {
-  const { join } = await import('node:path')
   return file ? join(folder, file) : folder
 }
 

@@ -1,6 +1,8 @@
 import { HubError } from '../errors.ts'
-import { readJsonFile, writeAtomically, writeError } from '../formats/node-file.ts'
-import { download } from './download.ts'
+import { fileSystem, join } from '../formats/file-system.ts'
+import { makeFolder, readJsonFile, writeAtomically } from '../formats/node-file.ts'
+import { download, validatorOf } from './download.ts'
+import { sha256OfText } from './hash.ts'
 import { cacheRoot, endpoint } from './settings.ts'
 import type { PullOptions } from './snapshot.ts'
 
@@ -21,7 +23,6 @@ interface Source {
 
 /** The place in the cache of `https://host/file.gguf[#sha256=<64 hexadecimal digits>]`. */
 async function locate(name: string, extension: RegExp): Promise<Source> {
-  const [{ join }, { createHash }] = await Promise.all([import('node:path'), import('node:crypto')])
   const url = URL.canParse(name) ? new URL(name) : null
   if (!url || url.username || url.password) throw new HubError(`${name}: is not an address that can be fetched`)
   const file = safeDecode(url.pathname.split('/').at(-1) ?? '')
@@ -33,11 +34,7 @@ async function locate(name: string, extension: RegExp): Promise<Source> {
   const sha256 = /^sha256=([0-9a-f]{64})$/i.exec(fragment)?.[1].toLowerCase() ?? null
   if (fragment && !sha256) throw new HubError(`${name}: after "#" only sha256=<64 hexadecimal digits> is understood`)
   url.hash = ''
-  const hash = createHash('sha256')
-    .update(url.href)
-    .update(sha256 ?? '')
-    .digest('hex')
-    .slice(0, 32)
+  const hash = (await sha256OfText(url.href + (sha256 ?? ''))).slice(0, 32)
   const folder = join(await cacheRoot(), urlsFolder, hash)
   return { url: url.href, file, folder, path: join(folder, file), sha256 }
 }
@@ -47,7 +44,7 @@ export const urlFolder = async (name: string): Promise<string> => (await locate(
 
 /** The file of an address when the cache has it. */
 export async function findUrl(name: string, extension: RegExp): Promise<string | null> {
-  const { access } = await import('node:fs/promises')
+  const { access } = await fileSystem()
   const { path } = await locate(name, extension)
   return access(path).then(
     () => path,
@@ -57,12 +54,9 @@ export async function findUrl(name: string, extension: RegExp): Promise<string |
 
 /** Downloads a file, going on with a part of it while the server says that it is still the same. */
 export async function pullUrl(name: string, extension: RegExp, options: PullOptions = {}): Promise<string> {
-  const [{ mkdir }, { join }] = await Promise.all([import('node:fs/promises'), import('node:path')])
   const { url, file, folder, path, sha256 } = await locate(name, extension)
   const about = join(folder, 'source.json')
-  await mkdir(folder, { recursive: true }).catch((error) => {
-    throw writeError(folder, error)
-  })
+  await makeFolder(folder)
   await download({
     what: file,
     url,
@@ -73,9 +67,8 @@ export async function pullUrl(name: string, extension: RegExp, options: PullOpti
       const { validator } = await readJsonFile(about).catch(() => ({ validator: undefined }))
       return typeof validator === 'string' && validator ? validator : undefined
     },
-    onStart: async ({ headers }) => {
-      const etag = headers.get('etag')
-      const validator = etag && !etag.startsWith('W/') ? etag : headers.get('last-modified')
+    onStart: async (response) => {
+      const validator = validatorOf(response)
       await writeAtomically(about, [new TextEncoder().encode(JSON.stringify({ url, validator }))])
     },
     onBytes: (bytes, total) =>
