@@ -107,7 +107,7 @@ export async function openModelTensors(folder: Folder): Promise<TensorFile> {
 }
 
 /** weight_map: tensor name to a file in the same folder. */
-function shardNames(json: Record<string, unknown>, index: string): Map<string, string> {
+export function shardNames(json: Record<string, unknown>, index: string): Map<string, string> {
   const map = json.weight_map
   if (typeof map !== 'object' || map === null || Array.isArray(map))
     throw new FormatError(`${index}: weight_map is not an object`)

@@ -3,8 +3,11 @@ import type { FileEntry, FileHandle, FileStat } from './file-system.ts'
 // The origin private file system of a browser behind the functions of node:fs/promises that we use, with their errors. Paths begin
 // at its root: 'runs/one' and '/runs/one' are the same. Works in pages and in workers.
 
-/** What is written comes into the file when it is saved, and each saving copies the file: so many bytes are at risk at most. */
-const unsavedLimit = 64 * 2 ** 20
+/**
+ * What is written comes into the file when it is saved, and each saving copies the file. So it is saved when a quarter of it is new: all
+ * copies together are some times the file, and a tab that is closed loses a fifth at most.
+ */
+const isWorthSaving = (unsaved: number, all: number): boolean => unsaved >= Math.max(2 ** 20, all / 5)
 
 export async function open(path: string, flags: 'r' | 'r+' | 'wx' | 'a'): Promise<FileHandle> {
   const create = flags === 'wx' || flags === 'a'
@@ -53,7 +56,7 @@ class OpenFile implements FileHandle {
     const data = buffer.subarray(offset, offset + length) as Uint8Array<ArrayBuffer>
     await this.change((writable) => writable.write({ type: 'write', position, data }))
     this.unsaved += length
-    if (this.unsaved >= unsavedLimit) await this.sync()
+    if (isWorthSaving(this.unsaved, position + length)) await this.sync()
     return { bytesWritten: length }
   }
 
@@ -215,7 +218,7 @@ export async function rename(from: string, to: string): Promise<void> {
   await rm(from, { recursive: true })
 }
 
-const isLast = (name: string): boolean => /^(trainer_state|config)\.json$/.test(name)
+const isLast = (name: string): boolean => /^(trainer_state|(adapter_)?config)\.json$/.test(name)
 
 async function moveFile(file: FileSystemFileHandle, from: string, to: string): Promise<void> {
   const parts = partsOf(to)

@@ -1,8 +1,9 @@
 import { HubError } from '../errors.ts'
-import { fileSystem, join } from '../formats/file-system.ts'
+import { fileSystem, isNode, join } from '../formats/file-system.ts'
 import { isTaken } from '../formats/lock.ts'
 import { readJsonFile } from '../formats/node-file.ts'
 import { bundledFolder, bundledModels, isBundled } from './bundled.ts'
+import { findImported, importedFolder } from './import.ts'
 import { folderOf, parseDatasetName, parseModelName, type RepoKind } from './names.ts'
 import { cacheRoot } from './settings.ts'
 import { hubNameOf, isUrl, urlFolder, urlsFolder } from './url.ts'
@@ -11,7 +12,7 @@ import { hubNameOf, isUrl, urlFolder, urlsFolder } from './url.ts'
 export interface CachedModel {
   /** What loadModel or a data option takes. */
   readonly name: string
-  readonly kind: 'bundled' | 'url' | RepoKind
+  readonly kind: 'bundled' | 'imported' | 'url' | RepoKind
   readonly path: string
   /** On the disk, with what is not whole yet. */
   readonly bytes: number
@@ -26,7 +27,7 @@ export async function listModels(): Promise<CachedModel[]> {
   const { readdir } = await fileSystem()
   const root = await cacheRoot()
   const found: CachedModel[] = []
-  for (const name of bundledModels) {
+  for (const name of isNode ? bundledModels : []) {
     const path = await bundledFolder(name).catch(() => null)
     if (path) found.push({ name, kind: 'bundled', path, ...(await measure(path)) })
   }
@@ -41,6 +42,11 @@ export async function listModels(): Promise<CachedModel[]> {
     const path = join(root, urlsFolder, folder)
     const { url } = await readJsonFile(join(path, 'source.json')).catch(() => ({ url: null }))
     if (typeof url === 'string') found.push({ name: url, kind: 'url', path, ...(await measure(path)) })
+  }
+  for (const { name } of await folders(join(root, importedFolder))) {
+    if (!(await findImported(name))) continue
+    const path = join(root, importedFolder, name)
+    found.push({ name, kind: 'imported', path, ...(await measure(path)) })
   }
   return found.sort(
     (a, b) => Number(b.kind === 'bundled') - Number(a.kind === 'bundled') || a.name.localeCompare(b.name),
@@ -77,6 +83,7 @@ export async function removeModel(
 
 /** The folder in the cache; null for what cannot have one. */
 async function place(name: string, kind: RepoKind): Promise<string | null> {
+  if (kind === 'model' && (await findImported(name))) return join(await cacheRoot(), importedFolder, name)
   const hubName = hubNameOf(name)
   if (isUrl(hubName)) return urlFolder(hubName)
   const repo = kind === 'model' ? parseModelName(hubName) : parseDatasetName(hubName)

@@ -16,3 +16,8 @@ export async function checkSpace(what: string, folder: string, bytes: number): P
     : 'remove a model (removeModel), or free the disk'
   throw new HalflingError('io', `${what}: needs ${needed} MB more, and ${free} MB ${where}: ${remedy}`)
 }
+
+/** Asks the browser not to clear what is stored when it needs room. It may ask the person: that is not waited for. */
+export function askToKeep(): void {
+  if (!isNode) void navigator.storage.persist?.().catch(() => {})
+}

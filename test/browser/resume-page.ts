@@ -7,6 +7,9 @@ type Rows = readonly Record<string, unknown>[]
 /** Steps whose log line came, as far as this page has trained. */
 const seen: number[] = []
 
+/** Each page: waits after this step until it is told to go on. */
+const hold = { after: 0, go: () => {} }
+
 async function train(outputDir: string, rows: Rows, resume: boolean): Promise<void> {
   const model = await loadModel(urlFolder(new URL('nano/', location.href)), { device: 'webgpu', dtype: 'f32' })
   try {
@@ -14,9 +17,15 @@ async function train(outputDir: string, rows: Rows, resume: boolean): Promise<vo
       model,
       trainDataset: rows,
       peft: { r: 4, loraDropout: 0.1 },
-      args: { outputDir, maxSteps: 6, saveSteps: 2, learningRate: 2e-3, perDeviceTrainBatchSize: 4 },
+      args: { outputDir, maxSteps: 4, saveSteps: 2, learningRate: 2e-3, perDeviceTrainBatchSize: 2 },
     })
-    for await (const log of sft.train({ resume })) seen.push(log.step)
+    for await (const log of sft.train({ resume })) {
+      seen.push(log.step)
+      if (log.step === hold.after)
+        await new Promise<void>((resolve) => {
+          hold.go = resolve
+        })
+    }
   } finally {
     await model.close()
   }
@@ -43,4 +52,4 @@ async function files(folder: string): Promise<Record<string, string>> {
   return told
 }
 
-Object.assign(globalThis, { train, files, seen })
+Object.assign(globalThis, { train, files, seen, hold })
