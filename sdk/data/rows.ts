@@ -1,4 +1,6 @@
 import { DataError } from '../errors.ts'
+import { fileSystem, isNode } from '../formats/file-system.ts'
+import { openFile } from '../formats/node-file.ts'
 import { shown } from '../options.ts'
 import { readParquet } from './parquet.ts'
 
@@ -13,12 +15,15 @@ export interface Row {
 
 /**
  * Rows; or the path of a .jsonl file (a row a line), a .json file (an array of rows) or a .parquet file; or a dataset of the hub,
- * `org/name`, `org/name:split`, `org/name/path/to/file.parquet`, which is downloaded when it is not in the cache.
+ * `org/name`, `org/name:split`, `org/name/path/to/file.parquet`, which is downloaded when it is not in the cache; or a File of
+ * .jsonl or .json that a page was given. Parquet is read in Node alone.
  */
-export type RowSource = string | readonly Readonly<Record<string, unknown>>[]
+export type RowSource = string | Blob | readonly Readonly<Record<string, unknown>>[]
 
 /** Bytes of one row at most. */
 const maxRowBytes = 64 * 2 ** 20
+/** Read at once. */
+const chunkBytes = 2 ** 18
 
 /**
  * The rows of a source, one at a time: of a .jsonl or .json file no more than a row is in memory. Empty lines are passed over.
@@ -27,6 +32,10 @@ const maxRowBytes = 64 * 2 ** 20
  *   HubError for a dataset that cannot be had
  */
 export async function* readRows(source: RowSource): AsyncGenerator<Row, void> {
+  if (source instanceof Blob) {
+    yield* textRows(source instanceof File ? source.name : 'rows.jsonl', blobChunks(source), 0)
+    return
+  }
   if (typeof source !== 'string') {
     if (!Array.isArray(source)) throw new DataError(`dataset: wanted a path or a list of rows, got ${shown(source)}`)
     for (const [index, values] of source.entries()) yield row(values, index, `row ${index}`)
@@ -34,19 +43,26 @@ export async function* readRows(source: RowSource): AsyncGenerator<Row, void> {
   }
   let index = 0
   for (const path of await findFiles(source)) {
-    if (/\.parquet$/i.test(path))
+    if (isNode && isParquet(path))
       for await (const { values, index: own } of readParquet(path)) yield row(values, index++, `${path} row ${own}`)
-    else
-      for await (const { bytes, line } of records(path)) {
-        const place = `${path}:${line}`
-        yield row(parse(bytes, place), index++, place)
-      }
+    else for await (const found of textRows(path, fileChunks(path), index)) yield { ...found, index: index++ }
+  }
+}
+
+const isParquet = (path: string): boolean => /\.parquet$/i.test(path)
+
+async function* textRows(path: string, chunks: AsyncIterable<Uint8Array>, index: number): AsyncGenerator<Row, void> {
+  if (isParquet(path))
+    throw new DataError(`${path}: parquet is read in Node alone, from a path: give the rows as .jsonl`)
+  for await (const { bytes, line } of records(path, chunks)) {
+    const place = `${path}:${line}`
+    yield row(parse(bytes, place), index++, place)
   }
 }
 
 /** The file itself where there is one of that name, else those of a dataset on the hub. */
 async function findFiles(source: string): Promise<string[]> {
-  const { access } = await import('node:fs/promises')
+  const { access } = await fileSystem()
   const isThere = await access(source).then(
     () => true,
     () => false,
@@ -81,16 +97,28 @@ interface JsonRecord {
   readonly line: number
 }
 
-async function* records(path: string): AsyncGenerator<JsonRecord, void> {
-  if (!/\.jsonl?$/i.test(path)) throw new DataError(`${path}: rows are read from .jsonl, .json and .parquet files`)
-  const { createReadStream } = await import('node:fs')
-  const scanner = new Scanner(path)
-  try {
-    for await (const chunk of createReadStream(path)) yield* scanner.push(chunk as Uint8Array)
-  } catch (error) {
-    if (error instanceof DataError || !(error instanceof Error && 'code' in error)) throw error
-    throw new DataError(`${path}: cannot be read: ${error.message}`, { cause: error })
+async function* fileChunks(path: string): AsyncGenerator<Uint8Array, void> {
+  const cannot = (cause: Error): never => {
+    throw new DataError(`${path}: cannot be read: ${cause.message}`, { cause })
   }
+  const source = await openFile(path).catch(cannot)
+  try {
+    for (let at = 0; at < source.size; at += chunkBytes)
+      yield await source.read(at, Math.min(chunkBytes, source.size - at)).catch(cannot)
+  } finally {
+    await source.close()
+  }
+}
+
+async function* blobChunks(blob: Blob): AsyncGenerator<Uint8Array, void> {
+  for (let at = 0; at < blob.size; at += chunkBytes)
+    yield new Uint8Array(await blob.slice(at, at + chunkBytes).arrayBuffer())
+}
+
+async function* records(path: string, chunks: AsyncIterable<Uint8Array>): AsyncGenerator<JsonRecord, void> {
+  if (!/\.jsonl?$/i.test(path)) throw new DataError(`${path}: rows are read from .jsonl, .json and .parquet files`)
+  const scanner = new Scanner(path)
+  for await (const chunk of chunks) yield* scanner.push(chunk)
   yield* scanner.end()
 }
 

@@ -1,6 +1,7 @@
 import { FormatError } from '../errors.ts'
 import type { ByteSource } from './byte-source.ts'
 import { uncompressed } from './compressed.ts'
+import { fileSystem } from './file-system.ts'
 import { type Folder, readJson, readText } from './folder.ts'
 import { openGguf } from './gguf.ts'
 import { ggufModel } from './gguf-model.ts'
@@ -29,7 +30,7 @@ export interface ModelSource {
 
 /** Opens an HF snapshot folder or a .gguf file. Throws FormatError naming the file that is missing or broken. */
 export async function openModelSource(path: string): Promise<ModelSource> {
-  const { stat } = await import('node:fs/promises')
+  const { stat } = await fileSystem()
   const found = await stat(path).catch((cause) => {
     throw new FormatError(`${path}: no such model (give a folder with config.json, or a .gguf file)`, { cause })
   })
@@ -106,7 +107,7 @@ export async function openModelTensors(folder: Folder): Promise<TensorFile> {
 }
 
 /** weight_map: tensor name to a file in the same folder. */
-function shardNames(json: Record<string, unknown>, index: string): Map<string, string> {
+export function shardNames(json: Record<string, unknown>, index: string): Map<string, string> {
   const map = json.weight_map
   if (typeof map !== 'object' || map === null || Array.isArray(map))
     throw new FormatError(`${index}: weight_map is not an object`)

@@ -1,15 +1,16 @@
 import { FormatError, HalflingError, OptionError } from '../errors.ts'
 import { type ByteSource, checkRange } from './byte-source.ts'
+import { dirname, fileSystem, isNode, join, resolve } from './file-system.ts'
 import { type Folder, objectOf, textOf } from './folder.ts'
 
-// Files of Node. node:fs is imported when a function is called, so that a bundle for browsers may contain this file.
+// Files by their paths: of the disk in Node, of the browser's storage in a page.
 
 /** Node reads at most 2 GiB at once. */
 const readLimit = 2 ** 30
 
 /** Throws FormatError when there is no such file. */
 export async function openFile(path: string): Promise<ByteSource> {
-  const { open } = await import('node:fs/promises')
+  const { open } = await fileSystem()
   const handle = await open(path, 'r').catch((cause) => {
     throw new FormatError(`${path}: ${reason(cause)}`, { cause })
   })
@@ -47,7 +48,7 @@ export async function openFile(path: string): Promise<ByteSource> {
 }
 
 export async function exists(path: string): Promise<boolean> {
-  const { access } = await import('node:fs/promises')
+  const { access } = await fileSystem()
   return access(path).then(
     () => true,
     () => false,
@@ -63,7 +64,6 @@ export const readJsonFile = async (path: string): Promise<Record<string, unknown
 
 /** A folder on disk. */
 export async function nodeFolder(path: string): Promise<Folder> {
-  const { join } = await import('node:path')
   return {
     name: path,
     open: async (file) => ((await exists(join(path, file))) ? openFile(join(path, file)) : null),
@@ -78,8 +78,8 @@ export async function writeAtomically(
   path: string,
   chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
 ): Promise<void> {
-  const fs = await import('node:fs/promises')
-  const beside = `${path}.${process.pid}-${Math.random().toString(36).slice(2, 10)}.tmp`
+  const fs = await fileSystem()
+  const beside = `${path}.${Math.random().toString(36).slice(2, 10)}.tmp`
   try {
     const handle = await fs.open(beside, 'wx')
     try {
@@ -106,10 +106,9 @@ export async function writeFolderAtomically(
   files: ReadonlyMap<string, Iterable<Uint8Array> | AsyncIterable<Uint8Array>>,
   { force }: { force?: boolean } = {},
 ): Promise<void> {
-  const fs = await import('node:fs/promises')
-  const { join, resolve, dirname } = await import('node:path')
+  const fs = await fileSystem()
   await checkFree(folder, force)
-  const final = resolve(folder)
+  const final = await resolve(folder)
   let beside: string | undefined
   try {
     await makeFolder(dirname(final))
@@ -138,8 +137,7 @@ export async function writeFolderAtomically(
 
 /** Makes a folder, and those that it lies in. Throws HalflingError of code 'io'. */
 export async function makeFolder(path: string): Promise<void> {
-  const { mkdir } = await import('node:fs/promises')
-  const { dirname } = await import('node:path')
+  const { mkdir } = await fileSystem()
   try {
     await mkdir(path, { recursive: true }).catch(async (error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOENT') throw error
@@ -154,7 +152,7 @@ export async function makeFolder(path: string): Promise<void> {
 
 /** Throws OptionError unless nothing would be lost by writing a folder there. */
 async function checkFree(folder: string, force: boolean | undefined): Promise<void> {
-  const { readdir } = await import('node:fs/promises')
+  const { readdir } = await fileSystem()
   const there = await readdir(folder, { withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOTDIR') throw new OptionError(`${folder}: is a file: give a new folder`)
     return []
@@ -178,7 +176,7 @@ function reason(error: unknown): string {
   const { code, message } = error as NodeJS.ErrnoException
   if (code === 'ENOENT') return 'no such file or folder'
   if (code === 'EACCES') return 'permission denied'
-  if (code === 'ENOSPC') return 'the disk is full'
+  if (code === 'ENOSPC') return isNode ? 'the disk is full' : message
   if (code === 'EROFS') return 'the file system is read-only'
   if (code === 'EEXIST' || code === 'ENOTDIR') return 'there is a file where a folder is wanted'
   return message

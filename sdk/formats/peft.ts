@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { FormatError } from '../errors.ts'
+import { fileSystem, join } from './file-system.ts'
 import { makeFolder, openFile, readJsonFile, writeAtomically } from './node-file.ts'
 import { openSafetensors, safetensorsChunks } from './safetensors.ts'
 import { readFloats } from './stored.ts'
@@ -205,8 +206,7 @@ const tensorsName = 'adapter_model.safetensors'
  * @throws FormatError naming file and field or tensor
  */
 export async function readAdapter(folder: string): Promise<PeftAdapter> {
-  const { join } = await import('node:path')
-  const { access } = await import('node:fs/promises')
+  const { access } = await fileSystem()
   const exists = (path: string) =>
     access(path).then(
       () => true,
@@ -238,7 +238,6 @@ export async function writeAdapterFiles(
   config: LoraConfig,
   tensors: ReadonlyMap<string, PeftTensor>,
 ): Promise<void> {
-  const { join } = await import('node:path')
   await makeFolder(folder)
   for (const [name, chunks] of adapterFiles(config, tensors)) await writeAtomically(join(folder, name), chunks)
 }

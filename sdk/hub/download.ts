@@ -1,7 +1,7 @@
-import type { Hash } from 'node:crypto'
-import type { FileHandle } from 'node:fs/promises'
 import { HalflingError, HubError } from '../errors.ts'
+import { dirname, type FileHandle, fileSystem, isNode } from '../formats/file-system.ts'
 import { writeError } from '../formats/node-file.ts'
+import { type Hash, openHash } from './hash.ts'
 import { withLock } from './lock.ts'
 import { chunksOf, networkError, pause, refusal, request } from './request.ts'
 import { checkSpace } from './space.ts'
@@ -49,7 +49,7 @@ class Unresumable extends Error {}
  * @throws HalflingError of code 'io' when the disk is full or not writable
  */
 export async function download(d: Download): Promise<void> {
-  const fs = await import('node:fs/promises')
+  const fs = await fileSystem()
   const part = `${d.path}.incomplete`
   const sizeOf = (path: string) =>
     fs.stat(path).then(
@@ -82,8 +82,9 @@ export async function download(d: Download): Promise<void> {
 }
 
 async function attempt(d: Download, part: string): Promise<void> {
-  const { open, constants, rename, rm } = await fileSystem()
-  const handle = await open(part, constants.O_RDWR | constants.O_CREAT, 0o666)
+  const { appendFile, open, rename, rm } = await fileSystem()
+  await appendFile(part, '')
+  const handle = await open(part, 'r+')
   let whole = false
   try {
     let here = (await handle.stat()).size
@@ -111,13 +112,12 @@ async function attempt(d: Download, part: string): Promise<void> {
   await rename(part, d.path)
 }
 
-const fileSystem = () => import('node:fs/promises')
-
 async function fetchRest(d: Download, content: Content, validator: string | undefined): Promise<void> {
-  const { dirname } = await import('node:path')
   const from = content.position
-  const range = from > 0 ? { range: `bytes=${from}-`, ...(validator && { 'if-range': validator }) } : undefined
-  const response = await request(d.what, d.url, { headers: range, signal: d.signal })
+  // Another origin's server would be asked first whether a page may send If-Range: there the answer is looked at.
+  const mayAsk = isNode || new URL(d.url).origin === location.origin
+  const range = from > 0 && { range: `bytes=${from}-`, ...(validator && mayAsk && { 'if-range': validator }) }
+  const response = await request(d.what, d.url, { headers: range || undefined, signal: d.signal })
   if (response.status === 416) {
     await response.body?.cancel()
     throw new Unresumable('the range cannot be had')
@@ -126,7 +126,8 @@ async function fetchRest(d: Download, content: Content, validator: string | unde
   let total = d.size
   if (response.status === 206) {
     const [, start, end, all] = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(response.headers.get('content-range') ?? '') ?? []
-    if (from === 0 || Number(start) !== from || !end) {
+    const isSame = mayAsk || d.checksum || validatorOf(response) === validator
+    if (from === 0 || Number(start) !== from || !end || !isSame) {
       await response.body?.cancel()
       throw new Unresumable('another range came than the one that was asked for')
     }
@@ -146,11 +147,17 @@ async function fetchRest(d: Download, content: Content, validator: string | unde
     }
   } catch (error) {
     // Errors of the disk are told; those of the connection lead to another try.
-    if (error instanceof HubError || (error as NodeJS.ErrnoException).syscall === 'write') throw error
+    if (error instanceof HubError || /^(write|fsync)$/.test((error as NodeJS.ErrnoException).syscall ?? '')) throw error
     throw new Dropped('the connection dropped', { cause: error })
   }
   if (total !== null && content.position < total)
     throw new Dropped(`the connection ended at byte ${content.position} of ${total}`)
+}
+
+/** What names this content: its ETag when that is a strong one, else its date. */
+export function validatorOf({ headers }: Response): string | null {
+  const etag = headers.get('etag')
+  return etag && !etag.startsWith('W/') ? etag : headers.get('last-modified')
 }
 
 const tooLong = (d: Download, total: number): HubError =>
@@ -205,12 +212,14 @@ class Content {
 
   async isRight(): Promise<boolean> {
     const hash = await this.hash
-    return hash === null || hash.digest('hex') === this.d.checksum!.value
+    return hash === null || hash.hex() === this.d.checksum!.value
   }
 }
 
 async function newHash({ checksum, size }: Download): Promise<Hash | null> {
   if (!checksum) return null
-  const { createHash } = await import('node:crypto')
-  return checksum.kind === 'git' ? createHash('sha1').update(`blob ${size}\0`) : createHash('sha256')
+  if (checksum.kind === 'sha256') return openHash('sha256')
+  const hash = await openHash('sha1')
+  hash.update(new TextEncoder().encode(`blob ${size}\0`))
+  return hash
 }

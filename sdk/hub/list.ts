@@ -1,7 +1,9 @@
 import { HubError } from '../errors.ts'
-import { isStale } from '../formats/lock.ts'
+import { fileSystem, isNode, join } from '../formats/file-system.ts'
+import { isTaken } from '../formats/lock.ts'
 import { readJsonFile } from '../formats/node-file.ts'
 import { bundledFolder, bundledModels, isBundled } from './bundled.ts'
+import { findImported, importedFolder } from './import.ts'
 import { folderOf, parseDatasetName, parseModelName, type RepoKind } from './names.ts'
 import { cacheRoot } from './settings.ts'
 import { hubNameOf, isUrl, urlFolder, urlsFolder } from './url.ts'
@@ -10,7 +12,7 @@ import { hubNameOf, isUrl, urlFolder, urlsFolder } from './url.ts'
 export interface CachedModel {
   /** What loadModel or a data option takes. */
   readonly name: string
-  readonly kind: 'bundled' | 'url' | RepoKind
+  readonly kind: 'bundled' | 'imported' | 'url' | RepoKind
   readonly path: string
   /** On the disk, with what is not whole yet. */
   readonly bytes: number
@@ -22,10 +24,10 @@ export interface CachedModel {
 
 /** The models and datasets of the cache (what Python has put there too) and the bundled models, by name. */
 export async function listModels(): Promise<CachedModel[]> {
-  const [{ readdir }, { join }] = await nodeModules()
+  const { readdir } = await fileSystem()
   const root = await cacheRoot()
   const found: CachedModel[] = []
-  for (const name of bundledModels) {
+  for (const name of isNode ? bundledModels : []) {
     const path = await bundledFolder(name).catch(() => null)
     if (path) found.push({ name, kind: 'bundled', path, ...(await measure(path)) })
   }
@@ -40,6 +42,11 @@ export async function listModels(): Promise<CachedModel[]> {
     const path = join(root, urlsFolder, folder)
     const { url } = await readJsonFile(join(path, 'source.json')).catch(() => ({ url: null }))
     if (typeof url === 'string') found.push({ name: url, kind: 'url', path, ...(await measure(path)) })
+  }
+  for (const { name } of await folders(join(root, importedFolder))) {
+    if (!(await findImported(name))) continue
+    const path = join(root, importedFolder, name)
+    found.push({ name, kind: 'imported', path, ...(await measure(path)) })
   }
   return found.sort(
     (a, b) => Number(b.kind === 'bundled') - Number(a.kind === 'bundled') || a.name.localeCompare(b.name),
@@ -57,7 +64,7 @@ export async function removeModel(
   name: string,
   { kind = 'model' }: { readonly kind?: RepoKind } = {},
 ): Promise<number> {
-  const [{ lstat, rm }, { join }] = await nodeModules()
+  const { lstat, rm } = await fileSystem()
   if (isBundled(name)) throw new HubError(`${name}: is bundled with the package and stays`)
   const path = await place(name, kind)
   const stat = path && (await lstat(path).catch(() => null))
@@ -67,7 +74,7 @@ export async function removeModel(
   }
   if (!stat.isDirectory()) throw new HubError(`${name}: ${path} is a link to somewhere else: delete it by hand`)
   for (const { file } of await walk(path))
-    if (file.endsWith('.incomplete.lock') && !(await isStale(join(path, file))))
+    if (/\.incomplete(\.lock)?$/.test(file) && (await isTaken(`${join(path, file).replace(/\.lock$/, '')}.lock`)))
       throw new HubError(`${name}: is being downloaded at this moment: end that first`)
   const { bytes } = await measure(path)
   await rm(path, { recursive: true })
@@ -76,7 +83,7 @@ export async function removeModel(
 
 /** The folder in the cache; null for what cannot have one. */
 async function place(name: string, kind: RepoKind): Promise<string | null> {
-  const { join } = await import('node:path')
+  if (kind === 'model' && (await findImported(name))) return join(await cacheRoot(), importedFolder, name)
   const hubName = hubNameOf(name)
   if (isUrl(hubName)) return urlFolder(hubName)
   const repo = kind === 'model' ? parseModelName(hubName) : parseDatasetName(hubName)
@@ -84,8 +91,6 @@ async function place(name: string, kind: RepoKind): Promise<string | null> {
   if (hubName !== repo.id) throw new HubError(`${name}: a repository is removed as a whole: ${repo.id}`)
   return join(await cacheRoot(), folderOf(repo))
 }
-
-const nodeModules = () => Promise.all([import('node:fs/promises'), import('node:path')])
 
 interface Found {
   /** Below the folder. */
@@ -96,7 +101,7 @@ interface Found {
 
 /** The files of a folder; links are not followed. */
 async function walk(folder: string): Promise<Found[]> {
-  const [{ lstat, readdir }, { join }] = await nodeModules()
+  const { lstat, readdir } = await fileSystem()
   const found: Found[] = []
   for (const file of await readdir(folder, { recursive: true })) {
     const stat = await lstat(join(folder, file)).catch(() => null)

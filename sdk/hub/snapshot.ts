@@ -1,4 +1,5 @@
 import { HubError } from '../errors.ts'
+import { dirname, fileSystem, join } from '../formats/file-system.ts'
 import { writeAtomically, writeError } from '../formats/node-file.ts'
 import { download } from './download.ts'
 import { listRepo, type RepoFile } from './listing.ts'
@@ -39,7 +40,7 @@ export type Choose = (paths: readonly string[]) => string[]
 
 /** What the cache has, without asking the network; null when it is not whole. */
 export async function findSnapshot(repo: Repo, choose: Choose): Promise<Snapshot | null> {
-  const [fs, { join }] = await nodeModules()
+  const fs = await fileSystem()
   const root = join(await cacheRoot(), folderOf(repo))
   const commit = await readCommit(root, repo.revision)
   if (!commit) return null
@@ -69,7 +70,7 @@ export async function findSnapshot(repo: Repo, choose: Choose): Promise<Snapshot
 
 /** Downloads what is not here yet. The revision points at the new commit only when everything that was chosen is here. */
 export async function pullSnapshot(repo: Repo, choose: Choose, options: PullOptions = {}): Promise<Snapshot> {
-  const [fs, { dirname, join }] = await nodeModules()
+  const fs = await fileSystem()
   const root = join(await cacheRoot(), folderOf(repo))
   const listing = await listRepo(repo, options.signal)
   const byPath = new Map(listing.files.map((file) => [file.path, file]))
@@ -135,8 +136,6 @@ export async function pullSnapshot(repo: Repo, choose: Choose, options: PullOpti
   }
 }
 
-const nodeModules = () => Promise.all([import('node:fs/promises'), import('node:path')])
-
 function resolveUrl({ kind, id }: Repo, commit: string, path: string): string {
   const folder = kind === 'dataset' ? 'datasets/' : ''
   return `${endpoint()}/${folder}${id}/resolve/${commit}/${path.split('/').map(encodeURIComponent).join('/')}`
@@ -144,7 +143,7 @@ function resolveUrl({ kind, id }: Repo, commit: string, path: string): string {
 
 /** The commit that a revision stands for in the cache. */
 async function readCommit(root: string, revision: string): Promise<string | null> {
-  const [{ readFile }, { join }] = await nodeModules()
+  const { readFile } = await fileSystem()
   if (/^[0-9a-f]{40}$/.test(revision)) return revision
   const commit = (await readFile(join(root, 'refs', revision), 'utf8').catch(() => '')).trim()
   return /^[0-9a-f]{40}$/.test(commit) ? commit : null
@@ -162,10 +161,10 @@ export function hasAllShards(paths: readonly string[]): boolean {
 
 /** A relative link; where links are not allowed (Windows without developer mode), the file itself. */
 async function link(blob: string, pointer: string): Promise<void> {
-  const [fs, { dirname, relative }] = await nodeModules()
+  const fs = await fileSystem()
   try {
     await fs.rm(pointer, { force: true })
-    await fs.symlink(relative(dirname(pointer), blob), pointer)
+    await fs.symlink(relative(pointer, blob), pointer)
   } catch (error) {
     // Another process has just made the same one.
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return
@@ -173,6 +172,14 @@ async function link(blob: string, pointer: string): Promise<void> {
       throw writeError(pointer, cause)
     })
   }
+}
+
+/** A path from the folder of one file to another; both are in the same repository. */
+function relative(from: string, to: string): string {
+  const [a, b] = [from.split('/'), to.split('/')]
+  let same = 0
+  while (a[same] === b[same]) same++
+  return [...a.slice(same, -1).map(() => '..'), ...b.slice(same)].join('/')
 }
 
 function throttled(onProgress: PullOptions['onProgress']): (progress: PullProgress, now?: boolean) => void {

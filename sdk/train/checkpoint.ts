@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { FormatError, OptionError } from '../errors.ts'
-import { openFile, writeAtomically, writeError } from '../formats/node-file.ts'
+import { fileSystem, join } from '../formats/file-system.ts'
+import { exists, openFile, writeAtomically, writeError } from '../formats/node-file.ts'
 import { openSafetensors, writeSafetensors } from '../formats/safetensors.ts'
 import type { TrainStep } from './step.ts'
 
@@ -42,15 +43,17 @@ const stateFile = 'trainer_state.json'
 const optimizerFile = 'optimizer.safetensors'
 const checkpointName = (step: number) => `checkpoint-${step}`
 
-/** Writes `checkpoint-<step>` beside its place and renames it, so that it is whole or not there. Returns its path. */
+/**
+ * Writes `checkpoint-<step>` beside its place and renames it, trainer_state.json last where files are moved one by one: it is whole
+ * when that is there. Returns its path.
+ */
 export async function saveCheckpoint(
   outputDir: string,
   state: TrainerState,
   step: TrainStep,
   writeWeights: (folder: string) => Promise<void>,
 ): Promise<string> {
-  const fs = await import('node:fs/promises')
-  const { join } = await import('node:path')
+  const fs = await fileSystem()
   const final = join(outputDir, checkpointName(state.step))
   const beside = `${final}.tmp`
   try {
@@ -76,17 +79,27 @@ export async function saveCheckpoint(
   return final
 }
 
-/** Checkpoints in a folder, oldest first. What was cut off while being written has another name and is not among them. */
+/** The whole checkpoints in a folder, oldest first. */
 export async function listCheckpoints(outputDir: string): Promise<{ step: number; folder: string }[]> {
-  const fs = await import('node:fs/promises')
-  const { join } = await import('node:path')
+  const fs = await fileSystem()
   const names = await fs.readdir(outputDir).catch(() => [] as string[])
-  return names
-    .flatMap((name) => {
-      const match = /^checkpoint-(\d+)$/.exec(name)
-      return match ? [{ step: Number(match[1]), folder: join(outputDir, name) }] : []
-    })
-    .sort((a, b) => a.step - b.step)
+  const whole = []
+  for (const name of names) {
+    const match = /^checkpoint-(\d+)$/.exec(name)
+    const folder = join(outputDir, name)
+    if (match && (await exists(join(folder, stateFile)))) whole.push({ step: Number(match[1]), folder })
+  }
+  return whole.sort((a, b) => a.step - b.step)
+}
+
+/** Deletes what was cut off while being written. */
+export async function removeCutOff(outputDir: string): Promise<void> {
+  const fs = await fileSystem()
+  for (const name of await fs.readdir(outputDir).catch(() => [] as string[])) {
+    const folder = join(outputDir, name)
+    const cutOff = /^checkpoint-\d+$/.test(name) && !(await exists(join(folder, stateFile)))
+    if (cutOff || /^checkpoint-\d+\.tmp$/.test(name)) await fs.rm(folder, { recursive: true, force: true })
+  }
 }
 
 /** Deletes the oldest checkpoints above `limit`, never the best nor the newest. */
@@ -96,7 +109,7 @@ export async function rotateCheckpoints(
   bestStep: number | null,
 ): Promise<void> {
   if (limit === null) return
-  const fs = await import('node:fs/promises')
+  const fs = await fileSystem()
   const all = await listCheckpoints(outputDir)
   const newest = all.at(-1)?.step
   let excess = all.length - Math.max(1, limit)
@@ -110,8 +123,7 @@ export async function rotateCheckpoints(
 
 /** Reads a checkpoint's state and refuses it when the run's arguments differ. Throws FormatError, OptionError. */
 export async function readState(folder: string, args: Readonly<Record<string, unknown>>): Promise<TrainerState> {
-  const fs = await import('node:fs/promises')
-  const { join } = await import('node:path')
+  const fs = await fileSystem()
   const file = join(folder, stateFile)
   const remedy = '(delete the checkpoint to resume from an older one)'
   let json: unknown
@@ -138,7 +150,6 @@ export async function readState(folder: string, args: Readonly<Record<string, un
 
 /** Puts the Adam moments of a checkpoint back onto the target. */
 export async function restoreMoments(folder: string, step: TrainStep): Promise<void> {
-  const { join } = await import('node:path')
   const source = await openFile(join(folder, optimizerFile))
   try {
     const file = await openSafetensors(source)

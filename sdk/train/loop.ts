@@ -5,6 +5,7 @@ import type { TrainingArguments } from './arguments.ts'
 import {
   listCheckpoints,
   readState,
+  removeCutOff,
   restoreMoments,
   rotateCheckpoints,
   saveCheckpoint,
@@ -100,6 +101,7 @@ async function* steps(run: Run, outputDir: string | null): AsyncGenerator<TrainL
     evaluationsSinceBest: 0,
     arguments: run.decisive,
   }
+  if (run.resume && outputDir !== null) await removeCutOff(outputDir)
   const there = outputDir === null ? [] : await listCheckpoints(outputDir)
   if (there.length > 0 && !run.resume)
     throw new OptionError(

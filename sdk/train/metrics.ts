@@ -1,3 +1,4 @@
+import { dirname, fileSystem, join } from '../formats/file-system.ts'
 import { writeError } from '../formats/node-file.ts'
 
 /** What GRPOTrainer logs beside the loss: means over the completions (or the scored tokens) of a step. */
@@ -57,14 +58,12 @@ export class MetricsFile {
   }
 
   static async in(folder: string): Promise<MetricsFile> {
-    const { join } = await import('node:path')
     return new MetricsFile(join(folder, 'metrics.jsonl'))
   }
 
   /** Makes the folder and cuts the file to what was known at a checkpoint (0: a fresh run). Throws HalflingError of code 'io'. */
   async open(bytes: number): Promise<void> {
-    const fs = await import('node:fs/promises')
-    const { dirname } = await import('node:path')
+    const fs = await fileSystem()
     try {
       await fs.mkdir(dirname(this.path), { recursive: true })
       const handle = await fs.open(this.path, 'a')
@@ -81,7 +80,7 @@ export class MetricsFile {
   }
 
   async append(line: MetricsLine): Promise<void> {
-    const fs = await import('node:fs/promises')
+    const fs = await fileSystem()
     const text = `${JSON.stringify(line)}\n`
     try {
       await fs.appendFile(this.path, text)
