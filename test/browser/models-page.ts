@@ -12,15 +12,7 @@ import {
   SFTTrainer,
 } from '../../sdk/index.ts'
 
-/** Bytes that are here, of the download that runs. */
-const loaded = { bytes: 0 }
-
-async function pull(name: string): Promise<string> {
-  const onProgress = ({ loadedBytes }: { loadedBytes: number }) => {
-    loaded.bytes = loadedBytes
-  }
-  return pullModel(name, { onProgress }).catch((error) => `${error.code}: ${error.message}`)
-}
+const pull = (name: string): Promise<string> => pullModel(name).catch((error) => `${error.code}: ${error.message}`)
 
 async function answer(name: string | undefined): Promise<number[]> {
   const lm = await loadModel(name, { device: 'webgpu' })
@@ -43,7 +35,14 @@ async function imported(base: string, names: readonly string[], name: string): P
 
 async function stored(): Promise<string[]> {
   const fs = await fileSystem()
-  return fs.readdir('models', { recursive: true })
+  return fs.readdir('models', { recursive: true }).catch(() => [])
+}
+
+/** Of the largest file that is not whole. */
+async function partBytes(): Promise<number> {
+  const fs = await fileSystem()
+  const parts = (await stored()).filter((file) => file.endsWith('.incomplete'))
+  return Math.max(0, ...(await Promise.all(parts.map(async (file) => (await fs.stat(`models/${file}`)).size))))
 }
 
 /** Learns from a dropped file, saves the adapter, and reads it again: its first numbers before and after. */
@@ -75,4 +74,4 @@ async function rowsOf(text: string): Promise<unknown[]> {
   return [...seen, parquet]
 }
 
-Object.assign(globalThis, { loaded, pull, answer, list, imported, stored, removeModel, adapterThereAndBack, rowsOf })
+Object.assign(globalThis, { pull, answer, partBytes, list, imported, stored, removeModel, adapterThereAndBack, rowsOf })

@@ -80,7 +80,7 @@ describe.skipIf(noBrowser)(`models in Chromium${noBrowser ? ` (${noBrowser})` : 
     hub.asked.length = 0
     const first = await open()
     await first.evaluate(`void pull('${name()}')`)
-    await first.waitForFunction(`loaded.bytes > ${weights.length - 2000}`, undefined, { polling: 20 })
+    await expect.poll(() => tab.evaluate('partBytes()'), { timeout: 20_000 }).toBeGreaterThanOrEqual(2 ** 20)
     await first.close()
     hub.trouble = allow
     const path = await tab.evaluate(`pull('${name()}')`)
