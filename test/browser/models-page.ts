@@ -2,6 +2,7 @@
 import { readRows } from '../../sdk/data/rows.ts'
 import { fileSystem } from '../../sdk/formats/file-system.ts'
 import {
+  fileFolder,
   importModel,
   LanguageModel,
   listModels,
@@ -17,7 +18,7 @@ const pull = (name: string): Promise<string> => pullModel(name).catch((error) =>
 async function answer(name: string | undefined): Promise<number[]> {
   const lm = await loadModel(name, { device: 'webgpu' })
   const question = [{ role: 'user' as const, content: 'What is 2 + 3?' }]
-  const { tokenIds } = await LanguageModel.complete(lm.chat(question, { maxNewTokens: 16, temperature: 0 }))
+  const { tokenIds } = await LanguageModel.complete(lm.chat(question, { maxNewTokens: 4, temperature: 0 }))
   await lm.close()
   return [...tokenIds]
 }
@@ -36,6 +37,14 @@ async function imported(base: string, names: readonly string[], name: string): P
 async function stored(): Promise<string[]> {
   const fs = await fileSystem()
   return fs.readdir('models', { recursive: true }).catch(() => [])
+}
+
+/** Sizes of files in an imported folder, which a page may also have from showDirectoryPicker. */
+async function picked(name: string, files: readonly string[]): Promise<(number | null)[]> {
+  let handle = await navigator.storage.getDirectory()
+  for (const part of ['models', 'halfling-imported', name]) handle = await handle.getDirectoryHandle(part)
+  const folder = fileFolder(handle)
+  return Promise.all(files.map(async (file) => (await folder.open(file))?.size ?? null))
 }
 
 /** Of the largest file that is not whole. */
@@ -74,4 +83,15 @@ async function rowsOf(text: string): Promise<unknown[]> {
   return [...seen, parquet]
 }
 
-Object.assign(globalThis, { pull, answer, partBytes, list, imported, stored, removeModel, adapterThereAndBack, rowsOf })
+Object.assign(globalThis, {
+  pull,
+  picked,
+  answer,
+  partBytes,
+  list,
+  imported,
+  stored,
+  removeModel,
+  adapterThereAndBack,
+  rowsOf,
+})
