@@ -31,66 +31,72 @@ const finished = ({ start, bias, factor, adds }: MatmulOptions, value: string, a
  */
 export type Along = 'inner' | 'outer' | 'none'
 
-/** [4][4] of an operand for four steps of the inner axis: a column an outer index (`rows`), or a step. */
-const block = (x: 'a' | 'b', along: Along, rows: boolean): string => {
-  const stride = `p.${x}_inner`
-  const at = (n: number) => `${x}_at[${n}]`
+/** [4][4] of an operand for four steps of the inner axis: a column an outer index (`byOuter`), or a step. `at`: where its rows begin. */
+const block = (x: 'a' | 'b', at: string, along: Along, byOuter: boolean): string => {
   const four = [0, 1, 2, 3]
+  const step = (n: number) => `(k + ${n}u) * p.${x}_inner`
   if (along === 'none') {
-    const element = (outer: number, step: number) => `${x}(${at(outer)} + (k + ${step}u) * ${stride})`
-    const column = (n: number) => `vec4f(${four.map((m) => (rows ? element(n, m) : element(m, n))).join(', ')})`
+    const element = (outer: number, n: number) => `${x}(${at}[${outer}] + ${step(n)})`
+    const column = (n: number) => `vec4f(${four.map((m) => (byOuter ? element(n, m) : element(m, n))).join(', ')})`
     return `mat4x4f(${four.map(column).join(', ')})`
   }
-  const columns = four.map((n) => `${x}4(${along === 'inner' ? `${at(n)} + k` : `${at(0)} + (k + ${n}u) * ${stride}`})`)
+  const columns = four.map((n) => `${x}4(${along === 'inner' ? `${at}[${n}] + k` : `${at}[0] + ${step(n)}`})`)
   const whole = `mat4x4f(${columns.join(', ')})`
-  return (along === 'inner') === rows ? whole : `transpose(${whole})`
+  return (along === 'inner') === byOuter ? whole : `transpose(${whole})`
 }
 
 /**
  * y[r, c] = Σ_k a[r, k]·b[c, k] by strides, of any stored type: forward, both gradients and low-rank products are one kernel. A
- * thread computes 4 x 4 outputs in registers, from 4 x 4 of each operand at a time. The inner axis is a multiple of 4, unless both
- * operands are read element by element.
+ * thread computes 4·fours x 4 outputs in registers, from 4 x 4 of each operand at a time: what is read of b serves all its rows. The
+ * inner axis is a multiple of 4, unless both operands are read element by element.
  */
-export const matmul = (o: MatmulOptions, a: Along, b: Along): Kernel => ({
-  name: `${nameOf('matmul', o)} ${a} ${b}`,
-  args: args(o),
-  params,
-  workgroup: 64,
-  code: /* wgsl */ `
-fn kernel(id: u32, local: u32, group: u32) {
-  let tiles = (p.columns + 3u) / 4u;
-  let r0 = (id / tiles) * 4u;
-  let c0 = (id % tiles) * 4u;
-  if (r0 >= p.rows) { return; }
-  let a_at = min(vec4u(r0) + vec4u(0u, 1u, 2u, 3u), vec4u(p.rows - 1u)) * p.a_row;
-  let b_at = min(vec4u(c0) + vec4u(0u, 1u, 2u, 3u), vec4u(p.columns - 1u)) * p.b_column;
-  var s = mat4x4f();
-  // Sums of sums of 16: rounding does not grow with the inner axis.
-  for (var k0 = 0u; k0 < p.inner; k0 += 16u) {
-    var t = mat4x4f();
-    let end = min(k0 + 16u, p.inner);
-    ${
-      a === 'none' && b === 'none'
-        ? `for (var k = k0; k < end; k++) {
+export const matmul = (o: MatmulOptions, a: Along, b: Along, fours: number): Kernel => {
+  const each = (text: (n: number) => string): string => Array.from({ length: fours }, (_, n) => text(n)).join('\n    ')
+  const single = each((n) => `for (var i = 0u; i < 4u; i++) { t${n}[i] += a(a${n}_at[i] + k * p.a_inner) * v; }`)
+  const inner =
+    a === 'none' && b === 'none'
+      ? `for (var k = k0; k < end; k++) {
       let v = vec4f(b(b_at.x + k * p.b_inner), b(b_at.y + k * p.b_inner), b(b_at.z + k * p.b_inner), b(b_at.w + k * p.b_inner));
-      for (var i = 0u; i < 4u; i++) { t[i] += a(a_at[i] + k * p.a_inner) * v; }
+      ${single}
     }`
-        : `for (var k = k0; k < end; k += 4u) { t += ${block('b', b, false)} * ${block('a', a, true)}; }`
-    }
-    s += t;
-  }
-  for (var i = 0u; i < 4u; i++) {
-    let r = r0 + i;
-    if (r >= p.rows) { return; }
-    for (var j = 0u; j < 4u; j++) {
+      : `for (var k = k0; k < end; k += 4u) {
+      let v = ${block('b', 'b_at', b, false)};
+      ${each((n) => `t${n} += v * ${block('a', `a${n}_at`, a, true)};`)}
+    }`
+  return {
+    name: `${nameOf('matmul', o)} ${a} ${b} ${fours}`,
+    args: args(o),
+    params,
+    workgroup: 64,
+    code: /* wgsl */ `
+fn store(r0: u32, c0: u32, s: mat4x4f) {
+  for (var i = 0u; i < min(4u, p.rows - min(r0, p.rows)); i++) {
+    for (var j = 0u; j < min(4u, p.columns - c0); j++) {
       let c = c0 + j;
-      if (c >= p.columns) { break; }
-      let at = r * p.y_row + c;
+      let at = (r0 + i) * p.y_row + c;
       set_y(at, ${finished(o, 's[i][j]', 'at', 'c')});
     }
   }
+}
+fn kernel(id: u32, local: u32, group: u32) {
+  let tiles = (p.columns + 3u) / 4u;
+  let r0 = (id / tiles) * ${4 * fours}u;
+  let c0 = (id % tiles) * 4u;
+  if (r0 >= p.rows) { return; }
+  let four = vec4u(0u, 1u, 2u, 3u);
+  let b_at = min(vec4u(c0) + four, vec4u(p.columns - 1u)) * p.b_column;
+  ${each((n) => `let a${n}_at = min(vec4u(r0 + ${4 * n}u) + four, vec4u(p.rows - 1u)) * p.a_row; var s${n} = mat4x4f();`)}
+  // Sums of sums of 16: rounding does not grow with the inner axis.
+  for (var k0 = 0u; k0 < p.inner; k0 += 16u) {
+    ${each((n) => `var t${n} = mat4x4f();`)}
+    let end = min(k0 + 16u, p.inner);
+    ${inner}
+    ${each((n) => `s${n} += t${n};`)}
+  }
+  ${each((n) => `store(r0 + ${4 * n}u, c0, s${n});`)}
 }`,
-})
+  }
+}
 
 /**
  * The same for 1 to 4 rows, both operands along the inner axis, a multiple of 32: a workgroup four output columns. Neighbouring

@@ -102,11 +102,10 @@ function product(
   const [alongA, alongB] = [along(a, inner), along(b, inner)]
   if (n <= 4 && alongA === 'inner' && alongB === 'inner' && inner % 32 === 0)
     return { kernel: products.matvec(shape, n), args, params, groups: Math.ceil(columns / 4) }
-  const kernel = products.matmul(
-    shape,
-    ...(inner % 4 === 0 ? ([alongA, alongB] as const) : (['none', 'none'] as const)),
-  )
-  return threads(kernel, Math.ceil(n / 4) * Math.ceil(columns / 4), args, params)
+  const fours = n > 8 ? 2 : 1
+  const [ofA, ofB] = inner % 4 === 0 ? [alongA, alongB] : (['none', 'none'] as const)
+  const kernel = products.matmul(shape, ofA, ofB, fours)
+  return threads(kernel, Math.ceil(n / (4 * fours)) * Math.ceil(columns / 4), args, params)
 }
 
 /** Where whole words can be read: strides and the operand's place are multiples of four, or of a block. */
