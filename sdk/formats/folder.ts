@@ -23,12 +23,16 @@ export function urlFolder(url: string | URL): Folder {
       const answer = await fetch(own, { method: 'HEAD' }).catch((cause) => {
         throw new FormatError(`${own}: cannot be reached (${(cause as Error).message})`, { cause })
       })
-      if (answer.status === 404) return null
+      if (answer.status === 404 || isPage(answer)) return null
       if (!answer.ok) throw new FormatError(`${own}: ${answer.status} ${answer.statusText}`)
       return urlSource(own.href, Number(answer.headers.get('content-length')))
     },
   }
 }
+
+/** Servers of single-page apps (Vite's among them) answer with their page, and 200, what they do not have. */
+export const isPage = (answer: Response): boolean =>
+  answer.ok && /^text\/html/i.test(answer.headers.get('content-type') ?? '')
 
 /** Files that a page was given: of an <input type="file" webkitdirectory>, or dropped; or a folder of showDirectoryPicker. */
 export function fileFolder(files: Iterable<File> | FileSystemDirectoryHandle, name?: string): Folder {

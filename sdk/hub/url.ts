@@ -1,5 +1,6 @@
 import { HubError } from '../errors.ts'
 import { fileSystem, join } from '../formats/file-system.ts'
+import { isPage } from '../formats/folder.ts'
 import { shardNames } from '../formats/model-source.ts'
 import { makeFolder, readJsonFile, writeAtomically } from '../formats/node-file.ts'
 import { download, validatorOf } from './download.ts'
@@ -142,6 +143,8 @@ async function fetchInto(
       return typeof validator === 'string' && validator ? validator : undefined
     },
     onStart: async (response) => {
+      if (isPage(response))
+        throw new HubError(`${url}: the server has no such file, it answers with a page`, { status: 404 })
       const validator = validatorOf(response)
       await writeAtomically(about, [new TextEncoder().encode(JSON.stringify({ url, validator }))])
     },

@@ -1,14 +1,20 @@
-// Runs in the browser: the speeds that browser.ts asks for.
+// Runs in Node and in the browser: speeds of a model on the wasm target, in tokens/s.
 import { measureDecode, measureTraining } from '../../sdk/cli/measure.ts'
-import { loadModel, urlFolder } from '../../sdk/index.ts'
+import { type LanguageModel, loadModel, urlFolder } from '../../sdk/index.ts'
 
-async function measure(decodeTokens: number, trainTokens: number, steps: number) {
-  const lm = await loadModel(urlFolder(new URL('pebble/', location.href)), { device: 'wasm', threads: 2 })
-  const decode = await measureDecode(lm, decodeTokens)
-  const training = await measureTraining(lm, trainTokens, steps)
-  const { threads } = lm.model.target.info
-  await lm.close()
-  return { decode, training, threads }
+/** Decoding 256 tokens, and LoRA steps of 256 tokens. */
+export async function speeds(lm: LanguageModel): Promise<{ decode: number; train: number }> {
+  const decode = await measureDecode(lm, 256)
+  const train = await measureTraining(lm, 256, 4)
+  await lm.setAdapters([])
+  return { decode, train }
 }
 
-Object.assign(globalThis, { measure })
+if ('document' in globalThis) {
+  let lm: LanguageModel
+  const openModel = async (threads: number) => {
+    lm = await loadModel(urlFolder(new URL('model/', location.href)), { device: 'wasm', threads })
+    return lm.model.target.info.threads
+  }
+  Object.assign(globalThis, { openModel, measure: () => speeds(lm) })
+}

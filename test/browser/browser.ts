@@ -59,7 +59,13 @@ export async function servePage(
     const onDisk = file && Object.hasOwn(folders, folder) ? join(folders[folder], file) : ''
     const content = files.get(path) ?? (existsSync(onDisk) ? new Uint8Array(readFileSync(onDisk)) : undefined)
     const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '')
-    const type = path.endsWith('.js') ? 'text/javascript' : path.endsWith('.wasm') ? 'application/wasm' : 'text/html'
+    const type = path.endsWith('.js')
+      ? 'text/javascript'
+      : path.endsWith('.wasm')
+        ? 'application/wasm'
+        : path === '/'
+          ? 'text/html'
+          : 'application/octet-stream'
     const part = range && content ? content.slice(Number(range[1]), Number(range[2]) + 1) : content
     response.writeHead(content === undefined ? 404 : range ? 206 : 200, {
       'content-length': part === undefined ? 0 : Buffer.byteLength(part),

@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it, vi } from 'vitest'
+import { urlFolder } from '../../sdk/formats/folder.ts'
 import { listModels, removeModel } from '../../sdk/hub/list.ts'
 import { findModel, pullModel } from '../../sdk/hub/models.ts'
 import { findRows } from '../../sdk/hub/rows.ts'
@@ -116,4 +117,13 @@ it('that cannot be had name why', async () => {
   await expect(pullModel(`${server.url}/files/..%2F..%2Fx.gguf`)).rejects.toThrow('an address of one file is wanted')
   await expect(pullModel('http://user:pass@host/x.gguf')).rejects.toThrow('is not an address that can be fetched')
   await expect(findRows(`${server.url}/x.csv`)).rejects.toThrow('an address of one file is wanted')
+})
+
+it('count as missing where a server of a single-page app answers with its page', async () => {
+  server.trouble = (_, response) => {
+    response.writeHead(200, { 'content-type': 'text/html; charset=utf-8' }).end('<!doctype html>')
+    return true
+  }
+  await expect(pullModel(url())).rejects.toThrow(/x\.gguf: the server has no such file, it answers with a page/)
+  expect(await urlFolder(`${server.url}/files/`).open('chat_template.jinja')).toBeNull()
 })

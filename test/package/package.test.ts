@@ -1,11 +1,13 @@
 import { execFile, execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { builtinModules } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { LanguageModel, loadModel } from '../../sdk/index.ts'
+import { noBrowser, openBrowser } from '../browser/browser.ts'
 
 // What a stranger gets: the packed file, installed in an empty project, on every Node that we promise.
 
@@ -48,6 +50,20 @@ const losses = []
 for await (const log of trainer.train()) losses.push(log.loss)
 console.log(JSON.stringify({ text, losses, threads: model.model.target.info.threads, node: process.version }))
 await model.close()
+`
+
+/** The model by its URL, as a person writes it. */
+const page = `
+import { LanguageModel, loadModel, urlFolder } from 'halfling'
+globalThis.answer = async (how) => {
+  const url = new URL('nano/', location.href)
+  const lm = await loadModel(how === 'kept' ? url.href : urlFolder(url), { device: 'wasm', threads: 2 })
+  const options = { temperature: 0, maxNewTokens: 32 }
+  const { tokenIds } = await LanguageModel.complete(lm.chat([{ role: 'user', content: 'What is 17 + 25?' }], options))
+  const { threads, features } = lm.model.target.info
+  await lm.close()
+  return { tokenIds, threads, features }
+}
 `
 
 async function runScript(node: string): Promise<{ text: string; losses: number[]; node: string }> {
@@ -176,4 +192,50 @@ await loadModel('x', { dtype: 'q3' })
     const [one] = await bundle('one.mjs')
     expect(one.output[0].code.length).toBeLessThan(4000)
   }, 60_000)
+
+  it.skipIf(noBrowser).each(['built', 'dev server'])(
+    `computes on threads in a page of Vite without configuration: %s${noBrowser ? ` (${noBrowser})` : ''}`,
+    async (how) => {
+      const { build, createServer, preview } = await import('vite')
+      const site = join(app, 'site')
+      await cp('models/nano', join(site, 'public/nano'), { recursive: true })
+      await writeFile(join(site, 'index.html'), '<!doctype html><script type="module" src="/main.js"></script>')
+      await writeFile(join(site, 'main.js'), page)
+      const headers = {
+        'Cross-Origin-Opener-Policy': 'same-origin',
+        'Cross-Origin-Embedder-Policy': 'require-corp',
+      }
+      const settings = { root: site, configFile: false, logLevel: 'silent' } as const
+      const own = { headers, port: 0, host: '127.0.0.1' }
+      if (how === 'built') await build(settings)
+      const server =
+        how === 'built'
+          ? await preview({ ...settings, preview: own })
+          : await (await createServer({ ...settings, server: own })).listen()
+      const browser = await openBrowser()
+      try {
+        const tab = await browser.newPage()
+        const told: string[] = []
+        tab.on('pageerror', (error) => told.push(error.message))
+        await tab.goto(server.resolvedUrls!.local[0])
+        await tab.waitForFunction('typeof answer === "function"')
+        const lm = await loadModel('nano', { device: 'wasm', threads: 2 })
+        const here = await LanguageModel.complete(
+          lm.chat([{ role: 'user', content: 'What is 17 + 25?' }], { temperature: 0, maxNewTokens: 32 }),
+        )
+        await lm.close()
+        for (const how of ['read', 'kept'])
+          expect(await tab.evaluate(`answer('${how}')`), how).toEqual({
+            tokenIds: here.tokenIds,
+            threads: 2,
+            features: ['simd128', 'threads'],
+          })
+        expect(told).toEqual([])
+      } finally {
+        await browser.close()
+        await server.close()
+      }
+    },
+    60_000,
+  )
 })
