@@ -1,7 +1,7 @@
 // What `npm pack` packs: dist/ holds sdk/ and targets/ as JavaScript with their types, and what they load at run time, in
 // the places where the sources have it. The kernels are built first (kernels-as/build.mjs).
 import { execFileSync } from 'node:child_process'
-import { chmodSync, cpSync, mkdirSync, rmSync } from 'node:fs'
+import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
 process.chdir(fileURLToPath(new URL('.', import.meta.url)))
@@ -21,3 +21,7 @@ const loaded = [
   'kernels-as/dist/kernels-single.wasm',
 ]
 for (const file of loaded) cpSync(file, `dist/${file}`)
+
+// Bundlers find the engine's Worker by this text, which the compiler leaves as it is.
+const engine = 'dist/sdk/browser/engine.js'
+writeFileSync(engine, readFileSync(engine, 'utf8').replace("'./worker.ts'", "'./worker.js'"))

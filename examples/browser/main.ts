@@ -1,0 +1,34 @@
+// npm run page: a page where a person chats with a small model and teaches it something.
+
+import { openEngine } from '../../sdk/browser/index.ts'
+import { wireAdapters } from './adapters.ts'
+import { wireChat } from './chat.ts'
+import { $, notice } from './dom.ts'
+import { wireModels } from './models.ts'
+import { wireTabs } from './tabs.ts'
+import { wireTeach } from './teach.ts'
+
+const [sections, methods] = document.querySelectorAll('[role=tablist]')
+try {
+  const engine = await openEngine({
+    onDeviceLost: () => notice('The GPU was lost; going on with another.'),
+  })
+  const chat = wireChat(engine)
+  const showAdapters = wireAdapters(engine)
+  const teach = wireTeach(engine, showAdapters)
+  const show = wireTabs(sections)
+  wireTabs(methods)
+  document.querySelector('#no-adapters a')!.addEventListener('click', (event) => {
+    event.preventDefault()
+    show('teach')
+    $('tab-teach').focus()
+  })
+  wireModels(engine, async (info) => {
+    chat.enable(info?.chats ?? false)
+    chat.clear()
+    await teach.modelChanged(info)
+    if (info) await showAdapters()
+  })
+} catch (error) {
+  notice(`This browser cannot run it: ${(error as Error).message}`)
+}
