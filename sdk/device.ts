@@ -15,6 +15,8 @@ export interface DeviceOptions {
   readonly threads?: number
 }
 
+const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined
+
 /** A target that was looked at. */
 export interface DeviceReport {
   readonly name: string
@@ -56,7 +58,7 @@ export async function findDevices({
   measure = false,
 }: Pick<DeviceOptions, 'threads'> & { readonly measure?: boolean } = {}): Promise<DeviceReport[]> {
   const reports: DeviceReport[] = [
-    { name: 'cuda', available: false, reason: 'not built yet' },
+    { name: 'cuda', available: false, reason: inNode ? 'not built yet' : 'not in browsers' },
     await report('webgpu', measure),
     await report('wasm', measure, threads),
   ]

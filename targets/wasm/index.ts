@@ -2,17 +2,17 @@ import { byteLength, describe, type TensorType } from '../../sdk/dtype.ts'
 import { DeviceError, OptionError, ShapeError } from '../../sdk/errors.ts'
 import { bindings, type MemoryPlan, type Program, planMemory } from '../../sdk/graph/program.ts'
 import type { Buffer, DeviceInfo, Executable, RunInputs, RunOptions, RunOutputs, Target } from '../../sdk/target.ts'
+import { findHost } from './host.ts'
 import { InlineEngine } from './inline.ts'
 import { lowering, scratch } from './lower/index.ts'
 import type { Argument, Call } from './lower/types.ts'
-import { Heap, memoryLimit } from './memory.ts'
-import { compileKernels, defaultThreads, processorName } from './node.ts'
+import { Heap } from './memory.ts'
 import { type Engine, WorkerPool } from './pool.ts'
 
 export interface WasmOptions {
   /** Compute threads; the caller's thread is not one of them. Default: the cores, 8 at most. */
   readonly threads?: number
-  /** false: one thread, the caller's own, for places without SharedArrayBuffer. */
+  /** false: one thread, the caller's own; default: where memory cannot be shared, in a page that is not cross-origin isolated. */
   readonly shared?: boolean
 }
 
@@ -20,17 +20,21 @@ export interface WasmOptions {
  * The WebAssembly target: SIMD kernels on worker threads over one shared memory. Results do not depend on the number
  * of threads. Throws DeviceError when the kernels are not built or a worker does not start.
  */
-export async function wasmTarget({ threads, shared = true }: WasmOptions = {}): Promise<Target> {
+export async function wasmTarget({ threads, shared }: WasmOptions = {}): Promise<Target> {
   if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= 64))
     throw new OptionError(`threads: ${threads}; give a whole number from 1 to 64`)
-  if (!shared && threads !== undefined && threads !== 1)
+  if (shared === false && threads !== undefined && threads !== 1)
     throw new OptionError(`threads: ${threads} needs shared memory; leave threads out, or shared`)
-  const heap = new Heap(shared)
-  const module = await compileKernels(shared)
-  const engine = shared
-    ? await WorkerPool.start(module, heap.memory, threads ?? defaultThreads())
+  const host = await findHost()
+  const single = shared === false ? null : host.whySingle()
+  const sharing = shared ?? single === null
+  const heap = new Heap(sharing)
+  const module = await host.compileKernels(sharing)
+  const engine = sharing
+    ? await WorkerPool.start(host, module, heap.memory, threads ?? host.defaultThreads())
     : new InlineEngine(module, heap.memory)
-  return new WasmTarget(heap, engine, shared)
+  const features = sharing ? ['simd128', 'threads'] : ['simd128', ...(single === null ? [] : [single])]
+  return new WasmTarget(heap, engine, { description: host.processorName(), features })
 }
 
 class WasmBuffer implements Buffer {
@@ -78,11 +82,10 @@ class WasmTarget implements Target {
   private queued = 0
   private closed: Promise<void> | null = null
 
-  constructor(heap: Heap, engine: Engine, shared: boolean) {
+  constructor(heap: Heap, engine: Engine, info: Pick<DeviceInfo, 'description' | 'features'>) {
     this.heap = heap
     this.engine = engine
-    const features = shared ? ['simd128', 'threads'] : ['simd128']
-    this.info = { description: processorName(), threads: engine.threads, memoryLimit, features }
+    this.info = { ...info, threads: engine.threads, memoryLimit: heap.limit }
   }
 
   supports(op: string, _inputs: readonly TensorType[], _attrs: unknown): true | string {

@@ -3,8 +3,8 @@ import { MemoryError } from '../../sdk/errors.ts'
 const page = 65536
 const alignment = 64
 
-/** Bytes that a wasm32 memory can have: 65536 pages. */
-export const memoryLimit = 65536 * page
+/** Pages that a memory may grow to: what wasm32 can have, and less for a browser that does not give the addresses. */
+const maxima = [65536, 49152, 32768, 16384]
 
 /** Static data of the kernels lies below; then one page for the threads' control block; then the heap. */
 export const controlBase = 1 << 20
@@ -17,9 +17,20 @@ interface Block {
 
 const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`
 
+/** As many addresses as are given. Throws MemoryError. */
+function reserve(initial: number, shared: boolean): { memory: WebAssembly.Memory; limit: number } {
+  for (const maximum of maxima)
+    try {
+      return { memory: new WebAssembly.Memory({ initial, maximum, shared }), limit: maximum * page }
+    } catch {}
+  throw new MemoryError(`wasm: the runtime does not give ${mebibytes(maxima.at(-1)! * page)} of addresses`)
+}
+
 /** The wasm memory and its heap: best fit, 64-byte aligned, neighbours merged, grown on demand and never shrunk. */
 export class Heap {
   readonly memory: WebAssembly.Memory
+  /** Bytes that it may grow to. */
+  readonly limit: number
   /** Bytes handed out. */
   used = 0
   /** Sorted by address, never touching each other. */
@@ -31,7 +42,9 @@ export class Heap {
 
   constructor(shared: boolean) {
     const initial = heapBase / page + 1
-    this.memory = new WebAssembly.Memory({ initial, maximum: memoryLimit / page, shared })
+    const { memory, limit } = reserve(initial, shared)
+    this.memory = memory
+    this.limit = limit
     this.end = initial * page
     this.gaps.push({ ptr: heapBase, bytes: this.end - heapBase })
   }
@@ -102,9 +115,9 @@ export class Heap {
     const pages = Math.ceil((size - tail) / page)
     const refuse = (why: string) =>
       new MemoryError(
-        `${name}: ${mebibytes(size)} asked for, ${mebibytes(this.used)} of ${mebibytes(memoryLimit)} in use; ${why}`,
+        `${name}: ${mebibytes(size)} asked for, ${mebibytes(this.used)} of ${mebibytes(this.limit)} in use; ${why}`,
       )
-    if (this.end + pages * page > memoryLimit) throw refuse('use smaller batches, a smaller dtype, or free something')
+    if (this.end + pages * page > this.limit) throw refuse('use smaller batches, a smaller dtype, or free something')
     try {
       this.memory.grow(pages)
     } catch {

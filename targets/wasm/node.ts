@@ -3,13 +3,15 @@ import { readFile } from 'node:fs/promises'
 import { availableParallelism, cpus } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { DeviceError } from '../../sdk/errors.ts'
+import type { Host } from './host.ts'
 
-/** As many compute threads as cores, 8 at most: beyond that memory is the limit. */
 export const defaultThreads = (): number => Math.min(8, availableParallelism())
 
 export const processorName = (): string => cpus()[0]?.model.trim() ?? 'unknown processor'
 
-export async function compileKernels(shared: boolean): Promise<WebAssembly.Module> {
+export const whySingle = (): null => null
+
+export const compileKernels: Host['compileKernels'] = async (shared) => {
   const file = new URL(`../../kernels-as/dist/${shared ? 'kernels' : 'kernels-single'}.wasm`, import.meta.url)
   try {
     return await WebAssembly.compile(await readFile(file))
@@ -19,4 +21,17 @@ export async function compileKernels(shared: boolean): Promise<WebAssembly.Modul
 }
 
 /** execArgv is emptied: a TypeScript loader of the parent is of no use to the plain worker. */
-export const startWorker = (): Worker => new Worker(new URL('./worker.mjs', import.meta.url), { execArgv: [] })
+export const startThread: Host['startThread'] = (onReply, onEnd) => {
+  const worker = new Worker(new URL('./worker.mjs', import.meta.url), { execArgv: [] })
+  worker.on('message', onReply)
+  worker.on('error', (error) => onEnd(`a worker died: ${error}`))
+  worker.on('exit', (code) => onEnd(`a worker exited with code ${code}`))
+  return {
+    get id() {
+      return worker.threadId
+    },
+    post: (message) => worker.postMessage(message),
+    hold: (running) => (running ? worker.ref() : worker.unref()),
+    end: () => worker.terminate(),
+  }
+}

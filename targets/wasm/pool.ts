@@ -1,10 +1,10 @@
-import type { Worker } from 'node:worker_threads'
 import { DeviceError } from '../../sdk/errors.ts'
+import type { Host, Thread } from './host.ts'
 import type { Call } from './lower/types.ts'
 import { controlBase } from './memory.ts'
-import { startWorker } from './node.ts'
 
-type Reply = { ready: true } | { done: number; aborted: boolean } | { error: string; kernel: string }
+/** What worker.mjs says. */
+export type WorkerReply = { ready: true } | { done: number; aborted: boolean } | { error: string; kernel: string }
 
 /** What runs call lists: worker threads over a shared memory, or the caller's thread. One run at a time. */
 export interface Engine {
@@ -24,59 +24,51 @@ const abortFlag = 192 / 4
 /** T worker threads in lockstep (worker.mjs). Idle workers do not keep the process alive. */
 export class WorkerPool implements Engine {
   readonly threads: number
-  private readonly workers: Worker[]
+  private workers: readonly Thread[] = []
   private readonly control: Int32Array
   private running: { resolve: (aborted: boolean) => void; reject: (error: Error) => void } | null = null
   private failure: DeviceError | null = null
 
-  private constructor(workers: Worker[], memory: WebAssembly.Memory) {
-    this.workers = workers
-    this.threads = workers.length
+  private constructor(memory: WebAssembly.Memory, threads: number) {
+    this.threads = threads
     this.control = new Int32Array(memory.buffer, controlBase, 64)
   }
 
-  static async start(module: WebAssembly.Module, memory: WebAssembly.Memory, threads: number): Promise<WorkerPool> {
-    const workers = Array.from({ length: threads }, startWorker)
-    const pool = new WorkerPool(workers, memory)
-    const ready = workers.map(
-      (worker, thread) =>
-        new Promise<void>((resolve, reject) => {
-          worker.on('message', (reply: Reply) => {
-            if ('ready' in reply) resolve()
-            else if ('done' in reply) pool.finish(reply.aborted)
-            else {
-              const failure = pool.fail(
-                `${reply.kernel ? `kernel ${reply.kernel}` : 'a worker'} failed: ${reply.error}`,
-              )
-              reject(failure)
-            }
-          })
-          worker.on('error', (error) => reject(pool.fail(`a worker died: ${error}`)))
-          worker.on('exit', (code) => reject(pool.fail(`a worker exited with code ${code}`)))
-          worker.postMessage({ module, memory, control: controlBase, thread, threads })
-        }),
-    )
-    try {
-      await Promise.all(ready)
-    } catch (error) {
-      await Promise.allSettled(ready)
-      throw error
-    }
-    for (const worker of workers) worker.unref()
+  static async start(
+    host: Host,
+    module: WebAssembly.Module,
+    memory: WebAssembly.Memory,
+    threads: number,
+  ): Promise<WorkerPool> {
+    const pool = new WorkerPool(memory, threads)
+    await new Promise<void>((resolve, reject) => {
+      let ready = 0
+      const onReply = (reply: WorkerReply) => {
+        if ('ready' in reply) {
+          if (++ready === threads) resolve()
+        } else if ('done' in reply) pool.finish(reply.aborted)
+        else reject(pool.fail(`${reply.kernel ? `kernel ${reply.kernel}` : 'a worker'} failed: ${reply.error}`))
+      }
+      const onEnd = (reason: string) => reject(pool.fail(reason))
+      pool.workers = Array.from({ length: threads }, () => host.startThread(onReply, onEnd))
+      for (const [thread, worker] of pool.workers.entries())
+        worker.post({ module, memory, control: controlBase, thread, threads })
+    })
+    for (const worker of pool.workers) worker.hold(false)
     return pool
   }
 
   get threadIds(): readonly number[] {
-    return this.workers.map((worker) => worker.threadId)
+    return this.workers.map((worker) => worker.id)
   }
 
   load(id: number, calls: readonly Call[]): void {
     this.check()
-    for (const worker of this.workers) worker.postMessage({ load: id, calls })
+    for (const worker of this.workers) worker.post({ load: id, calls })
   }
 
   unload(id: number): void {
-    if (!this.failure) for (const worker of this.workers) worker.postMessage({ unload: id })
+    if (!this.failure) for (const worker of this.workers) worker.post({ unload: id })
   }
 
   run(id: number): Promise<boolean> {
@@ -85,8 +77,8 @@ export class WorkerPool implements Engine {
     return new Promise((resolve, reject) => {
       this.running = { resolve, reject }
       for (const worker of this.workers) {
-        worker.ref()
-        worker.postMessage({ run: id })
+        worker.hold(true)
+        worker.post({ run: id })
       }
     })
   }
@@ -97,7 +89,7 @@ export class WorkerPool implements Engine {
 
   async close(): Promise<void> {
     this.fail('the target is closed')
-    await Promise.all(this.workers.map((worker) => worker.terminate()))
+    await Promise.all(this.workers.map((worker) => worker.end()))
   }
 
   private check(): void {
@@ -105,7 +97,7 @@ export class WorkerPool implements Engine {
   }
 
   private finish(aborted: boolean): void {
-    for (const worker of this.workers) worker.unref()
+    for (const worker of this.workers) worker.hold(false)
     this.running?.resolve(aborted)
     this.running = null
   }
@@ -116,7 +108,7 @@ export class WorkerPool implements Engine {
     this.failure = new DeviceError(`wasm: ${reason}`)
     this.running?.reject(this.failure)
     this.running = null
-    for (const worker of this.workers) void worker.terminate()
+    for (const worker of this.workers) void worker.end()
     return this.failure
   }
 }

@@ -20,16 +20,23 @@ export const openBrowser = async (): Promise<Browser> =>
     args: ['--no-sandbox', '--headless=shell', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'],
   })
 
+/** What a page is served with to be cross-origin isolated. */
+const isolation = { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp' }
+
 export interface Served {
   readonly url: string
   close(): void
 }
 
 /**
- * A page with the bundle of one file, on a server of its own: cross-origin isolated, so that threads may share memory. Folders of
- * the project are served under other names.
+ * A page with the bundle of one file, on a server of its own: cross-origin isolated, so that threads may share memory, unless told not
+ * to be. Folders of the project are served under other names.
  */
-export async function servePage(entry: string, folders: Readonly<Record<string, string>> = {}): Promise<Served> {
+export async function servePage(
+  entry: string,
+  folders: Readonly<Record<string, string>> = {},
+  { isolated = true }: { isolated?: boolean } = {},
+): Promise<Served> {
   const output = await build({
     configFile: false,
     logLevel: 'error',
@@ -57,8 +64,7 @@ export async function servePage(entry: string, folders: Readonly<Record<string, 
     response.writeHead(content === undefined ? 404 : range ? 206 : 200, {
       'content-length': part === undefined ? 0 : Buffer.byteLength(part),
       'content-type': type,
-      'cross-origin-opener-policy': 'same-origin',
-      'cross-origin-embedder-policy': 'require-corp',
+      ...(isolated && isolation),
     })
     response.end(request.method === 'HEAD' ? undefined : part)
   })

@@ -1,5 +1,4 @@
 import { describe, expect, it } from 'vitest'
-import { ops } from '../../sdk/ops/index.ts'
 import { noBrowser, openBrowser, servePage } from './browser.ts'
 import type { CasesRun } from './ops-page.ts'
 
@@ -10,9 +9,8 @@ describe.skipIf(noBrowser)(`in Chromium${noBrowser ? ` (${noBrowser})` : ''}`, (
       const tab = await browser.newPage()
       await tab.goto(page.url)
       await tab.waitForFunction('typeof runCases === "function"')
-      const { description, passed, wrong } = (await tab.evaluate('runCases()')) as CasesRun
+      const { description, wrong } = (await tab.evaluate('runCases()')) as CasesRun
       expect(wrong).toEqual([])
-      expect(passed).toBe(Object.values(ops).reduce((n, spec) => n + spec.cases.length, 0))
       expect(description).toMatch(/swiftshader/i)
     } finally {
       await browser.close()

@@ -10,7 +10,7 @@ import { linearBackBias } from '../../sdk/ops/linear-back.ts'
 import type { Buffer, Target } from '../../sdk/target.ts'
 import { wasmTarget } from '../../targets/wasm/index.ts'
 import { controlBase, Heap } from '../../targets/wasm/memory.ts'
-import { compileKernels } from '../../targets/wasm/node.ts'
+import * as node from '../../targets/wasm/node.ts'
 import { WorkerPool } from '../../targets/wasm/pool.ts'
 
 const open: Target[] = []
@@ -245,7 +245,7 @@ describe('worker threads', () => {
 
   async function pool(threads: number) {
     const heap = new Heap(true)
-    const workers = await WorkerPool.start(await compileKernels(true), heap.memory, threads)
+    const workers = await WorkerPool.start(node, await node.compileKernels(true), heap.memory, threads)
     pools.push(workers)
     return { heap, workers }
   }
@@ -287,7 +287,7 @@ describe('worker threads', () => {
       Array.from({ length: 20_000 }, () => call),
     )
     const running = expect(workers.run(1)).rejects.toThrow(/a worker exited/)
-    await (workers as unknown as { workers: { terminate(): Promise<number> }[] }).workers[1].terminate()
+    await (workers as unknown as { workers: { end(): Promise<number> }[] }).workers[1].end()
     await running
   })
 
