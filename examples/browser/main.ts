@@ -13,6 +13,8 @@ try {
   const engine = await openEngine({
     onDeviceLost: () => notice('The GPU was lost; going on with another.'),
   })
+  // For the console, and for tests.
+  Object.assign(globalThis, { engine })
   const chat = wireChat(engine)
   const showAdapters = wireAdapters(engine)
   const teach = wireTeach(engine, showAdapters)

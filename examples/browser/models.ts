@@ -37,6 +37,7 @@ export function wireModels(engine: Engine, onChange: (info: ModelInfo | null) =>
       if (!URL.canParse(url)) throw new Error('Which URL? One like https://host/my-model/')
       return [{ url }, new URL(url).pathname.split('/').filter(Boolean).at(-1) ?? url]
     }
+    if (place === 'nano') return [{ url: new URL('nano/', location.href).href }, 'nano']
     if (place !== 'files') return [place, place]
     const files = [...($<HTMLInputElement>('model-folder').files ?? [])]
     if (files.length === 0) throw new Error('Which folder? Choose one with config.json and model.safetensors')

@@ -54,7 +54,7 @@ export function wireTeach(
     const [name, steps, rank] = [field(form, 'name'), number(form, 'steps'), number(form, 'rank')]
     const peft = { r: rank, loraAlpha: 2 * rank, targetModules: 'all-linear' } as const
     const args = {
-      outputDir: `runs/${name}`,
+      outputDir: null,
       maxSteps: steps,
       learningRate: number(form, 'rate'),
       warmupSteps: Math.min(10, Math.floor(steps / 10)),

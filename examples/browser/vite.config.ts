@@ -6,6 +6,7 @@ const headers = { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-emb
 export default defineConfig({
   appType: 'mpa',
   base: './',
+  publicDir: '../../models',
   build: { target: 'es2022' },
   server: { headers },
   preview: { headers },
