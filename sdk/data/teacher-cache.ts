@@ -1,5 +1,6 @@
 import { DataError, FormatError, OptionError } from '../errors.ts'
-import { makeFolder, openFile, readJsonFile, writeAtomically } from '../formats/node-file.ts'
+import { join } from '../formats/file-system.ts'
+import { makeFolder, openFile, readJsonFile, writeAtomically } from '../formats/files.ts'
 import { openSafetensors, safetensorsChunks, type TensorData, type TensorFile } from '../formats/safetensors.ts'
 import { f16ToF32, f32ToF16 } from '../quant/float16.ts'
 
@@ -99,7 +100,6 @@ export async function writeTeacherShard(
   i: number,
   rows: readonly TeacherRow[],
 ): Promise<void> {
-  const { join } = await import('node:path')
   const tensors = settings.method === 'topk' ? encodeTopK(rows, settings) : encodeSampled(rows, settings)
   const bytes = concatenate(safetensorsChunks(tensors))
   await writeAtomically(join(folder, shardName(i)), [bytes])
@@ -174,7 +174,6 @@ interface OpenShard {
 }
 
 async function openShard(folder: string, settings: TeacherSettings, i: number): Promise<OpenShard> {
-  const { join } = await import('node:path')
   const source = await openFile(join(folder, shardName(i)))
   try {
     const file = await openSafetensors(source)
@@ -355,7 +354,6 @@ function readIds(bytes: Uint8Array, { vocabSize }: TeacherSettings, file: Tensor
 }
 
 async function readIndex(folder: string): Promise<{ settings: TeacherSettings; shards: Map<number, Shard> }> {
-  const { join } = await import('node:path')
   const file = join(folder, indexFile)
   const json = await readJsonFile(file)
   const fail = (what: string): never => {
@@ -390,14 +388,12 @@ async function writeIndex(
   settings: TeacherSettings,
   shards: ReadonlyMap<number, Shard>,
 ): Promise<void> {
-  const { join } = await import('node:path')
   const sorted = [...shards].sort(([a], [b]) => a - b).map(([, { file, bytes, sha256 }]) => [file, { bytes, sha256 }])
   const json = { version: 1, ...settings, shards: Object.fromEntries(sorted) }
   await writeAtomically(join(folder, indexFile), [new TextEncoder().encode(`${JSON.stringify(json, null, 2)}\n`)])
 }
 
 async function brokenShards(folder: string, shards: ReadonlyMap<number, Shard>): Promise<number[]> {
-  const { join } = await import('node:path')
   const broken: number[] = []
   for (const [i, { file, bytes, sha256: hash }] of shards) {
     const whole = await openFile(join(folder, file))

@@ -1,5 +1,6 @@
 import { OptionError } from '../errors.ts'
-import { makeFolder, writeError } from './node-file.ts'
+import { inNode, join } from './file-system.ts'
+import { makeFolder, writeError } from './files.ts'
 
 /** Milliseconds: how often a holder shows that it lives, and after how long without that it is taken for dead. */
 const [beat, dead] = [5_000, 30_000]
@@ -51,8 +52,9 @@ const [yes, no] = [() => true, () => false]
  * @throws OptionError naming the process that writes into it, HalflingError of code 'io'
  */
 export async function lockFolder(folder: string): Promise<() => Promise<void>> {
-  const [{ readFile }, { join }] = await Promise.all([import('node:fs/promises'), import('node:path')])
   await makeFolder(folder)
+  if (!inNode) return lockInBrowser(folder)
+  const { readFile } = await import('node:fs/promises')
   const path = join(folder, 'run.lock')
   const release = await takeLock(path).catch((cause) => {
     throw writeError(folder, cause)
@@ -60,6 +62,22 @@ export async function lockFolder(folder: string): Promise<() => Promise<void>> {
   if (release) return release
   const [pid] = (await readFile(path, 'utf8').catch(() => '')).split(' ')
   throw new OptionError(`${folder}: process ${pid} writes into it: wait for it, or give another folder`)
+}
+
+/** Of the page's origin: it is given back too when its tab is closed. */
+function lockInBrowser(folder: string): Promise<() => Promise<void>> {
+  return new Promise((taken, refused) => {
+    const held = navigator.locks.request(`halfling ${folder}`, { ifAvailable: true }, (lock) => {
+      if (!lock) throw new OptionError(`${folder}: another tab writes into it: wait for it, or give another folder`)
+      return new Promise<void>((release) =>
+        taken(async () => {
+          release()
+          await held
+        }),
+      )
+    })
+    held.catch(refused)
+  })
 }
 
 /** Whether nobody holds this lock any more; false when there is none. */

@@ -1,10 +1,11 @@
 import { FormatError } from '../errors.ts'
 import type { ByteSource } from './byte-source.ts'
 import { uncompressed } from './compressed.ts'
+import { fileSystem } from './file-system.ts'
+import { nodeFolder, openFile } from './files.ts'
 import { type Folder, readJson, readText } from './folder.ts'
 import { openGguf } from './gguf.ts'
 import { ggufModel } from './gguf-model.ts'
-import { nodeFolder, openFile } from './node-file.ts'
 import { openSafetensors, type TensorFile } from './safetensors.ts'
 import type { StoredTensor } from './stored.ts'
 
@@ -29,11 +30,11 @@ export interface ModelSource {
 
 /** Opens an HF snapshot folder or a .gguf file. Throws FormatError naming the file that is missing or broken. */
 export async function openModelSource(path: string): Promise<ModelSource> {
-  const { stat } = await import('node:fs/promises')
+  const { stat } = await fileSystem()
   const found = await stat(path).catch((cause) => {
     throw new FormatError(`${path}: no such model (give a folder with config.json, or a .gguf file)`, { cause })
   })
-  if (found.isDirectory()) return openModelFolder(await nodeFolder(path))
+  if (found.isDirectory()) return openModelFolder(nodeFolder(path))
   if (/\.(safetensors|json)$/i.test(path)) throw new FormatError(`${path}: give the folder that this file is in`)
   return openModelFile(await openFile(path))
 }

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { FormatError } from '../errors.ts'
-import { makeFolder, openFile, readJsonFile, writeAtomically } from './node-file.ts'
+import { join } from './file-system.ts'
+import { exists, makeFolder, openFile, readJsonFile, writeAtomically } from './files.ts'
 import { openSafetensors, safetensorsChunks } from './safetensors.ts'
 import { readFloats } from './stored.ts'
 
@@ -205,13 +206,6 @@ const tensorsName = 'adapter_model.safetensors'
  * @throws FormatError naming file and field or tensor
  */
 export async function readAdapter(folder: string): Promise<PeftAdapter> {
-  const { join } = await import('node:path')
-  const { access } = await import('node:fs/promises')
-  const exists = (path: string) =>
-    access(path).then(
-      () => true,
-      () => false,
-    )
   const [configFile, tensorsFile] = [join(folder, configName), join(folder, tensorsName)]
   if (!(await exists(configFile)))
     throw new FormatError(`${configFile}: no such file (an adapter is a folder as PEFT's save_pretrained writes it)`)
@@ -238,7 +232,6 @@ export async function writeAdapterFiles(
   config: LoraConfig,
   tensors: ReadonlyMap<string, PeftTensor>,
 ): Promise<void> {
-  const { join } = await import('node:path')
   await makeFolder(folder)
   for (const [name, chunks] of adapterFiles(config, tensors)) await writeAtomically(join(folder, name), chunks)
 }

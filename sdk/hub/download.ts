@@ -1,7 +1,7 @@
 import type { Hash } from 'node:crypto'
 import type { FileHandle } from 'node:fs/promises'
 import { HalflingError, HubError } from '../errors.ts'
-import { writeError } from '../formats/node-file.ts'
+import { writeError } from '../formats/files.ts'
 import { withLock } from './lock.ts'
 import { chunksOf, networkError, pause, refusal, request } from './request.ts'
 import { checkSpace } from './space.ts'

@@ -1,6 +1,6 @@
 import { HubError } from '../errors.ts'
+import { readJsonFile } from '../formats/files.ts'
 import { isStale } from '../formats/lock.ts'
-import { readJsonFile } from '../formats/node-file.ts'
 import { bundledFolder, bundledModels, isBundled } from './bundled.ts'
 import { folderOf, parseDatasetName, parseModelName, type RepoKind } from './names.ts'
 import { cacheRoot } from './settings.ts'

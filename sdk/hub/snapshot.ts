@@ -1,5 +1,5 @@
 import { HubError } from '../errors.ts'
-import { writeAtomically, writeError } from '../formats/node-file.ts'
+import { writeAtomically, writeError } from '../formats/files.ts'
 import { download } from './download.ts'
 import { listRepo, type RepoFile } from './listing.ts'
 import { folderOf, type Repo } from './names.ts'

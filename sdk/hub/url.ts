@@ -1,5 +1,5 @@
 import { HubError } from '../errors.ts'
-import { readJsonFile, writeAtomically, writeError } from '../formats/node-file.ts'
+import { readJsonFile, writeAtomically, writeError } from '../formats/files.ts'
 import { download } from './download.ts'
 import { cacheRoot, endpoint } from './settings.ts'
 import type { PullOptions } from './snapshot.ts'

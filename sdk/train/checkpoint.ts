@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { FormatError, OptionError } from '../errors.ts'
-import { openFile, writeAtomically, writeError } from '../formats/node-file.ts'
+import { fileSystem, join } from '../formats/file-system.ts'
+import { exists, makeFolder, openFile, writeAtomically, writeError } from '../formats/files.ts'
 import { openSafetensors, writeSafetensors } from '../formats/safetensors.ts'
 import type { TrainStep } from './step.ts'
 
@@ -42,21 +43,18 @@ const stateFile = 'trainer_state.json'
 const optimizerFile = 'optimizer.safetensors'
 const checkpointName = (step: number) => `checkpoint-${step}`
 
-/** Writes `checkpoint-<step>` beside its place and renames it, so that it is whole or not there. Returns its path. */
+/** Writes `checkpoint-<step>`, its state last: without that a folder is no checkpoint. Returns its path. */
 export async function saveCheckpoint(
   outputDir: string,
   state: TrainerState,
   step: TrainStep,
   writeWeights: (folder: string) => Promise<void>,
 ): Promise<string> {
-  const fs = await import('node:fs/promises')
-  const { join } = await import('node:path')
-  const final = join(outputDir, checkpointName(state.step))
-  const beside = `${final}.tmp`
+  const folder = join(outputDir, checkpointName(state.step))
   try {
-    await fs.rm(beside, { recursive: true, force: true })
-    await fs.mkdir(beside, { recursive: true })
-    await writeWeights(beside)
+    await removeCheckpoint(folder)
+    await makeFolder(folder)
+    await writeWeights(folder)
     const moments = []
     for (const { name, type } of step.moments())
       moments.push({
@@ -65,28 +63,32 @@ export async function saveCheckpoint(
         shape: [...type.shape],
         data: new Uint8Array((await step.model.readFloats(name)).buffer),
       } as const)
-    await writeSafetensors(join(beside, optimizerFile), moments)
-    await writeAtomically(join(beside, stateFile), [new TextEncoder().encode(`${JSON.stringify(state, null, 2)}\n`)])
-    await fs.rm(final, { recursive: true, force: true })
-    await fs.rename(beside, final)
+    await writeSafetensors(join(folder, optimizerFile), moments)
+    await writeAtomically(join(folder, stateFile), [new TextEncoder().encode(`${JSON.stringify(state, null, 2)}\n`)])
   } catch (error) {
-    await fs.rm(beside, { recursive: true, force: true })
-    throw writeError(final, error)
+    await removeCheckpoint(folder)
+    throw writeError(folder, error)
   }
-  return final
+  return folder
 }
 
-/** Checkpoints in a folder, oldest first. What was cut off while being written has another name and is not among them. */
+/** Its state first: what is left when this is cut off is no checkpoint. */
+async function removeCheckpoint(folder: string): Promise<void> {
+  const { rm } = await fileSystem()
+  await rm(join(folder, stateFile), { force: true })
+  await rm(folder, { recursive: true, force: true })
+}
+
+/** Checkpoints in a folder, oldest first, without those that were cut off while being written or deleted. */
 export async function listCheckpoints(outputDir: string): Promise<{ step: number; folder: string }[]> {
-  const fs = await import('node:fs/promises')
-  const { join } = await import('node:path')
-  const names = await fs.readdir(outputDir).catch(() => [] as string[])
-  return names
-    .flatMap((name) => {
-      const match = /^checkpoint-(\d+)$/.exec(name)
-      return match ? [{ step: Number(match[1]), folder: join(outputDir, name) }] : []
-    })
-    .sort((a, b) => a.step - b.step)
+  const { readdir } = await fileSystem()
+  const found: { step: number; folder: string }[] = []
+  for (const name of await readdir(outputDir).catch(() => [])) {
+    const [, step] = /^checkpoint-(\d+)$/.exec(name) ?? []
+    const folder = join(outputDir, name)
+    if (step !== undefined && (await exists(join(folder, stateFile)))) found.push({ step: Number(step), folder })
+  }
+  return found.sort((a, b) => a.step - b.step)
 }
 
 /** Deletes the oldest checkpoints above `limit`, never the best nor the newest. */
@@ -96,27 +98,25 @@ export async function rotateCheckpoints(
   bestStep: number | null,
 ): Promise<void> {
   if (limit === null) return
-  const fs = await import('node:fs/promises')
   const all = await listCheckpoints(outputDir)
   const newest = all.at(-1)?.step
   let excess = all.length - Math.max(1, limit)
   for (const { step, folder } of all) {
     if (excess <= 0) return
     if (step === bestStep || step === newest) continue
-    await fs.rm(folder, { recursive: true, force: true })
+    await removeCheckpoint(folder)
     excess--
   }
 }
 
 /** Reads a checkpoint's state and refuses it when the run's arguments differ. Throws FormatError, OptionError. */
 export async function readState(folder: string, args: Readonly<Record<string, unknown>>): Promise<TrainerState> {
-  const fs = await import('node:fs/promises')
-  const { join } = await import('node:path')
+  const { readFile } = await fileSystem()
   const file = join(folder, stateFile)
   const remedy = '(delete the checkpoint to resume from an older one)'
   let json: unknown
   try {
-    json = JSON.parse(await fs.readFile(file, 'utf8'))
+    json = JSON.parse(await readFile(file, 'utf8'))
   } catch (cause) {
     throw new FormatError(`${file}: not readable: ${(cause as Error).message} ${remedy}`, { cause })
   }
@@ -138,7 +138,6 @@ export async function readState(folder: string, args: Readonly<Record<string, un
 
 /** Puts the Adam moments of a checkpoint back onto the target. */
 export async function restoreMoments(folder: string, step: TrainStep): Promise<void> {
-  const { join } = await import('node:path')
   const source = await openFile(join(folder, optimizerFile))
   try {
     const file = await openSafetensors(source)

@@ -1,4 +1,5 @@
 import { NumericError, OptionError, RewardError } from '../errors.ts'
+import { join } from '../formats/file-system.ts'
 import { lockFolder } from '../formats/lock.ts'
 import type { LanguageModel } from '../generate/language-model.ts'
 import type { TrainingArguments } from './arguments.ts'
@@ -89,7 +90,7 @@ export async function* trainSteps(run: Run): AsyncGenerator<TrainLog, void> {
 async function* steps(run: Run, outputDir: string | null): AsyncGenerator<TrainLog, void> {
   const { model, trained, args, step, stepsPerEpoch, totalSteps, evaluate, signal } = run
   const warmupSteps = args.warmupSteps || Math.ceil(args.warmupRatio * totalSteps)
-  const metrics = outputDir === null ? null : await MetricsFile.in(outputDir)
+  const metrics = outputDir === null ? null : new MetricsFile(outputDir)
   let state: TrainerState = {
     version: 1,
     step: 0,
@@ -194,7 +195,7 @@ async function* steps(run: Run, outputDir: string | null): AsyncGenerator<TrainL
     signal?.throwIfAborted()
   }
   if (args.loadBestModelAtEnd && best && outputDir !== null)
-    await restoreTrained(model, trained, `${outputDir}/checkpoint-${best.step}`)
+    await restoreTrained(model, trained, join(outputDir, `checkpoint-${best.step}`))
   await model.model.pullAdapters()
   if (outputDir !== null) await saveTrained(model, trained, outputDir)
 }

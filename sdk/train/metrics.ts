@@ -1,4 +1,5 @@
-import { writeError } from '../formats/node-file.ts'
+import { fileSystem, join } from '../formats/file-system.ts'
+import { writeError } from '../formats/files.ts'
 
 /** What GRPOTrainer logs beside the loss: means over the completions (or the scored tokens) of a step. */
 export interface RolloutMetrics {
@@ -52,21 +53,15 @@ export class MetricsFile {
   private readonly path: string
   bytes = 0
 
-  constructor(path: string) {
-    this.path = path
+  /** In a folder that is there. */
+  constructor(folder: string) {
+    this.path = join(folder, 'metrics.jsonl')
   }
 
-  static async in(folder: string): Promise<MetricsFile> {
-    const { join } = await import('node:path')
-    return new MetricsFile(join(folder, 'metrics.jsonl'))
-  }
-
-  /** Makes the folder and cuts the file to what was known at a checkpoint (0: a fresh run). Throws HalflingError of code 'io'. */
+  /** Cuts the file to what was known at a checkpoint (0: a fresh run). Throws HalflingError of code 'io'. */
   async open(bytes: number): Promise<void> {
-    const fs = await import('node:fs/promises')
-    const { dirname } = await import('node:path')
+    const fs = await fileSystem()
     try {
-      await fs.mkdir(dirname(this.path), { recursive: true })
       const handle = await fs.open(this.path, 'a')
       try {
         // One that was deleted meanwhile begins anew.
@@ -81,10 +76,10 @@ export class MetricsFile {
   }
 
   async append(line: MetricsLine): Promise<void> {
-    const fs = await import('node:fs/promises')
+    const { appendFile } = await fileSystem()
     const text = `${JSON.stringify(line)}\n`
     try {
-      await fs.appendFile(this.path, text)
+      await appendFile(this.path, text)
     } catch (cause) {
       throw writeError(this.path, cause)
     }

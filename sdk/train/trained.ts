@@ -1,5 +1,6 @@
 import { OptionError } from '../errors.ts'
-import { openFile, writeAtomically } from '../formats/node-file.ts'
+import { join } from '../formats/file-system.ts'
+import { openFile, writeAtomically } from '../formats/files.ts'
 import { readAdapter, writeAdapterFiles } from '../formats/peft.ts'
 import { openSafetensors, writeSafetensors } from '../formats/safetensors.ts'
 import type { LanguageModel } from '../generate/language-model.ts'
@@ -55,7 +56,6 @@ export async function saveTrained(lm: LanguageModel, adapter: string | null, fol
     await writeAdapterFiles(folder, config, tensors)
     return
   }
-  const { join } = await import('node:path')
   const tensors = []
   for (const [name, type] of lm.model.weights)
     if (!name.startsWith('rope/'))
@@ -78,7 +78,6 @@ export async function restoreTrained(lm: LanguageModel, adapter: string | null, 
     await model.replaceAdapter(adapterFromPeft(adapter, config, tensors, model.config, folder))
     return
   }
-  const { join } = await import('node:path')
   const source = await openFile(join(folder, 'model.safetensors'))
   try {
     const file = await openSafetensors(source)

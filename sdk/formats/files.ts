@@ -1,15 +1,16 @@
 import { FormatError, HalflingError, OptionError } from '../errors.ts'
 import { type ByteSource, checkRange } from './byte-source.ts'
+import { fileSystem, inNode, join } from './file-system.ts'
 import { type Folder, objectOf, textOf } from './folder.ts'
 
-// Files of Node. node:fs is imported when a function is called, so that a bundle for browsers may contain this file.
+// Files by their paths: Node's, or those that a browser keeps for the page's origin.
 
 /** Node reads at most 2 GiB at once. */
 const readLimit = 2 ** 30
 
 /** Throws FormatError when there is no such file. */
 export async function openFile(path: string): Promise<ByteSource> {
-  const { open } = await import('node:fs/promises')
+  const { open } = await fileSystem()
   const handle = await open(path, 'r').catch((cause) => {
     throw new FormatError(`${path}: ${reason(cause)}`, { cause })
   })
@@ -47,7 +48,7 @@ export async function openFile(path: string): Promise<ByteSource> {
 }
 
 export async function exists(path: string): Promise<boolean> {
-  const { access } = await import('node:fs/promises')
+  const { access } = await fileSystem()
   return access(path).then(
     () => true,
     () => false,
@@ -62,13 +63,10 @@ export const readJsonFile = async (path: string): Promise<Record<string, unknown
   objectOf(path, await readTextFile(path))
 
 /** A folder on disk. */
-export async function nodeFolder(path: string): Promise<Folder> {
-  const { join } = await import('node:path')
-  return {
-    name: path,
-    open: async (file) => ((await exists(join(path, file))) ? openFile(join(path, file)) : null),
-  }
-}
+export const nodeFolder = (path: string): Folder => ({
+  name: path,
+  open: async (file) => ((await exists(join(path, file))) ? openFile(join(path, file)) : null),
+})
 
 /**
  * Writes a file so that it is whole or not there: beside its place, flushed to the disk, then renamed. An older file of that
@@ -78,8 +76,8 @@ export async function writeAtomically(
   path: string,
   chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
 ): Promise<void> {
-  const fs = await import('node:fs/promises')
-  const beside = `${path}.${process.pid}-${Math.random().toString(36).slice(2, 10)}.tmp`
+  const fs = await fileSystem()
+  const beside = `${path}.${Math.random().toString(36).slice(2, 14)}.tmp`
   try {
     const handle = await fs.open(beside, 'wx')
     try {
@@ -107,7 +105,7 @@ export async function writeFolderAtomically(
   { force }: { force?: boolean } = {},
 ): Promise<void> {
   const fs = await import('node:fs/promises')
-  const { join, resolve, dirname } = await import('node:path')
+  const { resolve, dirname } = await import('node:path')
   await checkFree(folder, force)
   const final = resolve(folder)
   let beside: string | undefined
@@ -138,11 +136,11 @@ export async function writeFolderAtomically(
 
 /** Makes a folder, and those that it lies in. Throws HalflingError of code 'io'. */
 export async function makeFolder(path: string): Promise<void> {
-  const { mkdir } = await import('node:fs/promises')
-  const { dirname } = await import('node:path')
+  const { mkdir } = await fileSystem()
   try {
     await mkdir(path, { recursive: true }).catch(async (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOENT') throw error
+      if (error.code !== 'ENOENT' || !inNode) throw error
+      const { dirname } = await import('node:path')
       // What Node says of a read-only file system: the plain call has the true reason.
       await makeFolder(dirname(path))
       await mkdir(path)

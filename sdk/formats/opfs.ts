@@ -1,0 +1,204 @@
+// node:fs/promises over the origin private file system of a browser: the same names, and the same codes in errors.
+// https://fs.spec.whatwg.org
+import type { FileHandle, FileStats } from './file-system.ts'
+
+/** An error as Node would throw it. */
+function systemError(code: string, syscall: string, path: string, cause?: unknown): Error {
+  return Object.assign(new Error(`${code}: ${syscall} '${path}'`, { cause }), { code, syscall, path })
+}
+
+/** The codes of a browser's exceptions. */
+const codes: Readonly<Record<string, string>> = {
+  NotFoundError: 'ENOENT',
+  TypeMismatchError: 'ENOTDIR',
+  QuotaExceededError: 'ENOSPC',
+  NoModificationAllowedError: 'EBUSY',
+  NotAllowedError: 'EACCES',
+  InvalidModificationError: 'ENOTEMPTY',
+}
+
+async function asNode<T>(syscall: string, path: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    const code = error instanceof DOMException ? codes[error.name] : undefined
+    throw code === undefined ? error : systemError(code, syscall, path, error)
+  }
+}
+
+const partsOf = (path: string): string[] => path.split('/').filter((part) => part !== '' && part !== '.')
+
+async function folderAt(parts: readonly string[], create = false): Promise<FileSystemDirectoryHandle> {
+  let folder = await navigator.storage.getDirectory()
+  for (const part of parts) folder = await folder.getDirectoryHandle(part, { create })
+  return folder
+}
+
+async function fileAt(path: string, create = false): Promise<FileSystemFileHandle> {
+  const parts = partsOf(path)
+  return (await folderAt(parts.slice(0, -1))).getFileHandle(parts.at(-1) ?? '', { create })
+}
+
+const exists = (path: string): Promise<boolean> =>
+  stat(path).then(
+    () => true,
+    () => false,
+  )
+
+export async function stat(path: string): Promise<FileStats> {
+  return asNode('stat', path, async () => {
+    const parts = partsOf(path)
+    if (parts.length === 0) return folderStats
+    const parent = await folderAt(parts.slice(0, -1))
+    try {
+      return statsOf(await (await parent.getFileHandle(parts.at(-1)!)).getFile())
+    } catch (error) {
+      if ((error as DOMException).name !== 'TypeMismatchError') throw error
+      return folderStats
+    }
+  })
+}
+
+const folderStats: FileStats = { size: 0, mtimeMs: 0, isFile: () => false, isDirectory: () => true }
+const statsOf = ({ size, lastModified }: File): FileStats => ({
+  size,
+  mtimeMs: lastModified,
+  isFile: () => true,
+  isDirectory: () => false,
+})
+
+export const access = async (path: string): Promise<void> => void (await stat(path))
+
+export const readFile = (path: string, _encoding: 'utf8'): Promise<string> =>
+  asNode('open', path, async () => (await (await fileAt(path)).getFile()).text())
+
+export async function open(path: string, flags: 'r' | 'a' | 'wx'): Promise<FileHandle> {
+  if (flags === 'wx' && (await exists(path))) throw systemError('EEXIST', 'open', path)
+  return asNode('open', path, async () => {
+    const handle = await fileAt(path, flags !== 'r')
+    return flags === 'r' ? reader(path, await handle.getFile()) : writer(path, handle)
+  })
+}
+
+/** The file as it was when it was opened. */
+function reader(path: string, file: File): FileHandle {
+  const never = async () => {
+    throw systemError('EBADF', 'write', path)
+  }
+  return {
+    async read(bytes, offset, length, position) {
+      const part = await asNode('read', path, () => file.slice(position, position + length).arrayBuffer())
+      bytes.set(new Uint8Array(part), offset)
+      return { bytesRead: part.byteLength }
+    },
+    stat: async () => statsOf(file),
+    writeFile: never,
+    truncate: never,
+    async sync() {},
+    async close() {},
+  }
+}
+
+/** At the end of the file. In a worker bytes are there as they are written, in a page at `close`. */
+async function writer(path: string, handle: FileSystemFileHandle): Promise<FileHandle> {
+  const own = await accessOf(handle)
+  let size = own.size
+  return {
+    read: async () => {
+      throw systemError('EBADF', 'read', path)
+    },
+    async writeFile(chunk) {
+      await asNode('write', path, () => own.write(chunk, size))
+      size += chunk.length
+    },
+    stat: async () => ({ ...statsOf(await handle.getFile()), size }),
+    async truncate(bytes) {
+      await asNode('ftruncate', path, async () => own.truncate(bytes))
+      size = bytes
+    },
+    sync: async () => own.flush(),
+    close: () => asNode('close', path, async () => void (await own.close())),
+  }
+}
+
+interface Access {
+  readonly size: number
+  write(chunk: Uint8Array, at: number): Promise<unknown>
+  truncate(bytes: number): unknown
+  flush(): void
+  close(): unknown
+}
+
+/** Only workers have FileSystemSyncAccessHandle. */
+interface SyncAccessHandle {
+  getSize(): number
+  write(chunk: Uint8Array, options: { at: number }): number
+  truncate(bytes: number): void
+  flush(): void
+  close(): void
+}
+
+async function accessOf(handle: FileSystemFileHandle): Promise<Access> {
+  if ('createSyncAccessHandle' in handle) {
+    const own = await (handle.createSyncAccessHandle as () => Promise<SyncAccessHandle>)()
+    return {
+      size: own.getSize(),
+      write: async (chunk, at) => own.write(chunk, { at }),
+      truncate: (bytes) => own.truncate(bytes),
+      flush: () => own.flush(),
+      close: () => own.close(),
+    }
+  }
+  const { size } = await handle.getFile()
+  const stream = await handle.createWritable({ keepExistingData: true })
+  return {
+    size,
+    write: (chunk, at) => stream.write({ type: 'write', position: at, data: chunk as Uint8Array<ArrayBuffer> }),
+    truncate: (bytes) => stream.truncate(bytes),
+    flush() {},
+    close: () => stream.close(),
+  }
+}
+
+export async function appendFile(path: string, text: string): Promise<void> {
+  const handle = await open(path, 'a')
+  try {
+    await handle.writeFile(new TextEncoder().encode(text))
+  } finally {
+    await handle.close()
+  }
+}
+
+export const readdir = (path: string): Promise<string[]> =>
+  asNode('scandir', path, async () => {
+    const folder = await folderAt(partsOf(path))
+    const names: string[] = []
+    for await (const name of (folder as unknown as { keys(): AsyncIterable<string> }).keys()) names.push(name)
+    return names.sort()
+  })
+
+export const mkdir = (path: string, _options: { recursive: true }): Promise<undefined> =>
+  asNode('mkdir', path, async () => void (await folderAt(partsOf(path), true)))
+
+export const rename = (from: string, to: string): Promise<void> =>
+  asNode('rename', from, async () => {
+    const [handle, parts] = [await fileAt(from), partsOf(to)]
+    const parent = await folderAt(parts.slice(0, -1))
+    await (handle as unknown as Movable).move(parent, parts.at(-1)!)
+  })
+
+/** In every browser for files of the origin private file system, though not in the types yet. */
+interface Movable {
+  move(parent: FileSystemDirectoryHandle, name: string): Promise<void>
+}
+
+export async function rm(path: string, { recursive = false, force = false } = {}): Promise<void> {
+  try {
+    const parts = partsOf(path)
+    await asNode('rm', path, async () =>
+      (await folderAt(parts.slice(0, -1))).removeEntry(parts.at(-1) ?? '', { recursive }),
+    )
+  } catch (error) {
+    if (!(force && (error as { code?: string }).code === 'ENOENT')) throw error
+  }
+}
