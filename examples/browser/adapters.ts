@@ -1,9 +1,17 @@
 import { zipSync } from 'fflate'
 import type { Engine } from '../../sdk/browser/index.ts'
 import { $, button, make, notice } from './dom.ts'
+import { discarded, lessons } from './storage.ts'
 
-/** The list of adapters: on and off, download, remove. The function that is returned shows it anew. */
-export function wireAdapters(engine: Engine): () => Promise<void> {
+/** The list of adapters: on and off, download, remove. */
+export function wireAdapters(engine: Engine): { show(): Promise<void>; restore(): Promise<void> } {
+  /** Those of earlier visits, off; of another model's nothing is shown. */
+  async function restore(): Promise<void> {
+    for (const name of (await lessons()).done) await engine.loadAdapter(`runs/${name}`, name).catch(() => {})
+    await engine.setAdapters([])
+    await show()
+  }
+
   async function show(): Promise<void> {
     const adapters = await engine.adapters()
     $('no-adapters').hidden = adapters.length > 0
@@ -34,6 +42,7 @@ export function wireAdapters(engine: Engine): () => Promise<void> {
 
   async function remove(name: string): Promise<void> {
     await engine.removeAdapter(name)
+    await discarded(name)
     await show()
   }
 
@@ -47,5 +56,5 @@ export function wireAdapters(engine: Engine): () => Promise<void> {
     setTimeout(() => URL.revokeObjectURL(url), 10_000)
   }
 
-  return show
+  return { show, restore }
 }

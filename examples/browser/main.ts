@@ -16,8 +16,8 @@ try {
   // For the console, and for tests.
   Object.assign(globalThis, { engine })
   const chat = wireChat(engine)
-  const showAdapters = wireAdapters(engine)
-  const teach = wireTeach(engine, showAdapters)
+  const adapters = wireAdapters(engine)
+  const teach = wireTeach(engine, adapters.show)
   const show = wireTabs(sections)
   wireTabs(methods)
   document.querySelector('#no-adapters a')!.addEventListener('click', (event) => {
@@ -28,8 +28,8 @@ try {
   wireModels(engine, async (info) => {
     chat.enable(info?.chats ?? false)
     chat.clear()
+    if (info) await adapters.restore()
     await teach.modelChanged(info)
-    if (info) await showAdapters()
   })
 } catch (error) {
   notice(`This browser cannot run it: ${(error as Error).message}`)

@@ -3,7 +3,7 @@ import type { ExactMatch, Question, TrainLog } from '../../sdk/index.ts'
 import { Chart } from './chart.ts'
 import { answer } from './chat.ts'
 import { $, count, make, megabytes, notice, percent } from './dom.ts'
-import { forget, type Points, remember, rememberPoints } from './unfinished.ts'
+import { begun, discarded, finished, freeName, type Points, reached, type Unfinished } from './storage.ts'
 
 /** Something to learn. */
 export interface Lesson {
@@ -12,12 +12,6 @@ export interface Lesson {
   readonly job: Job
   /** Held back from training; may be none. */
   readonly questions: readonly Question[]
-}
-
-/** From an earlier visit. */
-export interface Earlier {
-  readonly before: ExactMatch | null
-  readonly points: Points
 }
 
 const titles = { sft: 'Learning from examples', grpo: 'Learning from rewards', distill: 'Learning from a teacher' }
@@ -58,8 +52,8 @@ export class LessonRunner {
     })
   }
 
-  /** Teaches the lesson; `earlier` goes on with it. What goes wrong is shown. */
-  async run(lesson: Lesson, earlier: Earlier | null): Promise<void> {
+  /** Teaches the lesson, or goes on with it from an `earlier` visit. What goes wrong is shown. */
+  async run(asked: Lesson, earlier: Unfinished | null): Promise<void> {
     const { engine } = this
     const controller = new AbortController()
     this.controller = controller
@@ -69,21 +63,22 @@ export class LessonRunner {
     const status = (text: string) => {
       $('run-status').textContent = text
     }
+    const lesson = earlier ? asked : await named(asked)
     this.show(lesson)
     try {
       // A lesson starts from the bare model.
       await engine.setAdapters([])
       status('Measuring what it can do now …')
       const before = earlier ? earlier.before : await this.test(lesson, controller.signal)
-      if (!earlier) await remember({ lesson, before })
+      if (!earlier) await begun(lesson, before)
       const after = await this.learn(lesson, before, earlier?.points ?? null, controller.signal)
-      const name = await this.keep(lesson.name)
-      await forget()
+      await this.keep(lesson.name)
+      await finished(lesson.name)
       const gain =
         before && after
           ? `: ${percent(before.accuracy)} of the test right before, ${percent(after.accuracy)} after`
           : ''
-      status(`Done${gain}. The adapter “${name}” is on.`)
+      status(`Done${gain}. The adapter “${lesson.name}” is on.`)
       if (before && after) this.compare(before, after)
     } catch (error) {
       if (!controller.signal.aborted) notice((error as Error).message)
@@ -92,7 +87,7 @@ export class LessonRunner {
           ? 'Cancelled: the model is as it was before.'
           : 'It stopped. What went wrong stands above.',
       )
-      if (controller.signal.aborted) await forget()
+      if (controller.signal.aborted) await discarded(lesson.name)
       await engine.setAdapters(active).catch(() => {})
     } finally {
       this.controller = null
@@ -165,7 +160,7 @@ export class LessonRunner {
         points.second.push([log.step, after!.accuracy])
       }
       second?.set(points.second, log.totalSteps)
-      rememberPoints(points)
+      reached(lesson.name, points)
       await this.waiting(log.step)
     }
     if (kind === 'grpo' && before) after = await this.test(lesson, signal)
@@ -181,7 +176,12 @@ export class LessonRunner {
   }
 
   private showTries(rollouts: Extract<TrainEvent, { kind: 'rollouts' }>['rollouts']): void {
-    const group = rollouts.filter((rollout) => rollout.group === rollouts[0].group)
+    // The group with the widest spread of rewards is the one to learn from.
+    const groups = [...new Set(rollouts.map(({ group }) => group))].map((own) =>
+      rollouts.filter(({ group }) => group === own),
+    )
+    const spread = (group: typeof rollouts) => Math.max(...group.map(({ advantage }) => Math.abs(advantage)))
+    const [group] = groups.sort((a, b) => spread(b) - spread(a))
     const { prompt } = group[0]
     $('rollouts').hidden = false
     $('rollouts-question').textContent = typeof prompt === 'string' ? prompt : String(prompt.at(-1)!.content)
@@ -197,7 +197,7 @@ export class LessonRunner {
             make(
               'span',
               { class: 'hint' },
-              advantage > 0 ? 'more of this' : advantage < 0 ? 'less of this' : 'as good as the rest',
+              advantage > 0.01 ? 'more of this' : advantage < -0.01 ? 'less of this' : 'as good as the rest',
             ),
           ),
         ),
@@ -232,15 +232,19 @@ export class LessonRunner {
     )
   }
 
-  /** The adapter under a name that is free. */
-  private async keep(wanted: string): Promise<string> {
-    const adapters = await this.engine.adapters()
-    const trained = adapters.filter((adapter) => adapter.active).at(-1)!.name
-    let name = wanted
-    for (let n = 2; adapters.some((adapter) => adapter.name === name); n++) name = `${wanted}-${n}`
-    await this.engine.renameAdapter(trained, name)
-    return name
+  /** The new adapter under the lesson's name. */
+  private async keep(name: string): Promise<void> {
+    const trained = (await this.engine.adapters()).filter((adapter) => adapter.active).at(-1)!
+    await this.engine.renameAdapter(trained.name, name)
   }
+}
+
+/** The lesson under a name of its own, with a folder of that name. */
+async function named(lesson: Lesson): Promise<Lesson> {
+  const name = await freeName(lesson.name)
+  const { options, ...job } = lesson.job
+  const args = { ...options.args, outputDir: `runs/${name}` }
+  return { ...lesson, name, job: { ...job, options: { ...options, args } } as Job }
 }
 
 const short = (value: number): string => {

@@ -4,7 +4,7 @@ import { $, busy, count, make, megabytes, notice, takesFiles } from './dom.ts'
 import { holdOut, parseRows, type RowValues } from './rows.ts'
 import { type Lesson, LessonRunner } from './run.ts'
 import { heldOutProblems, sampleReward, trainingProblems } from './sample.ts'
-import { forget, unfinished } from './unfinished.ts'
+import { discarded, keepFiles, lessons } from './storage.ts'
 
 /** Of the ready-made problems. */
 const heldOut = 100
@@ -43,7 +43,7 @@ export function wireTeach(
     needed: number,
   ): { rows: readonly RowValues[]; questions: readonly Question[] } {
     if (field(formOf(kind), 'data') === 'sample')
-      return { rows: trainingProblems(needed) as unknown as RowValues[], questions: heldOutProblems(heldOut) }
+      return { rows: trainingProblems(needed).map((problem) => ({ ...problem })), questions: heldOutProblems(heldOut) }
     const { train, questions } = holdOut(parseRows($<HTMLTextAreaElement>(`${kind}-rows`).value))
     return { rows: train, questions }
   }
@@ -54,6 +54,7 @@ export function wireTeach(
     const [name, steps, rank] = [field(form, 'name'), number(form, 'steps'), number(form, 'rank')]
     const peft = { r: rank, loraAlpha: 2 * rank, targetModules: 'all-linear' } as const
     const args = {
+      // Each lesson has its own in the browser's storage, once it starts.
       outputDir: null,
       maxSteps: steps,
       learningRate: number(form, 'rate'),
@@ -65,7 +66,7 @@ export function wireTeach(
     } as const
     if (kind === 'grpo') {
       const [groups, tries] = [number(form, 'groups'), number(form, 'tries')]
-      const { rows, questions } = dataOf('grpo', groups * steps)
+      const { rows, questions } = dataOf('grpo', groups)
       const options = {
         trainDataset: rows,
         rewards: $<HTMLTextAreaElement>('reward').value,
@@ -82,7 +83,8 @@ export function wireTeach(
     const size = number(form, 'batch')
     if (kind === 'distill') {
       const rows = parseRows((await $<HTMLInputElement>('distill-file').files?.[0]?.text()) ?? '')
-      const teacher = [...($<HTMLInputElement>('teacher-files').files ?? [])]
+      const teacher = `teachers/${name}`
+      await keepFiles(teacher, [...($<HTMLInputElement>('teacher-files').files ?? [])])
       const options = { trainDataset: rows, teacher, peft, args: { ...args, perDeviceTrainBatchSize: size } }
       return { name, questions: [], job: { kind, options } }
     }
@@ -171,15 +173,16 @@ export function wireTeach(
   ] as const)
     (formOf(kind).elements.namedItem('name') as HTMLInputElement).value = name
 
+  /** The first lesson that an earlier visit did not finish. */
   async function offer(): Promise<void> {
-    const left = await unfinished()
-    $('unfinished').hidden = left === null
-    if (!left) return
+    const [left] = (await lessons()).unfinished
+    $('unfinished').hidden = left === undefined
+    if (left === undefined) return
     const [step] = left.points.main.at(-1) ?? [0]
-    $('unfinished-text').textContent = `“${left.lesson.name}” was not finished (step ${step}).`
+    $('unfinished-text').textContent = `“${left.lesson.name}” was not finished: it came to step ${step}.`
     $('unfinished-discard').onclick = async () => {
-      await forget()
-      $('unfinished').hidden = true
+      await discarded(left.lesson.name)
+      await offer()
     }
     $('unfinished-resume').onclick = async () => {
       $('unfinished').hidden = true

@@ -118,6 +118,11 @@ export class Engine {
     return this.remote.setAdapters(names)
   }
 
+  /** As `loadAdapter`, from a folder in the browser's storage: it is then active beside those that were. */
+  loadAdapter(folder: string, name: string): Promise<string> {
+    return this.remote.loadAdapter(folder, name)
+  }
+
   /** Trainers call theirs `default`. Throws OptionError for a name that is taken. */
   renameAdapter(from: string, to: string): Promise<void> {
     return this.remote.renameAdapter(from, to)

@@ -48,10 +48,8 @@ export type GrpoJob = Omit<
   readonly rewards: string | readonly string[]
 }
 
-/** What DistillTrainer takes, with a teacher's cache as a folder's name or the files of one. */
-export type DistillJob = Omit<DistillOptions, 'model' | 'teacher' | 'onWarning'> & {
-  readonly teacher: string | readonly File[]
-}
+/** What DistillTrainer takes, with a teacher's cache as its folder in the browser's storage. */
+export type DistillJob = Omit<DistillOptions, 'model' | 'teacher' | 'onWarning'> & { readonly teacher: string }
 
 /** What a training tells beside its log. */
 export type TrainEvent =

@@ -17,6 +17,7 @@ import {
   HalflingError,
   type LanguageModel,
   type LoadProgress,
+  loadAdapter,
   loadModel,
   OptionError,
   type Piece,
@@ -123,10 +124,8 @@ function trainerOf(model: LanguageModel, job: Job, tell: (event: TrainEvent) => 
         tell({ kind: 'rollouts', rollouts })
       return new GRPOTrainer({ ...options, model, rewardFuncs: [rewards].flat().map(rewardOf), onWarning, onRollouts })
     }
-    case 'distill': {
-      const { teacher, ...options } = job.options
-      return new DistillTrainer({ ...options, teacher: teacher as string, model, onWarning })
-    }
+    case 'distill':
+      return new DistillTrainer({ ...job.options, model, onWarning })
   }
 }
 
@@ -221,6 +220,8 @@ const engine = {
   },
 
   setAdapters: (names: readonly string[]): Promise<void> => idle('setAdapters').setAdapters(names),
+
+  loadAdapter: (folder: string, name: string): Promise<string> => loadAdapter(idle('loadAdapter'), folder, name),
 
   async renameAdapter(from: string, to: string): Promise<void> {
     const { model } = idle('renameAdapter')
