@@ -1,4 +1,7 @@
-import { DataError } from '../errors.ts'
+import { DataError, FormatError } from '../errors.ts'
+import type { ByteSource } from '../formats/byte-source.ts'
+import { exists, openFile } from '../formats/files.ts'
+import { blobSource } from '../formats/folder.ts'
 import { shown } from '../options.ts'
 import { readParquet } from './parquet.ts'
 
@@ -13,9 +16,13 @@ export interface Row {
 
 /**
  * Rows; or the path of a .jsonl file (a row a line), a .json file (an array of rows) or a .parquet file; or a dataset of the hub,
- * `org/name`, `org/name:split`, `org/name/path/to/file.parquet`, which is downloaded when it is not in the cache.
+ * `org/name`, `org/name:split`, `org/name/path/to/file.parquet`, which is downloaded when it is not in the cache; or a .jsonl or
+ * .json file that a page was given.
  */
-export type RowSource = string | readonly Readonly<Record<string, unknown>>[]
+export type RowSource = string | File | readonly Readonly<Record<string, unknown>>[]
+
+/** Bytes that are read at once. */
+const chunkBytes = 2 ** 16
 
 /** Bytes of one row at most. */
 const maxRowBytes = 64 * 2 ** 20
@@ -27,6 +34,14 @@ const maxRowBytes = 64 * 2 ** 20
  *   HubError for a dataset that cannot be had
  */
 export async function* readRows(source: RowSource): AsyncGenerator<Row, void> {
+  if (typeof File !== 'undefined' && source instanceof File) {
+    let index = 0
+    for await (const { bytes, line } of records(source.name, async () => blobSource(source.name, source))) {
+      const place = `${source.name}:${line}`
+      yield row(parse(bytes, place), index++, place)
+    }
+    return
+  }
   if (typeof source !== 'string') {
     if (!Array.isArray(source)) throw new DataError(`dataset: wanted a path or a list of rows, got ${shown(source)}`)
     for (const [index, values] of source.entries()) yield row(values, index, `row ${index}`)
@@ -37,7 +52,7 @@ export async function* readRows(source: RowSource): AsyncGenerator<Row, void> {
     if (/\.parquet$/i.test(path))
       for await (const { values, index: own } of readParquet(path)) yield row(values, index++, `${path} row ${own}`)
     else
-      for await (const { bytes, line } of records(path)) {
+      for await (const { bytes, line } of records(path, openFile)) {
         const place = `${path}:${line}`
         yield row(parse(bytes, place), index++, place)
       }
@@ -46,12 +61,7 @@ export async function* readRows(source: RowSource): AsyncGenerator<Row, void> {
 
 /** The file itself where there is one of that name, else those of a dataset on the hub. */
 async function findFiles(source: string): Promise<string[]> {
-  const { access } = await import('node:fs/promises')
-  const isThere = await access(source).then(
-    () => true,
-    () => false,
-  )
-  if (isThere) return [source]
+  if (await exists(source)) return [source]
   const { findRows, isDatasetName } = await import('../hub/rows.ts')
   if (isDatasetName(source)) return findRows(source)
   throw new DataError(
@@ -81,15 +91,18 @@ interface JsonRecord {
   readonly line: number
 }
 
-async function* records(path: string): AsyncGenerator<JsonRecord, void> {
+async function* records(path: string, open: (path: string) => Promise<ByteSource>): AsyncGenerator<JsonRecord, void> {
   if (!/\.jsonl?$/i.test(path)) throw new DataError(`${path}: rows are read from .jsonl, .json and .parquet files`)
-  const { createReadStream } = await import('node:fs')
   const scanner = new Scanner(path)
+  const told = (error: unknown): never => {
+    throw error instanceof FormatError ? new DataError(error.message, { cause: error }) : error
+  }
+  const source = await open(path).catch(told)
   try {
-    for await (const chunk of createReadStream(path)) yield* scanner.push(chunk as Uint8Array)
-  } catch (error) {
-    if (error instanceof DataError || !(error instanceof Error && 'code' in error)) throw error
-    throw new DataError(`${path}: cannot be read: ${error.message}`, { cause: error })
+    for (let at = 0; at < source.size; at += chunkBytes)
+      yield* scanner.push(await source.read(at, Math.min(chunkBytes, source.size - at)).catch(told))
+  } finally {
+    await source.close()
   }
   yield* scanner.end()
 }

@@ -1,12 +1,17 @@
 /** What is used of Node's file handles. */
 export interface FileHandle {
   read(bytes: Uint8Array, offset: number, length: number, position: number): Promise<{ bytesRead: number }>
+  write(bytes: Uint8Array, offset: number, length: number, position: number): Promise<{ bytesWritten: number }>
+  /** At the end of what was written. */
   writeFile(chunk: Uint8Array): Promise<void>
   stat(): Promise<FileStats>
   truncate(bytes: number): Promise<void>
   sync(): Promise<void>
   close(): Promise<void>
 }
+
+/** Reading, at the end, within; new files with x. */
+export type OpenFlags = 'r' | 'a' | 'r+' | 'wx' | 'wx+'
 
 export interface FileStats {
   readonly size: number
@@ -17,13 +22,13 @@ export interface FileStats {
 
 /** What is used of node:fs/promises where a browser has to have it too. */
 export interface FileSystem {
-  /** 'r', 'a' (at the end), 'wx' (a new file). */
-  open(path: string, flags: 'r' | 'a' | 'wx'): Promise<FileHandle>
+  open(path: string, flags: OpenFlags): Promise<FileHandle>
   readFile(path: string, encoding: 'utf8'): Promise<string>
   appendFile(path: string, text: string): Promise<void>
   access(path: string): Promise<void>
   stat(path: string): Promise<FileStats>
-  readdir(path: string): Promise<string[]>
+  lstat(path: string): Promise<FileStats>
+  readdir(path: string, options?: { recursive: boolean }): Promise<string[]>
   mkdir(path: string, options?: { recursive: true }): Promise<string | undefined>
   /** Of a file, in place of an older one. */
   rename(from: string, to: string): Promise<void>
@@ -32,9 +37,11 @@ export interface FileSystem {
 
 export const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined
 
-/** The path of a file in a folder. */
-export const join = (folder: string, file: string): string =>
-  folder.endsWith('/') ? `${folder}${file}` : `${folder}/${file}`
+/** The path of something below a folder. */
+export const join = (folder: string, ...below: string[]): string =>
+  [folder.replace(/(?<=.)\/$/, ''), ...below].join('/')
+
+export const dirname = (path: string): string => path.replace(/\/[^/]*$/, '')
 
 /** Node's files, or those that a browser keeps for the page's origin. */
 export const fileSystem = (): Promise<FileSystem> => (inNode ? import('node:fs/promises') : import('./opfs.ts'))

@@ -42,7 +42,8 @@ export function fileFolder(files: Iterable<File>, name = 'dropped files'): Folde
   }
 }
 
-function blobSource(name: string, blob: Blob): ByteSource {
+/** A file that a page was given. */
+export function blobSource(name: string, blob: Blob): ByteSource {
   const source: ByteSource = {
     name,
     size: blob.size,

@@ -10,7 +10,10 @@ const [beat, dead] = [5_000, 30_000]
  *
  * @returns what gives it back; null while another process holds it
  */
-export async function takeLock(path: string): Promise<(() => Promise<void>) | null> {
+export const takeLock = (path: string): Promise<(() => Promise<void>) | null> =>
+  inNode ? takeLockFile(path) : takeWebLock(path)
+
+async function takeLockFile(path: string): Promise<(() => Promise<void>) | null> {
   const [fs, { hostname }] = await Promise.all([import('node:fs/promises'), import('node:os')])
   const owner = `${process.pid} ${hostname()} ${Math.random()}`
   const take = (): Promise<boolean> =>
@@ -53,30 +56,34 @@ const [yes, no] = [() => true, () => false]
  */
 export async function lockFolder(folder: string): Promise<() => Promise<void>> {
   await makeFolder(folder)
-  if (!inNode) return lockInBrowser(folder)
-  const { readFile } = await import('node:fs/promises')
   const path = join(folder, 'run.lock')
   const release = await takeLock(path).catch((cause) => {
     throw writeError(folder, cause)
   })
   if (release) return release
-  const [pid] = (await readFile(path, 'utf8').catch(() => '')).split(' ')
-  throw new OptionError(`${folder}: process ${pid} writes into it: wait for it, or give another folder`)
+  throw new OptionError(`${folder}: ${await holderOf(path)} writes into it: wait for it, or give another folder`)
 }
 
-/** Of the page's origin: it is given back too when its tab is closed. */
-function lockInBrowser(folder: string): Promise<() => Promise<void>> {
-  return new Promise((taken, refused) => {
-    const held = navigator.locks.request(`halfling ${folder}`, { ifAvailable: true }, (lock) => {
-      if (!lock) throw new OptionError(`${folder}: another tab writes into it: wait for it, or give another folder`)
+async function holderOf(path: string): Promise<string> {
+  if (!inNode) return 'another tab or worker'
+  const { readFile } = await import('node:fs/promises')
+  const [pid] = (await readFile(path, 'utf8').catch(() => '')).split(' ')
+  return `process ${pid}`
+}
+
+/** A lock of the page's origin: given back too when its tab is closed. */
+function takeWebLock(path: string): Promise<(() => Promise<void>) | null> {
+  return new Promise((resolve, reject) => {
+    const held = navigator.locks.request(`halfling ${path}`, { ifAvailable: true }, (lock) => {
+      if (!lock) return resolve(null)
       return new Promise<void>((release) =>
-        taken(async () => {
+        resolve(async () => {
           release()
           await held
         }),
       )
     })
-    held.catch(refused)
+    held.catch(reject)
   })
 }
 

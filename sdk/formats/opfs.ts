@@ -1,6 +1,6 @@
 // node:fs/promises over the origin private file system of a browser: the same names, and the same codes in errors.
 // https://fs.spec.whatwg.org
-import type { FileHandle, FileStats } from './file-system.ts'
+import type { FileHandle, FileStats, OpenFlags } from './file-system.ts'
 
 /** An error as Node would throw it. */
 function systemError(code: string, syscall: string, path: string, cause?: unknown): Error {
@@ -60,23 +60,29 @@ export async function stat(path: string): Promise<FileStats> {
 }
 
 const folderStats: FileStats = { size: 0, mtimeMs: 0, isFile: () => false, isDirectory: () => true }
-const statsOf = ({ size, lastModified }: File): FileStats => ({
+const statsOf = ({ size, lastModified }: Pick<File, 'size' | 'lastModified'>): FileStats => ({
   size,
   mtimeMs: lastModified,
   isFile: () => true,
   isDirectory: () => false,
 })
 
+/** There are no links. */
+export const lstat = stat
+
 export const access = async (path: string): Promise<void> => void (await stat(path))
 
 export const readFile = (path: string, _encoding: 'utf8'): Promise<string> =>
   asNode('open', path, async () => (await (await fileAt(path)).getFile()).text())
 
-export async function open(path: string, flags: 'r' | 'a' | 'wx'): Promise<FileHandle> {
-  if (flags === 'wx' && (await exists(path))) throw systemError('EEXIST', 'open', path)
+export async function open(path: string, flags: OpenFlags): Promise<FileHandle> {
+  const isNew = flags === 'wx' || flags === 'wx+'
+  if (isNew && (await exists(path))) throw systemError('EEXIST', 'open', path)
   return asNode('open', path, async () => {
-    const handle = await fileAt(path, flags !== 'r')
-    return flags === 'r' ? reader(path, await handle.getFile()) : writer(path, handle)
+    const handle = await fileAt(path, isNew || flags === 'a')
+    if (flags === 'r') return reader(path, await handle.getFile())
+    const own = await accessOf(handle)
+    return writer(path, own, flags === 'r+' ? 0 : own.size())
   })
 }
 
@@ -92,6 +98,7 @@ function reader(path: string, file: File): FileHandle {
       return { bytesRead: part.byteLength }
     },
     stat: async () => statsOf(file),
+    write: never,
     writeFile: never,
     truncate: never,
     async sync() {},
@@ -99,40 +106,44 @@ function reader(path: string, file: File): FileHandle {
   }
 }
 
-/** At the end of the file. In a worker bytes are there as they are written, in a page at `close`. */
-async function writer(path: string, handle: FileSystemFileHandle): Promise<FileHandle> {
-  const own = await accessOf(handle)
-  let size = own.size
+/** In a worker bytes are there as they are written, in a page at `close`. */
+function writer(path: string, own: Access, start: number): FileHandle {
+  let at = start
   return {
-    read: async () => {
-      throw systemError('EBADF', 'read', path)
-    },
+    read: (bytes, offset, length, position) =>
+      asNode('read', path, async () => ({
+        bytesRead: await own.read(bytes.subarray(offset, offset + length), position),
+      })),
+    write: (bytes, offset, length, position) =>
+      asNode('write', path, async () => {
+        await own.write(bytes.subarray(offset, offset + length), position)
+        return { bytesWritten: length }
+      }),
     async writeFile(chunk) {
-      await asNode('write', path, () => own.write(chunk, size))
-      size += chunk.length
+      await asNode('write', path, () => own.write(chunk, at))
+      at += chunk.length
     },
-    stat: async () => ({ ...statsOf(await handle.getFile()), size }),
-    async truncate(bytes) {
-      await asNode('ftruncate', path, async () => own.truncate(bytes))
-      size = bytes
-    },
-    sync: async () => own.flush(),
-    close: () => asNode('close', path, async () => void (await own.close())),
+    stat: async () => statsOf({ size: own.size(), lastModified: Date.now() }),
+    truncate: (bytes) => asNode('ftruncate', path, () => own.truncate(bytes)),
+    sync: () => own.flush(),
+    close: () => asNode('close', path, () => own.close()),
   }
 }
 
 interface Access {
-  readonly size: number
-  write(chunk: Uint8Array, at: number): Promise<unknown>
-  truncate(bytes: number): unknown
-  flush(): void
-  close(): unknown
+  size(): number
+  read(bytes: Uint8Array, at: number): Promise<number>
+  write(bytes: Uint8Array, at: number): Promise<void>
+  truncate(bytes: number): Promise<void>
+  flush(): Promise<void>
+  close(): Promise<void>
 }
 
-/** Only workers have FileSystemSyncAccessHandle. */
+/** FileSystemSyncAccessHandle, which only workers have. */
 interface SyncAccessHandle {
   getSize(): number
-  write(chunk: Uint8Array, options: { at: number }): number
+  read(bytes: Uint8Array, options: { at: number }): number
+  write(bytes: Uint8Array, options: { at: number }): number
   truncate(bytes: number): void
   flush(): void
   close(): void
@@ -142,20 +153,36 @@ async function accessOf(handle: FileSystemFileHandle): Promise<Access> {
   if ('createSyncAccessHandle' in handle) {
     const own = await (handle.createSyncAccessHandle as () => Promise<SyncAccessHandle>)()
     return {
-      size: own.getSize(),
-      write: async (chunk, at) => own.write(chunk, { at }),
-      truncate: (bytes) => own.truncate(bytes),
-      flush: () => own.flush(),
-      close: () => own.close(),
+      size: () => own.getSize(),
+      read: async (bytes, at) => own.read(bytes, { at }),
+      write: async (bytes, at) => {
+        const written = own.write(bytes, { at })
+        if (written < bytes.length) throw new DOMException('no room', 'QuotaExceededError')
+      },
+      truncate: async (bytes) => own.truncate(bytes),
+      flush: async () => own.flush(),
+      close: async () => own.close(),
     }
   }
-  const { size } = await handle.getFile()
+  const before = await handle.getFile()
   const stream = await handle.createWritable({ keepExistingData: true })
+  let { size } = before
   return {
-    size,
-    write: (chunk, at) => stream.write({ type: 'write', position: at, data: chunk as Uint8Array<ArrayBuffer> }),
-    truncate: (bytes) => stream.truncate(bytes),
-    flush() {},
+    size: () => size,
+    async read(bytes, at) {
+      const part = new Uint8Array(await before.slice(at, at + bytes.length).arrayBuffer())
+      bytes.set(part)
+      return part.length
+    },
+    async write(bytes, at) {
+      await stream.write({ type: 'write', position: at, data: bytes as Uint8Array<ArrayBuffer> })
+      size = Math.max(size, at + bytes.length)
+    },
+    async truncate(bytes) {
+      await stream.truncate(bytes)
+      size = bytes
+    },
+    async flush() {},
     close: () => stream.close(),
   }
 }
@@ -169,15 +196,25 @@ export async function appendFile(path: string, text: string): Promise<void> {
   }
 }
 
-export const readdir = (path: string): Promise<string[]> =>
+export const readdir = (path: string, { recursive = false } = {}): Promise<string[]> =>
   asNode('scandir', path, async () => {
-    const folder = await folderAt(partsOf(path))
-    const names: string[] = []
-    for await (const name of (folder as unknown as { keys(): AsyncIterable<string> }).keys()) names.push(name)
-    return names.sort()
+    const found: string[] = []
+    const walk = async (folder: FileSystemDirectoryHandle, below: string): Promise<void> => {
+      for await (const [name, handle] of (folder as unknown as Entries).entries()) {
+        found.push(below + name)
+        if (recursive && handle.kind === 'directory')
+          await walk(handle as FileSystemDirectoryHandle, `${below}${name}/`)
+      }
+    }
+    await walk(await folderAt(partsOf(path)), '')
+    return found.sort()
   })
 
-export const mkdir = (path: string, _options: { recursive: true }): Promise<undefined> =>
+interface Entries {
+  entries(): AsyncIterable<[name: string, handle: FileSystemHandle]>
+}
+
+export const mkdir = (path: string, _options?: { recursive: true }): Promise<undefined> =>
   asNode('mkdir', path, async () => void (await folderAt(partsOf(path), true)))
 
 export const rename = (from: string, to: string): Promise<void> =>

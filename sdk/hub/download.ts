@@ -1,7 +1,7 @@
-import type { Hash } from 'node:crypto'
-import type { FileHandle } from 'node:fs/promises'
 import { HalflingError, HubError } from '../errors.ts'
+import { dirname, type FileHandle, fileSystem } from '../formats/file-system.ts'
 import { writeError } from '../formats/files.ts'
+import { type Hash, newHash } from './hash.ts'
 import { withLock } from './lock.ts'
 import { chunksOf, networkError, pause, refusal, request } from './request.ts'
 import { checkSpace } from './space.ts'
@@ -49,7 +49,7 @@ class Unresumable extends Error {}
  * @throws HalflingError of code 'io' when the disk is full or not writable
  */
 export async function download(d: Download): Promise<void> {
-  const fs = await import('node:fs/promises')
+  const fs = await fileSystem()
   const part = `${d.path}.incomplete`
   const sizeOf = (path: string) =>
     fs.stat(path).then(
@@ -82,8 +82,11 @@ export async function download(d: Download): Promise<void> {
 }
 
 async function attempt(d: Download, part: string): Promise<void> {
-  const { open, constants, rename, rm } = await fileSystem()
-  const handle = await open(part, constants.O_RDWR | constants.O_CREAT, 0o666)
+  const { open, rename, rm } = await fileSystem()
+  const handle = await open(part, 'r+').catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error
+    return open(part, 'wx+')
+  })
   let whole = false
   try {
     let here = (await handle.stat()).size
@@ -111,10 +114,7 @@ async function attempt(d: Download, part: string): Promise<void> {
   await rename(part, d.path)
 }
 
-const fileSystem = () => import('node:fs/promises')
-
 async function fetchRest(d: Download, content: Content, validator: string | undefined): Promise<void> {
-  const { dirname } = await import('node:path')
   const from = content.position
   const range = from > 0 ? { range: `bytes=${from}-`, ...(validator && { 'if-range': validator }) } : undefined
   const response = await request(d.what, d.url, { headers: range, signal: d.signal })
@@ -166,7 +166,7 @@ class Content {
   constructor(handle: FileHandle, d: Download) {
     this.handle = handle
     this.d = d
-    this.hash = newHash(d)
+    this.hash = hashOf(d)
   }
 
   /** Takes up the first `length` bytes, as they were written before. */
@@ -190,7 +190,7 @@ class Content {
 
   restart(): void {
     this.position = 0
-    this.hash = newHash(this.d)
+    this.hash = hashOf(this.d)
   }
 
   async append(chunk: Uint8Array): Promise<void> {
@@ -205,12 +205,14 @@ class Content {
 
   async isRight(): Promise<boolean> {
     const hash = await this.hash
-    return hash === null || hash.digest('hex') === this.d.checksum!.value
+    return hash === null || hash.digest() === this.d.checksum!.value
   }
 }
 
-async function newHash({ checksum, size }: Download): Promise<Hash | null> {
+async function hashOf({ checksum, size }: Download): Promise<Hash | null> {
   if (!checksum) return null
-  const { createHash } = await import('node:crypto')
-  return checksum.kind === 'git' ? createHash('sha1').update(`blob ${size}\0`) : createHash('sha256')
+  if (checksum.kind === 'sha256') return newHash('sha256')
+  const hash = await newHash('sha1')
+  hash.update(new TextEncoder().encode(`blob ${size}\0`))
+  return hash
 }

@@ -1,4 +1,5 @@
 import { HubError } from '../errors.ts'
+import { fileSystem, join } from '../formats/file-system.ts'
 import { readJsonFile } from '../formats/files.ts'
 import { isStale } from '../formats/lock.ts'
 import { bundledFolder, bundledModels, isBundled } from './bundled.ts'
@@ -22,21 +23,24 @@ export interface CachedModel {
 
 /** The models and datasets of the cache (what Python has put there too) and the bundled models, by name. */
 export async function listModels(): Promise<CachedModel[]> {
-  const [{ readdir }, { join }] = await nodeModules()
+  const { readdir, lstat } = await fileSystem()
   const root = await cacheRoot()
   const found: CachedModel[] = []
   for (const name of bundledModels) {
     const path = await bundledFolder(name).catch(() => null)
     if (path) found.push({ name, kind: 'bundled', path, ...(await measure(path)) })
   }
-  const folders = async (path: string) =>
-    (await readdir(path, { withFileTypes: true }).catch(() => [])).filter((e) => e.isDirectory())
-  for (const { name: folder } of await folders(root)) {
+  const folders = async (path: string) => {
+    const names = await readdir(path).catch(() => [])
+    const isFolder = await Promise.all(names.map(async (name) => (await lstat(join(path, name))).isDirectory()))
+    return names.filter((_, i) => isFolder[i])
+  }
+  for (const folder of await folders(root)) {
     const [, kind, org, name] = /^(model|dataset)s--(.+?)--(.+)$/.exec(folder) ?? []
     const path = join(root, folder)
     if (name) found.push({ name: `${org}/${name}`, kind: kind as RepoKind, path, ...(await measure(path)) })
   }
-  for (const { name: folder } of await folders(join(root, urlsFolder))) {
+  for (const folder of await folders(join(root, urlsFolder))) {
     const path = join(root, urlsFolder, folder)
     const { url } = await readJsonFile(join(path, 'source.json')).catch(() => ({ url: null }))
     if (typeof url === 'string') found.push({ name: url, kind: 'url', path, ...(await measure(path)) })
@@ -57,7 +61,7 @@ export async function removeModel(
   name: string,
   { kind = 'model' }: { readonly kind?: RepoKind } = {},
 ): Promise<number> {
-  const [{ lstat, rm }, { join }] = await nodeModules()
+  const { lstat, rm } = await fileSystem()
   if (isBundled(name)) throw new HubError(`${name}: is bundled with the package and stays`)
   const path = await place(name, kind)
   const stat = path && (await lstat(path).catch(() => null))
@@ -76,7 +80,6 @@ export async function removeModel(
 
 /** The folder in the cache; null for what cannot have one. */
 async function place(name: string, kind: RepoKind): Promise<string | null> {
-  const { join } = await import('node:path')
   const hubName = hubNameOf(name)
   if (isUrl(hubName)) return urlFolder(hubName)
   const repo = kind === 'model' ? parseModelName(hubName) : parseDatasetName(hubName)
@@ -84,8 +87,6 @@ async function place(name: string, kind: RepoKind): Promise<string | null> {
   if (hubName !== repo.id) throw new HubError(`${name}: a repository is removed as a whole: ${repo.id}`)
   return join(await cacheRoot(), folderOf(repo))
 }
-
-const nodeModules = () => Promise.all([import('node:fs/promises'), import('node:path')])
 
 interface Found {
   /** Below the folder. */
@@ -96,7 +97,7 @@ interface Found {
 
 /** The files of a folder; links are not followed. */
 async function walk(folder: string): Promise<Found[]> {
-  const [{ lstat, readdir }, { join }] = await nodeModules()
+  const { lstat, readdir } = await fileSystem()
   const found: Found[] = []
   for (const file of await readdir(folder, { recursive: true })) {
     const stat = await lstat(join(folder, file)).catch(() => null)

@@ -1,4 +1,6 @@
 import { FormatError, HubError, OptionError } from '../errors.ts'
+import { join } from '../formats/file-system.ts'
+import { exists } from '../formats/files.ts'
 import { bundledFolder, bundledModels, isBundled } from './bundled.ts'
 import { type ModelName, parseModelName } from './names.ts'
 import { findSnapshot, type PullOptions, pullSnapshot, type Snapshot } from './snapshot.ts'
@@ -56,12 +58,7 @@ async function find(
   options: PullOptions,
   { nowhere, hint }: { nowhere: string; hint: string },
 ): Promise<string> {
-  const { access } = await import('node:fs/promises')
-  const exists = await access(name).then(
-    () => true,
-    () => false,
-  )
-  if (exists) return name
+  if (await exists(name)) return name
   const hubName = hubNameOf(name)
   if (isUrl(hubName)) return (await findUrl(hubName, gguf)) ?? pullUrl(hubName, gguf, options)
   const repo = parseModelName(hubName, options.revision)
@@ -77,10 +74,7 @@ async function find(
 
 const gguf = /\.gguf$/i
 
-async function pathOf({ file }: ModelName, { folder }: Snapshot): Promise<string> {
-  const { join } = await import('node:path')
-  return file ? join(folder, file) : folder
-}
+const pathOf = ({ file }: ModelName, { folder }: Snapshot): string => (file ? join(folder, file) : folder)
 
 /** Weights and what belongs to them; one set of weights where a repository has several. */
 export function chooseModelFiles({ id, file }: ModelName, paths: readonly string[]): string[] {

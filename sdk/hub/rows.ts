@@ -1,4 +1,5 @@
 import { HubError, OptionError } from '../errors.ts'
+import { join } from '../formats/file-system.ts'
 import { type DatasetName, parseDatasetName } from './names.ts'
 import { findSnapshot, type PullOptions, pullSnapshot, type Snapshot } from './snapshot.ts'
 import { findUrl, hubNameOf, isUrl, pullUrl } from './url.ts'
@@ -41,7 +42,6 @@ function parse(name: string, revision: string | undefined): DatasetName {
 }
 
 async function pathsOf({ folder, paths }: Snapshot): Promise<string[]> {
-  const { join } = await import('node:path')
   return paths.map((path) => join(folder, path))
 }
 

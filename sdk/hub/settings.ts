@@ -1,4 +1,5 @@
 import { HubError } from '../errors.ts'
+import { inNode } from '../formats/file-system.ts'
 
 // What huggingface_hub reads from the environment, read the same way. Everything is read when it is needed.
 
@@ -22,8 +23,9 @@ async function home(): Promise<string> {
 
 const expand = (path: string, user: string): string => path.replace(/^~(?=$|[\\/])/, () => user)
 
-/** The folder of the cache: HF_HUB_CACHE, else HF_HOME/hub, else ~/.cache/huggingface/hub. */
+/** The folder of the cache: HF_HUB_CACHE, else HF_HOME/hub, else ~/.cache/huggingface/hub; in a browser the origin's own `hub`. */
 export async function cacheRoot(): Promise<string> {
+  if (!inNode) return 'hub'
   const [{ join, resolve }, { homedir }] = await Promise.all([import('node:path'), import('node:os')])
   const set = variable('HF_HUB_CACHE') ?? variable('HUGGINGFACE_HUB_CACHE')
   return resolve(set ? expand(set, homedir()) : join(await home(), 'hub'))
@@ -31,6 +33,7 @@ export async function cacheRoot(): Promise<string> {
 
 /** HF_TOKEN, else what `hf auth login` has left. */
 export async function readToken(): Promise<string | undefined> {
+  if (!inNode) return undefined
   const [{ join }, { readFile }] = await Promise.all([import('node:path'), import('node:fs/promises')])
   const path = variable('HF_TOKEN_PATH') ?? join(await home(), 'token')
   const fromFile = async () => (await readFile(path, 'utf8').catch(() => '')).trim()

@@ -1,5 +1,6 @@
 import { HubError } from '../errors.ts'
-import { writeAtomically, writeError } from '../formats/files.ts'
+import { dirname, fileSystem, join } from '../formats/file-system.ts'
+import { makeFolder, writeAtomically, writeError } from '../formats/files.ts'
 import { download } from './download.ts'
 import { listRepo, type RepoFile } from './listing.ts'
 import { folderOf, type Repo } from './names.ts'
@@ -39,7 +40,7 @@ export type Choose = (paths: readonly string[]) => string[]
 
 /** What the cache has, without asking the network; null when it is not whole. */
 export async function findSnapshot(repo: Repo, choose: Choose): Promise<Snapshot | null> {
-  const [fs, { join }] = await nodeModules()
+  const fs = await fileSystem()
   const root = join(await cacheRoot(), folderOf(repo))
   const commit = await readCommit(root, repo.revision)
   if (!commit) return null
@@ -69,7 +70,7 @@ export async function findSnapshot(repo: Repo, choose: Choose): Promise<Snapshot
 
 /** Downloads what is not here yet. The revision points at the new commit only when everything that was chosen is here. */
 export async function pullSnapshot(repo: Repo, choose: Choose, options: PullOptions = {}): Promise<Snapshot> {
-  const [fs, { dirname, join }] = await nodeModules()
+  const fs = await fileSystem()
   const root = join(await cacheRoot(), folderOf(repo))
   const listing = await listRepo(repo, options.signal)
   const byPath = new Map(listing.files.map((file) => [file.path, file]))
@@ -127,15 +128,7 @@ export async function pullSnapshot(repo: Repo, choose: Choose, options: PullOpti
     await writeAtomically(ref, [new TextEncoder().encode(listing.commit)])
   }
   return { folder, paths: files.map(({ path }) => path) }
-
-  async function makeFolder(path: string): Promise<void> {
-    await fs.mkdir(path, { recursive: true }).catch((error) => {
-      throw writeError(path, error)
-    })
-  }
 }
-
-const nodeModules = () => Promise.all([import('node:fs/promises'), import('node:path')])
 
 function resolveUrl({ kind, id }: Repo, commit: string, path: string): string {
   const folder = kind === 'dataset' ? 'datasets/' : ''
@@ -144,7 +137,7 @@ function resolveUrl({ kind, id }: Repo, commit: string, path: string): string {
 
 /** The commit that a revision stands for in the cache. */
 async function readCommit(root: string, revision: string): Promise<string | null> {
-  const [{ readFile }, { join }] = await nodeModules()
+  const { readFile } = await fileSystem()
   if (/^[0-9a-f]{40}$/.test(revision)) return revision
   const commit = (await readFile(join(root, 'refs', revision), 'utf8').catch(() => '')).trim()
   return /^[0-9a-f]{40}$/.test(commit) ? commit : null
@@ -160,12 +153,13 @@ export function hasAllShards(paths: readonly string[]): boolean {
   return [...seen].every(([name, n]) => n === Number(name.slice(name.lastIndexOf('-') + 1)))
 }
 
-/** A relative link; where links are not allowed (Windows without developer mode), the file itself. */
+/** A relative link; where links are not allowed (Windows without developer mode) or not known (browsers), the file itself. */
 async function link(blob: string, pointer: string): Promise<void> {
-  const [fs, { dirname, relative }] = await nodeModules()
+  const fs = await fileSystem()
   try {
     await fs.rm(pointer, { force: true })
-    await fs.symlink(relative(dirname(pointer), blob), pointer)
+    const [{ symlink }, { relative }] = await Promise.all([import('node:fs/promises'), import('node:path')])
+    await symlink(relative(dirname(pointer), blob), pointer)
   } catch (error) {
     // Another process has just made the same one.
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return

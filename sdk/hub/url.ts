@@ -1,6 +1,8 @@
 import { HubError } from '../errors.ts'
-import { readJsonFile, writeAtomically, writeError } from '../formats/files.ts'
+import { fileSystem, join } from '../formats/file-system.ts'
+import { makeFolder, readJsonFile, writeAtomically } from '../formats/files.ts'
 import { download } from './download.ts'
+import { newHash } from './hash.ts'
 import { cacheRoot, endpoint } from './settings.ts'
 import type { PullOptions } from './snapshot.ts'
 
@@ -21,7 +23,6 @@ interface Source {
 
 /** The place in the cache of `https://host/file.gguf[#sha256=<64 hexadecimal digits>]`. */
 async function locate(name: string, extension: RegExp): Promise<Source> {
-  const [{ join }, { createHash }] = await Promise.all([import('node:path'), import('node:crypto')])
   const url = URL.canParse(name) ? new URL(name) : null
   if (!url || url.username || url.password) throw new HubError(`${name}: is not an address that can be fetched`)
   const file = safeDecode(url.pathname.split('/').at(-1) ?? '')
@@ -33,12 +34,9 @@ async function locate(name: string, extension: RegExp): Promise<Source> {
   const sha256 = /^sha256=([0-9a-f]{64})$/i.exec(fragment)?.[1].toLowerCase() ?? null
   if (fragment && !sha256) throw new HubError(`${name}: after "#" only sha256=<64 hexadecimal digits> is understood`)
   url.hash = ''
-  const hash = createHash('sha256')
-    .update(url.href)
-    .update(sha256 ?? '')
-    .digest('hex')
-    .slice(0, 32)
-  const folder = join(await cacheRoot(), urlsFolder, hash)
+  const hash = await newHash('sha256')
+  hash.update(new TextEncoder().encode(url.href + (sha256 ?? '')))
+  const folder = join(await cacheRoot(), urlsFolder, hash.digest().slice(0, 32))
   return { url: url.href, file, folder, path: join(folder, file), sha256 }
 }
 
@@ -47,7 +45,7 @@ export const urlFolder = async (name: string): Promise<string> => (await locate(
 
 /** The file of an address when the cache has it. */
 export async function findUrl(name: string, extension: RegExp): Promise<string | null> {
-  const { access } = await import('node:fs/promises')
+  const { access } = await fileSystem()
   const { path } = await locate(name, extension)
   return access(path).then(
     () => path,
@@ -57,12 +55,9 @@ export async function findUrl(name: string, extension: RegExp): Promise<string |
 
 /** Downloads a file, going on with a part of it while the server says that it is still the same. */
 export async function pullUrl(name: string, extension: RegExp, options: PullOptions = {}): Promise<string> {
-  const [{ mkdir }, { join }] = await Promise.all([import('node:fs/promises'), import('node:path')])
   const { url, file, folder, path, sha256 } = await locate(name, extension)
   const about = join(folder, 'source.json')
-  await mkdir(folder, { recursive: true }).catch((error) => {
-    throw writeError(folder, error)
-  })
+  await makeFolder(folder)
   await download({
     what: file,
     url,
