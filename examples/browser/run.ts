@@ -107,7 +107,7 @@ export class LessonRunner {
     $('run').classList.remove('ended')
     $('run-title').textContent = titles[job.kind]
     for (const id of ['pause', 'cancel']) $(id).hidden = false
-    for (const id of ['answers', 'rollouts']) $(id).hidden = true
+    for (const id of ['answers', 'rollouts', 'run-warning']) $(id).hidden = true
     $<HTMLProgressElement>('run-progress').value = 0
     $('run').scrollIntoView({ block: 'start' })
   }
@@ -168,8 +168,10 @@ export class LessonRunner {
   }
 
   private tell(event: TrainEvent): void {
-    if (event.kind === 'warning') notice(event.warning)
-    else if (event.kind === 'rollouts') this.showTries(event.rollouts)
+    if (event.kind === 'warning') {
+      $('run-warning').textContent = event.warning
+      $('run-warning').hidden = false
+    } else if (event.kind === 'rollouts') this.showTries(event.rollouts)
     else if (event.progress.phase === 'ready')
       $('run-status').textContent =
         `${event.progress.totalSteps} steps, ${megabytes(event.progress.forecast.total)} of memory …`
