@@ -63,7 +63,7 @@ export class Visit {
     await this.tab.getByRole('button', { name: 'New chat' }).click()
     await this.tab.getByLabel('Message').fill(question)
     await this.tab.getByRole('button', { name: 'Send' }).click()
-    await this.answers.last().locator('.hint').filter({ hasText: 'tokens' }).waitFor()
+    await this.answers.last().locator('.hint').filter({ hasText: 'tokens' }).waitFor({ timeout: 120_000 })
     return this.answers.last().locator('.said').innerText()
   }
 
