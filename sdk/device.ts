@@ -1,7 +1,7 @@
 import { DeviceError } from './errors.ts'
 import { checkWord } from './options.ts'
 import type { Speed } from './speed.ts'
-import type { Target } from './target.ts'
+import type { CompileProgress, Target } from './target.ts'
 
 /** `auto` takes webgpu on a GPU that passes its self-test, else wasm. `reference` is the float64 definition of every operation: slow, for tests. */
 export const deviceNames = ['auto', 'webgpu', 'wasm', 'reference'] as const
@@ -13,6 +13,8 @@ export interface DeviceOptions {
   readonly device?: DeviceName
   /** Compute threads; default: as many as the machine has, at most 8. */
   readonly threads?: number
+  /** Told while kernels are compiled for the GPU, whenever a shape is new. */
+  readonly onCompile?: (progress: CompileProgress) => void
 }
 
 const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined
@@ -36,10 +38,12 @@ export async function openTarget(options: DeviceOptions = {}): Promise<Target> {
   const device = options.device ?? ((fromEnvironment || 'auto') as DeviceName)
   checkWord(device, deviceNames, 'device')
   if (device === 'reference') return (await import('../targets/reference/index.ts')).referenceTarget()
-  if (device === 'webgpu') return (await import('../targets/webgpu/node.ts')).openWebGpu()
+  const { onCompile } = options
+  if (device === 'webgpu') return (await import('../targets/webgpu/node.ts')).openWebGpu({ onCompile })
   if (device === 'auto') {
-    const target = await realGpu().catch(() => null)
-    if (target) return target
+    const gpu = await findGpu({ onCompile }).catch(() => null)
+    if (gpu?.why === null) return gpu.target
+    await gpu?.target.close()
   }
   try {
     return await (await import('../targets/wasm/index.ts')).wasmTarget({ threads: options.threads })
@@ -69,35 +73,35 @@ export async function findDevices({
 /** What is wrong with adapters that were tested. */
 const tested = new Map<string, readonly string[]>()
 
-/** WebGPU on hardware that computes every op rightly. Throws DeviceError saying why there is none. */
-async function realGpu(): Promise<Target> {
+/** WebGPU, and why `auto` does not take it: it takes hardware that computes every op rightly. Throws DeviceError when there is none. */
+async function findGpu(
+  options: Pick<DeviceOptions, 'onCompile'> = {},
+): Promise<{ target: Target; why: string | null }> {
   const { isSoftware, openWebGpu, whyNoGpu } = await import('../targets/webgpu/node.ts')
   const why = await whyNoGpu()
   if (why !== null) throw new DeviceError(`webgpu: ${why}`)
-  const target = await openWebGpu()
+  const target = await openWebGpu(options)
   const { description } = target.info
-  let wrong: readonly string[] = []
-  if (!isSoftware(description)) {
-    wrong = tested.get(description) ?? (await (await import('./self-test.ts')).selfTest(target))
-    tested.set(description, wrong)
-    if (wrong.length === 0) return target
-  }
-  await target.close()
-  throw new DeviceError(
-    wrong.length === 0
-      ? `webgpu: ${description} computes in software, wasm is faster: use --device webgpu to have it anyway`
-      : `webgpu: ${description} computes ${wrong.length} operations wrongly (${wrong[0]})`,
-  )
+  if (isSoftware(description))
+    return {
+      target,
+      why: `webgpu: ${description} computes in software, wasm is faster: use --device webgpu to have it anyway`,
+    }
+  const wrong = tested.get(description) ?? (await (await import('./self-test.ts')).selfTest(target))
+  tested.set(description, wrong)
+  if (wrong.length === 0) return { target, why: null }
+  return { target, why: `webgpu: ${description} computes ${wrong.length} operations wrongly (${wrong[0]})` }
 }
 
 async function report(device: 'webgpu' | 'wasm', measure: boolean, asked?: number): Promise<DeviceReport> {
   try {
-    const target = device === 'webgpu' ? await realGpu() : await openTarget({ device, threads: asked })
+    const { target, why } =
+      device === 'webgpu' ? await findGpu() : { target: await openTarget({ device, threads: asked }), why: null }
     try {
       const { description, threads, features, memoryLimit } = target.info
       const parts = [description, ...(threads > 0 ? [`${threads} threads`] : []), ...features]
       const speed = measure ? await (await import('./speed.ts')).measureSpeed(target) : undefined
-      const own = { name: device, available: true, reason: parts.join(', '), memoryLimit }
+      const own = { name: device, available: why === null, reason: why ?? parts.join(', '), memoryLimit }
       return { ...own, ...(threads > 0 && { threads }), ...(speed && { speed }) }
     } finally {
       await target.close()

@@ -66,6 +66,7 @@ export { type CosineOptions, cosineReward, lengthReward, softOverlongPenalty } f
 export { type RepetitionOptions, repetitionPenalty } from './rewards/repetition.ts'
 export type { RewardFunction, RewardInput } from './rewards/reward.ts'
 export type { Speed } from './speed.ts'
+export type { CompileProgress } from './target.ts'
 export type { ChatMessage } from './text/chat-template.ts'
 export type { GrpoLossType, ImportanceSamplingCorrection, ScaleRewards } from './train/advantages.ts'
 export { type DistillConfig, type DistillOptions, DistillTrainer } from './train/distill.ts'

@@ -33,7 +33,11 @@ export interface LoadOptions extends DeviceOptions, Omit<ModelOptions, 'onProgre
 export async function loadModel(name?: string | Folder, options: LoadOptions = {}): Promise<LanguageModel> {
   if (name !== undefined && typeof name !== 'string' && typeof name?.open !== 'function')
     throw new OptionError('loadModel: its first argument is a name, a path or a folder, options are the second')
-  checkKeys(options, ['device', 'threads', 'dtype', 'adapter', 'revision', 'onProgress', 'signal'], 'loadModel')
+  checkKeys(
+    options,
+    ['device', 'threads', 'dtype', 'adapter', 'revision', 'onProgress', 'onCompile', 'signal'],
+    'loadModel',
+  )
   checkWord(options.dtype, weightDTypes, 'dtype')
   const [path, source] = await open(name, options)
   try {

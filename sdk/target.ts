@@ -38,6 +38,27 @@ export interface Executable {
   free(): void
 }
 
+/** Told while a target compiles kernels for a program; what it has compiled before is not compiled again. */
+export interface CompileProgress {
+  readonly program: string
+  /** Compiled so far, of `totalPipelines`. */
+  readonly pipelines: number
+  readonly totalPipelines: number
+}
+
+/** What one kernel did while a target was profiled. */
+export interface KernelProfile {
+  /** The kernel's name, with the stored types that it reads. */
+  readonly kernel: string
+  readonly calls: number
+  /** Of all calls, on the device. */
+  readonly milliseconds: number
+  /** Bytes of all arguments, each counted once a call. */
+  readonly bytes: number
+  /** Operations of products (a multiplication and its addition are two); null for other kernels. */
+  readonly operations: number | null
+}
+
 /** All that a target implements. */
 export interface Target {
   readonly name: 'cuda' | 'cpu' | 'webgpu' | 'wasm' | 'reference'
@@ -52,5 +73,9 @@ export interface Target {
   free(buffer: Buffer): void
   /** `bound`: a Buffer for every weight and state by name. Names ALL unsupported ops at once. */
   compile(program: Program, bound: Readonly<Record<string, Buffer>>): Promise<Executable>
+  /** Bytes that these programs take together once compiled, beside weights and state: exact, and nothing is allocated for it. */
+  scratchBytes(programs: readonly Program[]): number
+  /** Times each kernel of what `work` runs, the slowest first. Throws DeviceError where that cannot be; absent where it never can. */
+  profile?(work: () => Promise<unknown>): Promise<KernelProfile[]>
   close(): Promise<void>
 }

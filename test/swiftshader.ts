@@ -10,8 +10,16 @@ import { brotliDecompressSync } from 'node:zlib'
 /** RTLD_NODELETE of Linux: what was loaded stays. */
 const noDelete = 0x1000
 
-/** Makes Vulkan find it from now on, or says why it cannot. */
+/**
+ * Makes Vulkan find it from now on, or says why it cannot. HALFLING_VULKAN_ICD names another driver: the tests run on lavapipe with
+ * /usr/share/vulkan/icd.d/lvp_icd.json of Debian's mesa-vulkan-drivers 25.
+ */
 export function useSwiftShader(): string | undefined {
+  const other = process.env.HALFLING_VULKAN_ICD
+  if (other) {
+    process.env.VK_ICD_FILENAMES = process.env.VK_DRIVER_FILES = other
+    return undefined
+  }
   if (process.platform !== 'linux' || process.arch !== 'x64') return 'SwiftShader comes for Linux x64 only'
   try {
     const folder = unpack()

@@ -11,12 +11,18 @@ export async function openModel(
 ): Promise<{ lm: LanguageModel; loadSeconds: number }> {
   const start = performance.now()
   const [pulling, loading] = [new Progress('pulling'), new Progress('loading')]
+  let compiling = new Progress('compiling')
   const lm = await loadModel(model, {
     adapter,
     device,
     threads,
     dtype,
     signal,
+    onCompile: ({ program, pipelines, totalPipelines }) => {
+      if (pipelines === 0) compiling = new Progress('compiling')
+      compiling.update(pipelines, totalPipelines, `${pipelines} of ${totalPipelines} kernels of ${program}`)
+      if (pipelines === totalPipelines) compiling.end()
+    },
     onProgress: (progress) => {
       const { loadedBytes, totalBytes } = progress
       const details = `${formatNumber(loadedBytes / 1e6)} of ${formatNumber(totalBytes / 1e6)} MB`

@@ -91,12 +91,17 @@ interface Block {
 export interface PlanOptions {
   /** Bytes, a power of two. */
   readonly alignment?: number
+  /** Bytes, a multiple of the alignment: nothing lies across a multiple of it, so that the arena may be several buffers. */
+  readonly boundary?: number
   /** Bytes that a node's kernel needs beside its inputs and outputs. */
   readonly scratchBytes?: (node: ProgramNode, p: Program) => number
 }
 
 /** Liveness, aliases, in-place reuse, then greedy placement by size: exact bytes before anything is allocated. */
-export function planMemory(p: Program, { alignment = 64, scratchBytes }: PlanOptions = {}): MemoryPlan {
+export function planMemory(
+  p: Program,
+  { alignment = 64, boundary = Number.POSITIVE_INFINITY, scratchBytes }: PlanOptions = {},
+): MemoryPlan {
   // Tensors that share bytes share a block; bound tensors have none.
   const blockOf: (Block | null)[] = new Array(p.tensors.length).fill(null)
   const boundTo: (string | null)[] = p.tensors.map((t) => (t.kind === 'weight' || t.kind === 'state' ? t.name : null))
@@ -155,7 +160,7 @@ export function planMemory(p: Program, { alignment = 64, scratchBytes }: PlanOpt
     const bytes = scratchBytes?.(node, p) ?? 0
     return bytes > 0 ? open(bytes, n, n) : null
   })
-  const arenaBytes = place(blocks)
+  const arenaBytes = place(blocks, boundary)
   return {
     arenaBytes,
     locations: p.tensors.map((t): Location => {
@@ -169,7 +174,9 @@ export function planMemory(p: Program, { alignment = 64, scratchBytes }: PlanOpt
 }
 
 /** Largest first, each at the lowest offset that is free for its whole lifetime. Returns the arena's bytes. */
-function place(blocks: Block[]): number {
+function place(blocks: Block[], boundary: number): number {
+  const fitting = (offset: number, bytes: number) =>
+    (offset % boundary) + bytes > boundary ? Math.ceil(offset / boundary) * boundary : offset
   const placed: Block[] = []
   let end = 0
   for (const block of [...blocks].sort((a, b) => b.bytes - a.bytes || a.first - b.first)) {
@@ -178,7 +185,7 @@ function place(blocks: Block[]): number {
     for (const other of placed) {
       if (other.last < block.first || block.last < other.first) continue
       if (other.offset - offset >= block.bytes) break
-      offset = Math.max(offset, other.offset + other.bytes)
+      offset = fitting(Math.max(offset, other.offset + other.bytes), block.bytes)
     }
     block.offset = offset
     end = Math.max(end, offset + block.bytes)

@@ -2,7 +2,7 @@ import { byteLength, type TensorType } from '../dtype.ts'
 import { MemoryError, NumericError, OptionError } from '../errors.ts'
 import { gradient } from '../graph/gradient.ts'
 import { Graph, gradientName, type Tensor } from '../graph/graph.ts'
-import { bindings, planMemory, toProgram } from '../graph/program.ts'
+import { bindings, toProgram } from '../graph/program.ts'
 import { type DecoderContext, headWeight, packedHidden } from '../model/decoder.ts'
 import type { Model } from '../model/model.ts'
 import { Programs } from '../model/programs.ts'
@@ -44,12 +44,12 @@ export interface PackedRows {
   readonly rows: Int32Array
 }
 
-/** What one accumulate Program needs, in bytes, before anything is allocated. */
+/** What a step needs, in bytes, before anything is allocated. */
 export interface Forecast {
   readonly weights: number
   /** Gradients and both Adam moments. */
   readonly optimizer: number
-  /** Activations and scratch of the largest Program. */
+  /** Activations and what the target's kernels need beside them. */
   readonly activations: number
   readonly total: number
 }
@@ -124,15 +124,16 @@ export class TrainStep {
     for (const [name, type] of this.parameters) for (const moment of momentNames(name)) yield { name: moment, type }
   }
 
-  /** Bytes for a packed length and a number of scored rows, exact but for kernels' scratch. Allocates nothing. */
+  /** Bytes for a packed length and a number of scored rows, exact. Allocates nothing. */
   forecast(tokens: number, scoredRows: number): Forecast {
-    const g = new Graph()
+    const [g, update] = [new Graph(), new Graph()]
     this.buildAccumulate(g, tokens, scoredRows)
+    this.buildApply(update)
     const sum = (types: Iterable<TensorType>) => [...types].reduce((bytes, type) => bytes + byteLength(type), 0)
     const program = toProgram(g, 'forecast')
     const weights = sum(bindings(program, 'weight').values())
     const optimizer = 3 * sum(this.parameters.values())
-    const activations = planMemory(program).arenaBytes
+    const activations = this.model.target.scratchBytes([program, toProgram(update, 'forecast')])
     return { weights, optimizer, activations, total: weights + optimizer + activations }
   }
 

@@ -169,6 +169,7 @@ export function referenceTarget(): Target {
         free() {},
       }
     },
+    scratchBytes: (programs) => Math.max(0, ...programs.map((p) => planMemory(p).arenaBytes)),
     async close() {
       await last
       memory.clear()

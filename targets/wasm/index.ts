@@ -131,16 +131,7 @@ class WasmTarget implements Target {
     this.checkOpen()
     this.checkOps(program)
     const buffers = this.checkBound(program, bound)
-    const memory = planMemory(program, {
-      scratchBytes: (node, p) => {
-        const types = {
-          inputs: node.inputs.map((id) => p.tensors[id]),
-          outputs: node.outputs.map((id) => p.tensors[id]),
-          attrs: node.attrs,
-        }
-        return scratch[node.op]?.(types, this.engine.threads) ?? 0
-      },
-    })
+    const memory = this.plan(program)
     const compiled: Compiled = { id: this.nextId++, program, memory, bound: buffers, loadedAt: -1, freed: false }
     await this.enqueue(() => {
       this.resizeArena(Math.max(this.arena.bytes, memory.arenaBytes), program.name)
@@ -151,6 +142,23 @@ class WasmTarget implements Target {
       run: (inputs, options) => this.run(compiled, inputs, options),
       free: () => this.release(compiled),
     }
+  }
+
+  scratchBytes(programs: readonly Program[]): number {
+    return Math.max(0, ...programs.map((program) => this.plan(program).arenaBytes))
+  }
+
+  private plan(program: Program): MemoryPlan {
+    return planMemory(program, {
+      scratchBytes: (node, p) => {
+        const types = {
+          inputs: node.inputs.map((id) => p.tensors[id]),
+          outputs: node.outputs.map((id) => p.tensors[id]),
+          attrs: node.attrs,
+        }
+        return scratch[node.op]?.(types, this.engine.threads) ?? 0
+      },
+    })
   }
 
   /** Ends the workers; runs under way reject with DeviceError. */

@@ -1,29 +1,41 @@
-import type { Kernel } from '../../kernels-wgsl/kernel.ts'
 import { byteLength, describe, type TensorType } from '../../sdk/dtype.ts'
 import { DeviceError, MemoryError, ShapeError } from '../../sdk/errors.ts'
-import { bindings, type MemoryPlan, type Program, planMemory } from '../../sdk/graph/program.ts'
-import type { Buffer, DeviceInfo, Executable, RunInputs, RunOptions, RunOutputs, Target } from '../../sdk/target.ts'
-import { type Part, WebGpuBuffer } from './buffer.ts'
-import { type Dispatch, lowering, type Place, scratch } from './lower.ts'
-import { type Binding, paramBytes, shaderOf } from './shader.ts'
+import { bindings, type MemoryPlan, type Program } from '../../sdk/graph/program.ts'
+import type {
+  Buffer,
+  CompileProgress,
+  DeviceInfo,
+  Executable,
+  KernelProfile,
+  RunInputs,
+  RunOptions,
+  RunOutputs,
+  Target,
+} from '../../sdk/target.ts'
+import { cut, type Part, WebGpuBuffer } from './buffer.ts'
+import { type Dispatch, lowering } from './lower.ts'
+import { align, DeviceMemory, type Range, stagingBytes, usage } from './memory.ts'
+import { type Pipeline, Pipelines } from './pipelines.ts'
+import { planProgram } from './plan.ts'
+import { Profiler } from './profiler.ts'
+import { type Binding, type GroupRange, gridOf, paramBytes } from './shader.ts'
+import { longestSubmit, type Work, workOf } from './work.ts'
 
 /** Dispatches of one submit, so that none keeps the GPU for too long. */
 const submitted = 64
-/** The flags of the WebGPU standard: Node has no globals for them. */
-const usage = { mapRead: 1, copySource: 4, copyTarget: 8, uniform: 64, storage: 128 } as const
-const [mapForReading, computeStage] = [1, 4]
 /** Bytes: what the default limits promise. */
 const uniformAlignment = 256
 
-const align = (bytes: number, unit: number): number => Math.ceil(bytes / unit) * unit
 const bytesOf = (view: ArrayBufferView): Uint8Array => new Uint8Array(view.buffer, view.byteOffset, view.byteLength)
 const isView = (value: ArrayBufferView | Buffer): value is ArrayBufferView => ArrayBuffer.isView(value)
 
-interface Step {
-  readonly pipeline: GPUComputePipeline
-  readonly layout: GPUBindGroupLayout
-  readonly buffers: readonly GPUBuffer[]
-  readonly groups: readonly [number, number]
+interface Step extends Pipeline {
+  /** A number: one of the arena's buffers. */
+  readonly buffers: readonly (GPUBuffer | number)[]
+  readonly groups: number
+  /** Of all workgroups. */
+  readonly size: readonly [x: number, y: number]
+  readonly work: Work
 }
 
 interface Compiled {
@@ -31,14 +43,28 @@ interface Compiled {
   readonly memory: MemoryPlan
   readonly steps: readonly Step[]
   /** The numbers of all steps, at multiples of `uniformAlignment`. */
-  readonly params: GPUBuffer
-  groups: { readonly arena: GPUBuffer; readonly all: readonly GPUBindGroup[] } | null
+  readonly words: Uint32Array<ArrayBuffer>
+  groups: { readonly shared: Shared; readonly all: readonly GPUBindGroup[] } | null
   freed: boolean
 }
 
-interface Pipeline {
-  readonly pipeline: GPUComputePipeline
-  readonly layout: GPUBindGroupLayout
+/** What all programs use: they run one after the other, and keep nothing in it. */
+interface Shared {
+  /** Scratch; all buffers but the last are as large as they may be. */
+  readonly arena: readonly GPUBuffer[]
+  readonly arenaBytes: number
+  /** The numbers of the program that runs. */
+  readonly params: GPUBuffer | null
+}
+const nothing: Shared = { arena: [], arenaBytes: 0, params: null }
+
+/** What a WebGpuTarget is told of its adapter. */
+export interface AdapterFacts {
+  readonly description: string
+  readonly memoryLimit: number
+  /** Bytes that a buffer has at most; default: what the device allows. */
+  readonly bufferBytes?: number
+  readonly onCompile?: (progress: CompileProgress) => void
 }
 
 /** One device; RecoveringTarget goes on with another when it is lost. */
@@ -46,26 +72,43 @@ export class WebGpuTarget implements Target {
   readonly name = 'webgpu'
   readonly info: DeviceInfo
   private readonly device: GPUDevice
-  private readonly pipelines = new Map<string, Promise<Pipeline>>()
+  private readonly memory: DeviceMemory
+  private readonly pipelines: Pipelines
+  private readonly onCompile: (progress: CompileProgress) => void
+  /** Bytes of a buffer that kernels read or write, at most. */
+  private readonly limit: number
   private readonly programs = new Set<Compiled>()
-  /** Scratch of all programs: they run one after the other and keep nothing in it. */
-  private arena: GPUBuffer
+  private shared = nothing
+  /** Whose numbers are in the shared params. */
+  private loaded: Compiled | null = null
+  private profiler: Profiler | null = null
+  /** Seconds from a submit of nothing to its end. */
+  private latency: number | null = null
   private tail: Promise<unknown> = Promise.resolve()
   private closed = false
+  /** What WebGPU complained of outside of every error scope. */
+  private fault: string | null = null
   /** Why the device is gone; null while it is there. */
   lost: string | null = null
 
-  constructor(device: GPUDevice, description: string) {
+  constructor(device: GPUDevice, { description, memoryLimit, bufferBytes, onCompile = () => {} }: AdapterFacts) {
     this.device = device
+    this.memory = new DeviceMemory(device)
+    this.pipelines = new Pipelines(device)
+    this.onCompile = onCompile
+    const { maxStorageBufferBindingSize, maxBufferSize } = device.limits
+    this.limit = 256 * Math.floor(Math.min(maxStorageBufferBindingSize, maxBufferSize, bufferBytes ?? Infinity) / 256)
     this.info = {
       description,
       threads: 0,
-      memoryLimit: device.limits.maxBufferSize,
+      memoryLimit,
       features: [...device.features].filter((name) => ['shader-f16', 'subgroups', 'timestamp-query'].includes(name)),
     }
-    this.arena = this.allocate(256, 'arena')
     void device.lost.then(({ message, reason }) => {
       if (!this.closed) this.lost = `the device was lost (${message || reason})`
+    })
+    device.addEventListener('uncapturederror', (event) => {
+      this.fault ??= (event as GPUUncapturedErrorEvent).error.message
     })
   }
 
@@ -75,26 +118,17 @@ export class WebGpuTarget implements Target {
 
   create(type: TensorType, name: string): Buffer {
     this.checkOpen()
-    const bytes = byteLength(type)
-    const limit = this.device.limits.maxStorageBufferBindingSize
-    if (bytes <= limit) {
-      const gpu = this.allocate(bytes, name)
-      return new WebGpuBuffer(name, type, [{ gpu, first: 0, rows: type.shape[0] ?? 1 }])
-    }
-    const [all] = type.shape
-    const rowBytes = bytes / all
-    // A multiple of 64 rows is a multiple of 4 bytes in every type.
-    const most = Math.floor(limit / rowBytes / 64) * 64
-    if (most === 0)
-      throw new MemoryError(`${name}: a row of ${rowBytes} bytes is more than one binding holds (${limit})`)
-    const parts = Array.from({ length: Math.ceil(all / most) }, (_, i): Part => {
-      const rows = Math.min(most, all - i * most)
-      return { gpu: this.allocate(rows * rowBytes, `${name} part ${i}`), first: i * most, rows }
+    const rowBytes = byteLength(type) / (type.shape[0] ?? 1)
+    const rows = cut(type, name, this.limit)
+    const parts = rows.map((part, i): Part => {
+      const label = rows.length === 1 ? name : `${name}, part ${i + 1} of ${rows.length}`
+      return { ...part, gpu: this.memory.allocate(part.rows * rowBytes, label) }
     })
     return new WebGpuBuffer(name, type, parts)
   }
 
-  write(buffer: Buffer, data: ArrayBufferView, byteOffset = 0): void {
+  /** A promise where it is not known yet whether the buffer could be had. */
+  write(buffer: Buffer, data: ArrayBufferView, byteOffset = 0): void | Promise<void> {
     this.checkOpen()
     const own = this.own(buffer)
     this.checkRange(own, byteOffset, data.byteLength)
@@ -105,8 +139,9 @@ export class WebGpuTarget implements Target {
       if (at % 4 !== 0) throw new ShapeError(`${own.name}: a write at byte ${byteOffset}, which is no multiple of 4`)
       const padded = piece.length % 4 === 0 ? piece : new Uint8Array(align(piece.length, 4))
       if (padded !== piece) padded.set(piece)
-      this.device.queue.writeBuffer(part.gpu, at, padded as Uint8Array<ArrayBuffer>)
+      this.memory.write(part.gpu, at, padded as Uint8Array<ArrayBuffer>)
     }
+    if (this.memory.isUnsettled) return this.memory.settled()
   }
 
   /** Throws ShapeError for a write past the end. */
@@ -130,11 +165,13 @@ export class WebGpuTarget implements Target {
     const own = this.own(buffer)
     this.checkRange(own, byteOffset, bytes)
     return this.enqueue(async () => {
+      await this.memory.settled()
       const result = new Uint8Array(bytes)
       for (const [part, from, to] of this.spans(own, byteOffset, bytes)) {
         const at = byteOffset + from - part.first * own.rowBytes
         const start = Math.floor(at / 4) * 4
-        const [copy] = await this.readBack([[part.gpu, start, align(at + to - from - start, 4)]])
+        const [copy] = await this.memory.read([[part.gpu, start, align(at + to - from - start, 4)]])
+        if (bytes === copy.byteLength) return copy
         result.set(new Uint8Array(copy, at - start, to - from), from)
       }
       return result.buffer
@@ -145,7 +182,7 @@ export class WebGpuTarget implements Target {
     if (!(buffer instanceof WebGpuBuffer) || buffer.freed) return
     buffer.freed = true
     void this.enqueue(async () => {
-      for (const { gpu } of buffer.parts) gpu.destroy()
+      for (const { gpu } of buffer.parts) this.memory.free(gpu)
     }).catch(() => {})
   }
 
@@ -153,50 +190,13 @@ export class WebGpuTarget implements Target {
     this.checkOpen()
     this.checkOps(given)
     const buffers = this.checkBound(given, bound)
-    // Kernels read what they have not overwritten yet in any order: nothing is done in place.
-    const program = { ...given, nodes: given.nodes.map((node) => ({ ...node, inplace: [] })) }
-    const memory = planMemory(program, {
-      alignment: 256,
-      scratchBytes: (node, p) =>
-        scratch[node.op]?.({
-          inputs: node.inputs.map((id) => p.tensors[id]),
-          outputs: node.outputs.map((id) => p.tensors[id]),
-          attrs: node.attrs,
-        }) ?? 0,
-    })
-    const limit = Math.min(this.device.limits.maxStorageBufferBindingSize, this.device.limits.maxBufferSize)
-    if (memory.arenaBytes > limit)
-      throw new MemoryError(
-        `program ${program.name}: ${(memory.arenaBytes / 1e6).toFixed(0)} MB of scratch, this adapter binds ${(limit / 1e6).toFixed(0)} MB at most: use a smaller batch or shorter rows`,
-      )
-    const locate = (id: number): Place => {
-      const { dtype, shape } = program.tensors[id]
-      const at = memory.locations[id]
-      if ('bound' in at) return { dtype, shape, buffer: buffers[at.bound], part: 0, offset: 0 }
-      return { dtype, shape, buffer: null, part: 0, offset: at.offset / 4 }
-    }
-    const dispatches = program.nodes.flatMap((node, n) =>
-      lowering[node.op]({
-        inputs: node.inputs.map(locate),
-        outputs: node.outputs.map(locate),
-        attrs: node.attrs,
-        scratch: { dtype: 'f32', shape: [], buffer: null, part: 0, offset: Math.max(0, memory.scratch[n]) / 4 },
-      }),
-    )
-    const words = new Uint32Array(Math.max(1, dispatches.length) * (uniformAlignment / 4))
-    const steps = await Promise.all(dispatches.map((dispatch, i) => this.prepare(dispatch, words, i)))
-    const params = this.device.createBuffer({
-      label: `numbers of ${program.name}`,
-      size: words.byteLength,
-      usage: usage.uniform | usage.copyTarget,
-    })
-    this.device.queue.writeBuffer(params, 0, words)
-    const compiled: Compiled = { program, memory, steps, params, groups: null, freed: false }
+    const { program, memory, dispatches } = planProgram(given, this.limit, buffers)
+    const words = new Uint32Array(paramsBytes(dispatches.length) / 4)
+    const steps = await this.prepare(program, dispatches, words)
+    const compiled: Compiled = { program, memory, steps, words, groups: null, freed: false }
     await this.enqueue(async () => {
-      if (this.arena.size < memory.arenaBytes) {
-        this.arena.destroy()
-        this.arena = this.allocate(memory.arenaBytes, `scratch of program ${program.name}`)
-      }
+      await this.memory.settled()
+      await this.makeRoom(compiled)
       this.programs.add(compiled)
     })
     return {
@@ -206,6 +206,25 @@ export class WebGpuTarget implements Target {
     }
   }
 
+  scratchBytes(programs: readonly Program[]): number {
+    const plans = programs.map((program) => planProgram(program, this.limit))
+    const arena = Math.max(0, ...plans.map(({ memory }) => memory.arenaBytes))
+    return arena + Math.max(0, ...plans.map(({ dispatches }) => paramsBytes(dispatches.length))) + stagingBytes
+  }
+
+  async profile(work: () => Promise<unknown>): Promise<KernelProfile[]> {
+    if (!this.device.features.has('timestamp-query'))
+      throw new DeviceError(`webgpu: ${this.info.description} has no timestamp-query: its kernels cannot be timed`)
+    const profiler = new Profiler(this.device, this.memory, submitted)
+    this.profiler = profiler
+    try {
+      await work()
+    } finally {
+      this.profiler = null
+    }
+    return this.enqueue(async () => profiler.end())
+  }
+
   async close(): Promise<void> {
     if (this.closed) return
     this.closed = true
@@ -213,60 +232,42 @@ export class WebGpuTarget implements Target {
     this.device.destroy()
   }
 
-  /** The pipeline of a dispatch, its buffers, and its numbers at place i of `words`. */
-  private async prepare({ kernel, args, params, groups }: Dispatch, words: Uint32Array, i: number): Promise<Step> {
-    const buffers: GPUBuffer[] = []
-    const where = args.map(({ buffer, part, dtype }): Binding => {
-      if (!buffer) return { dtype, buffer: -1 }
-      const { gpu } = buffer.parts[part]
-      if (!buffers.includes(gpu)) buffers.push(gpu)
-      return { dtype, buffer: buffers.indexOf(gpu) }
-    })
-    const most = this.device.limits.maxComputeWorkgroupsPerDimension
-    const x = Math.max(1, Math.min(groups, most))
-    const offsets = args.map(({ offset }) => offset)
-    words.set(paramBytes(kernel, groups, x, offsets, params), i * (uniformAlignment / 4))
-    const { pipeline, layout } = await this.pipeline(kernel, where)
-    return { pipeline, layout, buffers, groups: [x, Math.ceil(Math.max(1, groups) / x)] }
-  }
-
-  private pipeline(kernel: Kernel, where: readonly Binding[]): Promise<Pipeline> {
-    const key = `${kernel.name} ${where.map(({ dtype, buffer }) => `${buffer}${buffer < 0 ? '' : dtype}`).join(' ')}`
-    let made = this.pipelines.get(key)
-    if (!made) {
-      made = this.makePipeline(kernel, where, key)
-      this.pipelines.set(key, made)
-      made.catch(() => this.pipelines.delete(key))
-    }
-    return made
-  }
-
-  private async makePipeline(kernel: Kernel, where: readonly Binding[], label: string): Promise<Pipeline> {
-    const { code, written } = shaderOf(kernel, where)
-    const { device } = this
-    const entry = (binding: number, buffer: GPUBufferBindingLayout) => ({
-      binding,
-      visibility: computeStage,
-      buffer,
-    })
-    const layout = device.createBindGroupLayout({
-      entries: [
-        entry(0, { type: 'storage' }),
-        entry(1, { type: 'uniform', hasDynamicOffset: true }),
-        ...written.map((out, b) => entry(b + 2, { type: out ? 'storage' : 'read-only-storage' })),
-      ],
-    })
-    try {
-      const module = device.createShaderModule({ label, code })
-      const pipeline = await device.createComputePipelineAsync({
-        label,
-        layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
-        compute: { module, entryPoint: 'main' },
+  /** The pipelines of dispatches, their buffers, and their numbers into `words`. */
+  private async prepare(program: Program, dispatches: readonly Dispatch[], words: Uint32Array): Promise<Step[]> {
+    const most = this.device.limits.maxStorageBuffersPerShaderStage
+    const places = dispatches.map(({ kernel, args, params, groups }, i) => {
+      const buffers: (GPUBuffer | number)[] = []
+      const where = args.map(({ buffer, part, dtype }): Binding => {
+        const own = buffer ? buffer.parts[part].gpu : part
+        if (!buffers.includes(own)) buffers.push(own)
+        return { dtype, buffer: buffers.indexOf(own), arena: buffer === null }
       })
-      return { pipeline, layout }
-    } catch (cause) {
-      throw new DeviceError(`webgpu: kernel ${label} does not compile: ${(cause as Error).message}`, { cause })
-    }
+      if (buffers.length > most)
+        throw new MemoryError(
+          `program ${program.name}: ${kernel.name} would read and write ${buffers.length} buffers, this adapter binds ${most} at most: use a smaller batch or shorter rows`,
+        )
+      const { size, head } = this.grid({ first: 0, end: groups })
+      const offsets = args.map(({ offset }) => offset)
+      words.set(paramBytes(kernel, head, offsets, params), i * (uniformAlignment / 4))
+      return { buffers, where, groups, size }
+    })
+    const wanted = new Set<Promise<Pipeline>>()
+    const pipelines = dispatches.map(({ kernel }, i) => {
+      const isNew = !this.pipelines.has(kernel, places[i].where)
+      const pipeline = this.pipelines.get(kernel, places[i].where)
+      if (isNew) wanted.add(pipeline)
+      return pipeline
+    })
+    let done = 0
+    const tell = () => this.onCompile({ program: program.name, pipelines: done++, totalPipelines: wanted.size })
+    if (wanted.size > 0) tell()
+    for (const pipeline of wanted) pipeline.then(tell, () => {})
+    const made = await Promise.all(pipelines)
+    return dispatches.map((dispatch, i) => ({ ...made[i], ...places[i], work: workOf(dispatch) }))
+  }
+
+  private grid(range: GroupRange): ReturnType<typeof gridOf> {
+    return gridOf(range, this.device.limits.maxComputeWorkgroupsPerDimension)
   }
 
   private async run(
@@ -285,72 +286,202 @@ export class WebGpuTarget implements Target {
     return this.enqueue(async () => {
       signal?.throwIfAborted()
       this.checkOpen()
-      const { queue } = this.device
+      if (this.memory.isUnsettled) await this.memory.settled()
+      await this.makeRoom(compiled)
+      if (this.loaded !== compiled) this.device.queue.writeBuffer(this.shared.params!, 0, compiled.words)
+      this.loaded = compiled
       const encoder = this.device.createCommandEncoder()
       for (const [id, value] of given) {
-        const at = (compiled.memory.locations[id] as { offset: number }).offset
+        const [buffer, at] = this.inArena(compiled, id)
         if (value instanceof WebGpuBuffer)
-          encoder.copyBufferToBuffer(value.parts[0].gpu, 0, this.arena, at, align(value.bytes, 4))
-        else queue.writeBuffer(this.arena, at, value as Uint8Array<ArrayBuffer>)
+          encoder.copyBufferToBuffer(value.parts[0].gpu, 0, buffer, at, align(value.bytes, 4))
+        else this.device.queue.writeBuffer(buffer, at, value as Uint8Array<ArrayBuffer>)
       }
-      queue.submit([encoder.finish()])
-      const groups = this.bindGroups(compiled)
-      for (let first = 0; first < compiled.steps.length; first += submitted) {
-        signal?.throwIfAborted()
-        this.submit(compiled, groups, first)
-        if (signal) await queue.onSubmittedWorkDone()
+      this.device.queue.submit([encoder.finish()])
+      await this.submitAll(compiled, signal)
+      const outputs = await this.collect(compiled, new Set(keep))
+      if (this.fault !== null && this.lost === null) {
+        const { fault } = this
+        this.fault = null
+        throw new DeviceError(`webgpu: program ${program.name}: ${fault}`)
       }
-      return this.collect(compiled, new Set(keep))
+      return outputs
     })
   }
 
-  private submit(compiled: Compiled, groups: readonly GPUBindGroup[], first: number): void {
-    const encoder = this.device.createCommandEncoder({ label: compiled.program.name })
-    const pass = encoder.beginComputePass()
-    for (let i = first; i < Math.min(first + submitted, compiled.steps.length); i++) {
-      const { pipeline, groups: size } = compiled.steps[i]
-      pass.setPipeline(pipeline)
-      pass.setBindGroup(0, groups[i], [i * uniformAlignment])
-      pass.dispatchWorkgroups(...size)
+  /** At most 64 dispatches a submit, fewer where they would take too long together; one that takes too long alone in pieces. */
+  private async submitAll(compiled: Compiled, signal?: AbortSignal): Promise<void> {
+    const { steps } = compiled
+    let [from, seconds] = [0, 0]
+    const submitTo = async (end: number) => {
+      signal?.throwIfAborted()
+      if (from < end) await this.submit(compiled, from, end)
+      if (signal && from < end) await this.idle()
+      ;[from, seconds] = [end, 0]
     }
-    pass.end()
+    for (const [i, { pace, work }] of steps.entries()) {
+      const own = pace.estimate(work.cost)
+      if (own > longestSubmit || pace.isUnknown(work.cost)) {
+        await submitTo(i)
+        await this.submitPieces(compiled, i, signal)
+        from = i + 1
+        continue
+      }
+      if (i - from === submitted || seconds + own > longestSubmit) await submitTo(i)
+      seconds += own
+    }
+    await submitTo(steps.length)
+  }
+
+  /** One dispatch, in ranges of its workgroups; timed. */
+  private async submitPieces(compiled: Compiled, i: number, signal?: AbortSignal): Promise<void> {
+    const { groups, pace, work } = compiled.steps[i]
+    const writeHead = (range: GroupRange) => {
+      const { size, head } = this.grid(range)
+      this.device.queue.writeBuffer(this.shared.params!, i * uniformAlignment, head)
+      return size
+    }
+    try {
+      for (let first = 0, end: number; first < groups; first = end) {
+        signal?.throwIfAborted()
+        const fitting = Math.floor((groups * longestSubmit) / pace.estimate(work.cost))
+        end = Math.min(groups, first + Math.max(1, fitting))
+        const share = (end - first) / groups
+        // Pieces as well: a pace that was taken in a bad moment must not stay.
+        const timed = !this.profiler && (share < 1 || pace.isUnknown(share * work.cost))
+        if (timed) this.latency ??= await this.findLatency()
+        if (timed) await this.idle()
+        const start = performance.now()
+        await this.submit(compiled, i, i + 1, writeHead({ first, end }), share)
+        if (timed || signal) await this.idle()
+        if (timed) pace.learn(share * work.cost, Math.max(0, (performance.now() - start) / 1000 - this.latency!))
+      }
+    } finally {
+      writeHead({ first: 0, end: groups })
+    }
+  }
+
+  private idle(): Promise<void> {
+    return this.device.queue.onSubmittedWorkDone()
+  }
+
+  private async findLatency(): Promise<number> {
+    let best = Number.POSITIVE_INFINITY
+    for (let attempt = 0; attempt < 3; attempt++) {
+      await this.idle()
+      const start = performance.now()
+      this.device.queue.submit([this.device.createCommandEncoder().finish()])
+      await this.idle()
+      best = Math.min(best, (performance.now() - start) / 1000)
+    }
+    return best
+  }
+
+  /** Steps `from` to `end`; a single one of another size than its whole where it goes in pieces. */
+  private async submit(
+    compiled: Compiled,
+    from: number,
+    end: number,
+    size?: readonly [number, number],
+    share = 1,
+  ): Promise<void> {
+    const groups = this.bindGroups(compiled)
+    const steps = compiled.steps.slice(from, end)
+    const { profiler } = this
+    const encoder = this.device.createCommandEncoder({ label: compiled.program.name })
+    let pass: GPUComputePassEncoder | null = null
+    for (const [at, step] of steps.entries()) {
+      pass ??= encoder.beginComputePass(profiler?.pass(at))
+      pass.setPipeline(step.pipeline)
+      pass.setBindGroup(0, groups[from + at], [(from + at) * uniformAlignment])
+      pass.dispatchWorkgroups(...(size ?? step.size))
+      if (!profiler) continue
+      pass.end()
+      pass = null
+    }
+    pass?.end()
+    profiler?.resolve(encoder, steps.length)
     this.device.queue.submit([encoder.finish()])
+    await profiler?.add(steps.map(({ label, work }) => ({ label, work, share })))
   }
 
   private bindGroups(compiled: Compiled): readonly GPUBindGroup[] {
-    if (compiled.groups?.arena === this.arena) return compiled.groups.all
+    const { shared } = this
+    if (compiled.groups?.shared === shared) return compiled.groups.all
     const all = compiled.steps.map(({ layout, buffers }) =>
       this.device.createBindGroup({
         layout,
         entries: [
-          { binding: 0, resource: { buffer: this.arena } },
-          { binding: 1, resource: { buffer: compiled.params, size: uniformAlignment } },
-          ...buffers.map((buffer, b) => ({ binding: b + 2, resource: { buffer } })),
+          { binding: 0, resource: { buffer: shared.params!, size: uniformAlignment } },
+          ...buffers.map((buffer, b) => {
+            const own = typeof buffer === 'number' ? shared.arena[buffer] : buffer
+            return { binding: b + 1, resource: { buffer: own } }
+          }),
         ],
       }),
     )
-    compiled.groups = { arena: this.arena, all }
+    compiled.groups = { shared, all }
     return all
+  }
+
+  private async makeRoom({ memory, words }: Compiled): Promise<void> {
+    const { arenaBytes, params } = this.shared
+    if (arenaBytes < memory.arenaBytes || (params?.size ?? 0) < words.byteLength)
+      await this.resize(Math.max(arenaBytes, memory.arenaBytes), Math.max(params?.size ?? 0, words.byteLength))
+  }
+
+  /** Gives what is shared so many bytes. What it had goes first: it holds nothing, and both together might not fit. */
+  private async resize(arenaBytes: number, paramsBytes: number): Promise<void> {
+    const { shared, memory, limit } = this
+    const sizes = Array.from({ length: Math.ceil(arenaBytes / limit) }, (_, i) =>
+      Math.min(limit, arenaBytes - i * limit),
+    )
+    const fits = (buffer: GPUBuffer | null | undefined, size: number | undefined) => buffer?.size === size
+    const all = [...shared.arena.map((buffer, i) => [buffer, sizes[i]] as const), [shared.params, paramsBytes] as const]
+    for (const [buffer, size] of all) if (buffer && !fits(buffer, size)) memory.free(buffer)
+    ;[this.shared, this.loaded] = [nothing, null]
+    const arena = sizes.map((size, i) =>
+      fits(shared.arena[i], size) ? shared.arena[i] : memory.allocate(size, 'scratch of programs'),
+    )
+    const params = fits(shared.params, paramsBytes)
+      ? shared.params
+      : paramsBytes === 0
+        ? null
+        : memory.allocate(paramsBytes, 'numbers of programs', usage.uniform | usage.copyTarget)
+    try {
+      await memory.settled()
+    } catch (error) {
+      for (const buffer of [...arena, ...(params ? [params] : [])]) memory.free(buffer)
+      throw error
+    }
+    this.shared = { arena, arenaBytes, params }
+  }
+
+  /** The buffer of a tensor in the arena, and its first byte there. */
+  private inArena({ memory }: Compiled, id: number): [buffer: GPUBuffer, offset: number] {
+    const { offset } = memory.locations[id] as { offset: number }
+    return [this.shared.arena[Math.floor(offset / this.limit)], offset % this.limit]
   }
 
   private async collect(compiled: Compiled, keep: ReadonlySet<string>): Promise<RunOutputs> {
     const { program, memory } = compiled
     const results: RunOutputs = {}
-    const wanted: { name: string; dtype: string; bytes: number; source: readonly [GPUBuffer, number, number] }[] = []
+    const wanted: { name: string; dtype: string; bytes: number; source: Range }[] = []
     for (const [name, id] of Object.entries(program.outputs)) {
       const { dtype, shape } = program.tensors[id]
       const bytes = byteLength({ dtype, shape })
-      const at = memory.locations[id]
-      if ('bound' in at) throw new ShapeError(`program ${program.name}: output ${name} is state: read its buffer`)
+      if ('bound' in memory.locations[id])
+        throw new ShapeError(`program ${program.name}: output ${name} is state: read its buffer`)
+      const [own, at] = this.inArena(compiled, id)
       if (keep.has(name)) {
         const buffer = this.create({ dtype, shape }, name) as WebGpuBuffer
         const encoder = this.device.createCommandEncoder()
-        encoder.copyBufferToBuffer(this.arena, at.offset, buffer.parts[0].gpu, 0, align(bytes, 4))
+        encoder.copyBufferToBuffer(own, at, buffer.parts[0].gpu, 0, align(bytes, 4))
         this.device.queue.submit([encoder.finish()])
         results[name] = buffer
-      } else wanted.push({ name, dtype, bytes, source: [this.arena, at.offset, align(bytes, 4)] })
+      } else wanted.push({ name, dtype, bytes, source: [own, at, align(bytes, 4)] })
     }
-    const copies = await this.readBack(wanted.map(({ source }) => source))
+    const copies = await this.memory.read(wanted.map(({ source }) => source))
     for (const [i, { name, dtype, bytes }] of wanted.entries()) {
       const copy = copies[i].byteLength === bytes ? copies[i] : copies[i].slice(0, bytes)
       results[name] =
@@ -359,59 +490,17 @@ export class WebGpuTarget implements Target {
     return results
   }
 
-  /** Copies of ranges of GPU buffers, through one buffer that the host can read. */
-  private async readBack(ranges: readonly (readonly [GPUBuffer, number, number])[]): Promise<ArrayBuffer[]> {
-    const total = ranges.reduce((sum, [, , bytes]) => sum + bytes, 0)
-    if (total === 0) {
-      await this.device.queue.onSubmittedWorkDone()
-      return []
-    }
-    const staging = this.device.createBuffer({ size: total, usage: usage.mapRead | usage.copyTarget })
-    const encoder = this.device.createCommandEncoder()
-    let at = 0
-    for (const [buffer, offset, bytes] of ranges) {
-      encoder.copyBufferToBuffer(buffer, offset, staging, at, bytes)
-      at += bytes
-    }
-    this.device.queue.submit([encoder.finish()])
-    try {
-      await staging.mapAsync(mapForReading)
-    } catch (cause) {
-      throw new DeviceError(`webgpu: the device was lost or closed: ${(cause as Error).message}`, { cause })
-    }
-    const mapped = staging.getMappedRange()
-    at = 0
-    const copies = ranges.map(([, , bytes]) => {
-      const copy = mapped.slice(at, at + bytes)
-      at += bytes
-      return copy
-    })
-    staging.unmap()
-    staging.destroy()
-    return copies
-  }
-
   private release(compiled: Compiled): void {
     if (compiled.freed) return
     compiled.freed = true
     void this.enqueue(async () => {
       this.programs.delete(compiled)
-      compiled.params.destroy()
-      const largest = Math.max(256, ...[...this.programs].map(({ memory }) => memory.arenaBytes))
-      if (largest >= this.arena.size) return
-      this.arena.destroy()
-      this.arena = this.allocate(largest, 'arena')
+      if (this.loaded === compiled) this.loaded = null
+      const left = [...this.programs]
+      const arena = Math.max(0, ...left.map(({ memory }) => memory.arenaBytes))
+      const params = Math.max(0, ...left.map(({ words }) => words.byteLength))
+      if (arena < this.shared.arenaBytes || params < (this.shared.params?.size ?? 0)) await this.resize(arena, params)
     }).catch(() => {})
-  }
-
-  private allocate(bytes: number, label: string): GPUBuffer {
-    const size = Math.max(256, align(bytes, 4))
-    const { maxBufferSize } = this.device.limits
-    if (size > maxBufferSize)
-      throw new MemoryError(
-        `${label}: ${(size / 1e6).toFixed(0)} MB, a buffer of this adapter has ${(maxBufferSize / 1e6).toFixed(0)} MB at most`,
-      )
-    return this.device.createBuffer({ label, size, usage: usage.storage | usage.copySource | usage.copyTarget })
   }
 
   /** Parts of a buffer that a range of its bytes touches, with the range's own bytes there. */
@@ -492,3 +581,6 @@ export class WebGpuTarget implements Target {
     return result
   }
 }
+
+/** Bytes of the numbers of so many dispatches. */
+const paramsBytes = (dispatches: number): number => Math.max(1, dispatches) * uniformAlignment

@@ -15,9 +15,9 @@ import type { WebGpuBuffer } from './buffer.ts'
 export interface Place extends TensorType {
   /** null: the arena. */
   readonly buffer: WebGpuBuffer | null
-  /** Which of the buffer's parts, where a large table has several. */
+  /** Which of the buffer's parts, where a large table has several; which of the arena's buffers. */
   readonly part: number
-  /** Elements from the start of the part, or of the arena (4 bytes each). */
+  /** Elements from the start of the part (4 bytes each in the arena). */
   readonly offset: number
 }
 

@@ -1,4 +1,5 @@
 import { DeviceError } from '../../sdk/errors.ts'
+import type { CompileProgress } from '../../sdk/target.ts'
 import { WebGpuTarget } from './index.ts'
 import { RecoveringTarget } from './recovering.ts'
 
@@ -47,6 +48,9 @@ export const isSoftware = (description: string): boolean => /swiftshader|llvmpip
 export interface WebGpuOptions {
   /** No more than the limits that every adapter has: for tests. */
   readonly defaultLimits?: boolean
+  /** No larger buffers than of so many bytes: for tests. */
+  readonly bufferBytes?: number
+  readonly onCompile?: (progress: CompileProgress) => void
 }
 
 /** Opens the best adapter; when its device is lost, another one. Throws DeviceError. */
@@ -55,13 +59,34 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Recoverin
   return new RecoveringTarget(await open(), open)
 }
 
-async function openDevice({ defaultLimits = false }: WebGpuOptions): Promise<WebGpuTarget> {
+async function openDevice({ defaultLimits = false, bufferBytes, onCompile }: WebGpuOptions): Promise<WebGpuTarget> {
   const gpu = await findGpu()
   const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' })
   if (!adapter) throw new DeviceError('webgpu: no adapter (no GPU, or no Vulkan driver)')
-  const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits
-  const requiredLimits = defaultLimits ? {} : { maxBufferSize, maxStorageBufferBindingSize }
-  const device = await adapter.requestDevice({ requiredLimits })
+  const { maxBufferSize, maxStorageBufferBindingSize, maxStorageBuffersPerShaderStage } = adapter.limits
+  const device = await adapter.requestDevice({
+    requiredLimits: defaultLimits
+      ? {}
+      : { maxBufferSize, maxStorageBufferBindingSize, maxStorageBuffersPerShaderStage },
+    requiredFeatures: adapter.features.has('timestamp-query') ? ['timestamp-query'] : [],
+  })
   const { vendor, architecture, description } = adapter.info
-  return new WebGpuTarget(device, description || `${vendor} ${architecture}`.trim() || 'unnamed adapter')
+  return new WebGpuTarget(device, {
+    description: description || `${vendor} ${architecture}`.trim() || 'unnamed adapter',
+    memoryLimit: await hostMemory(),
+    bufferBytes,
+    onCompile,
+  })
+}
+
+/**
+ * Bytes. WebGPU does not tell how much memory a GPU has. What is written to one is kept on the host as well, for the case that it is
+ * lost, so the host's memory is the bound that is known; a GPU that has less says so when it is full (MemoryError). Pages are told
+ * at most 8 GiB, or nothing: then it is what a wasm memory has.
+ */
+async function hostMemory(): Promise<number> {
+  const { deviceMemory } = (globalThis as { navigator?: { deviceMemory?: number } }).navigator ?? {}
+  if (deviceMemory !== undefined) return deviceMemory * 2 ** 30
+  if (typeof process === 'undefined') return 4 * 2 ** 30
+  return (await import('node:os')).totalmem()
 }

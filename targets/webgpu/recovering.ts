@@ -1,7 +1,16 @@
 import type { TensorType } from '../../sdk/dtype.ts'
 import { DeviceError } from '../../sdk/errors.ts'
 import { bindings, type MemoryPlan, type Program } from '../../sdk/graph/program.ts'
-import type { Buffer, DeviceInfo, Executable, RunInputs, RunOptions, RunOutputs, Target } from '../../sdk/target.ts'
+import type {
+  Buffer,
+  DeviceInfo,
+  Executable,
+  KernelProfile,
+  RunInputs,
+  RunOptions,
+  RunOutputs,
+  Target,
+} from '../../sdk/target.ts'
 import type { WebGpuTarget } from './index.ts'
 
 // A GPU goes away when a driver is updated, a laptop sleeps or another page hangs it. What was written to it is kept on the host,
@@ -84,7 +93,7 @@ export class RecoveringTarget implements Target {
         handle.host ??= new Uint8Array(handle.bytes)
         handle.host.set(bytes, byteOffset)
       }
-      this.target.write(handle.inner, bytes, byteOffset)
+      await this.target.write(handle.inner, bytes, byteOffset)
     })
   }
 
@@ -126,6 +135,14 @@ export class RecoveringTarget implements Target {
         }).catch(() => {})
       },
     }
+  }
+
+  scratchBytes(programs: readonly Program[]): number {
+    return this.target.scratchBytes(programs)
+  }
+
+  async profile(work: () => Promise<unknown>): Promise<KernelProfile[]> {
+    return this.target.profile(work)
   }
 
   async close(): Promise<void> {
@@ -199,7 +216,7 @@ export class RecoveringTarget implements Target {
     this.target = await this.open()
     for (const handle of this.handles) {
       handle.inner = this.target.create(handle.type, handle.name)
-      if (handle.host) this.target.write(handle.inner, handle.host)
+      if (handle.host) await this.target.write(handle.inner, handle.host)
     }
     // A program whose buffers are gone is about to go as well.
     for (const loaded of this.programs)
@@ -207,7 +224,7 @@ export class RecoveringTarget implements Target {
     for (const loaded of this.programs) loaded.inner = await this.target.compile(loaded.program, inners(loaded.bound))
     for (const entry of this.journal)
       if ('loaded' in entry) await entry.loaded.inner.run(this.inside(entry.inputs))
-      else this.target.write(entry.handle.inner, entry.data, entry.offset)
+      else await this.target.write(entry.handle.inner, entry.data, entry.offset)
   }
 
   private own(buffer: Buffer): Handle {

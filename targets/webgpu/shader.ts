@@ -1,11 +1,13 @@
 import type { Kernel } from '../../kernels-wgsl/kernel.ts'
 import type { DType } from '../../sdk/dtype.ts'
 
-/** Where an argument of a kernel lies: in the arena (no buffer), or in a buffer of its own. */
+/** Where an argument of a kernel lies: in the arena, or in a buffer of its own. */
 export interface Binding {
   readonly dtype: DType
-  /** Index among the buffers of the dispatch; -1: the arena. */
+  /** Index among the buffers of the dispatch. */
   readonly buffer: number
+  /** A buffer of the arena: words of any type, read and written. */
+  readonly arena: boolean
 }
 
 /** Reads element i of a buffer of a stored type; q8 and q4 are GGUF's blocks, byte for byte (sdk/quant/blocks.ts). */
@@ -40,8 +42,8 @@ export interface Shader {
 }
 
 /**
- * The kernel's code with accessors for its arguments where they lie: one binding for the arena, one for the numbers, one for each
- * buffer. So a kernel needs no more than the default limits' eight storage buffers, and may read what it writes.
+ * The kernel's code with accessors for its arguments where they lie: one binding for the numbers, one for each buffer, however
+ * many arguments are in it. So a kernel needs no more than the default limits' eight storage buffers, and may read what it writes.
  */
 export function shaderOf(kernel: Kernel, bindings: readonly Binding[]): Shader {
   const names = Object.keys(kernel.args)
@@ -50,20 +52,23 @@ export function shaderOf(kernel: Kernel, bindings: readonly Binding[]): Shader {
   const accessors: string[] = []
   for (const [a, name] of names.entries()) {
     const access = kernel.args[name]
-    const { buffer, dtype } = bindings[a]
+    const { buffer, dtype, arena } = bindings[a]
+    const own = `buffer${buffer}`
     const isInt = access === 'int' || access === 'intOut'
     const isOut = access === 'floatOut' || access === 'intOut'
     const type = isInt ? 'i32' : 'f32'
     const at = `p.${name}_at + j`
-    if (buffer < 0) {
-      accessors.push(`fn ${name}(j: u32) -> ${type} { return bitcast<${type}>(arena[${at}]); }`)
-      if (isOut) accessors.push(`fn set_${name}(j: u32, value: ${type}) { arena[${at}] = bitcast<u32>(value); }`)
+    if (arena) {
+      written[buffer] = true
+      types[buffer] = 'u32'
+      accessors.push(`fn ${name}(j: u32) -> ${type} { return bitcast<${type}>(${own}[${at}]); }`)
+      if (isOut) accessors.push(`fn set_${name}(j: u32, value: ${type}) { ${own}[${at}] = bitcast<u32>(value); }`)
       continue
     }
     written[buffer] = (written[buffer] ?? false) || isOut
     types[buffer] = elementOf[dtype]
-    accessors.push(`fn ${name}(j: u32) -> ${type} {\n  let i = ${at};\n  ${readers[dtype](`buffer${buffer}`)}\n}`)
-    if (isOut) accessors.push(`fn set_${name}(j: u32, value: ${type}) { buffer${buffer}[${at}] = value; }`)
+    accessors.push(`fn ${name}(j: u32) -> ${type} {\n  let i = ${at};\n  ${readers[dtype](own)}\n}`)
+    if (isOut) accessors.push(`fn set_${name}(j: u32, value: ${type}) { ${own}[${at}] = value; }`)
   }
   const number = (name: string) => (name.startsWith('f_') ? 'f32' : name.startsWith('i_') ? 'i32' : 'u32')
   const members = [
@@ -72,40 +77,53 @@ export function shaderOf(kernel: Kernel, bindings: readonly Binding[]): Shader {
   ]
   const buffers = types.map(
     (type, b) =>
-      `@group(0) @binding(${b + 2}) var<storage, ${written[b] ? 'read_write' : 'read'}> buffer${b}: array<${type}>;`,
+      `@group(0) @binding(${b + 1}) var<storage, ${written[b] ? 'read_write' : 'read'}> buffer${b}: array<${type}>;`,
   )
-  const code = `struct Params { groups: u32, groups_x: u32, ${members.join(', ')} }
-@group(0) @binding(0) var<storage, read_write> arena: array<u32>;
-@group(0) @binding(1) var<uniform> p: Params;
+  const code = `struct Params { groups_end: u32, groups_x: u32, groups_first: u32, ${members.join(', ')} }
+@group(0) @binding(0) var<uniform> p: Params;
 ${[...buffers, ...accessors].join('\n')}
 ${kernel.code}
 @compute @workgroup_size(${kernel.workgroup})
 fn main(@builtin(workgroup_id) w: vec3u, @builtin(local_invocation_index) local: u32) {
-  let group = w.x + w.y * p.groups_x;
-  if (group >= p.groups) { return; }
+  let group = p.groups_first + w.x + w.y * p.groups_x;
+  if (group >= p.groups_end) { return; }
   kernel(group * ${kernel.workgroup}u + local, local, group);
 }
 `
   return { code, written }
 }
 
-/** The numbers of a dispatch as the Params of its shader; a multiple of 16 bytes. */
+/** Workgroups of a dispatch: all of them, or a range where all at once would take too long. */
+export interface GroupRange {
+  readonly first: number
+  readonly end: number
+}
+
+/** Sizes of a dispatch of so many workgroups, and the words that its Params begin with. */
+export function gridOf(
+  { first, end }: GroupRange,
+  most: number,
+): { size: [number, number]; head: Uint32Array<ArrayBuffer> } {
+  const count = Math.max(1, end - first)
+  const x = Math.min(count, most)
+  return { size: [x, Math.ceil(count / x)], head: Uint32Array.of(end, x, first) }
+}
+
+/** The numbers of a dispatch as the Params of its shader, `head` first; a multiple of 16 bytes. */
 export function paramBytes(
   kernel: Kernel,
-  groups: number,
-  groupsX: number,
+  head: Uint32Array,
   at: readonly number[],
   values: readonly number[],
 ): Uint32Array {
-  const words = new Uint32Array(Math.ceil((2 + at.length + values.length) / 4) * 4)
-  words[0] = groups
-  words[1] = groupsX
-  words.set(at, 2)
+  const before = head.length + at.length
+  const words = new Uint32Array(Math.ceil((before + values.length) / 4) * 4)
+  words.set(head)
+  words.set(at, head.length)
   const floats = new Float32Array(words.buffer)
   for (const [i, name] of kernel.params.entries()) {
-    const word = 2 + at.length + i
-    if (name.startsWith('f_')) floats[word] = values[i]
-    else words[word] = values[i]
+    if (name.startsWith('f_')) floats[before + i] = values[i]
+    else words[before + i] = values[i]
   }
   return words
 }

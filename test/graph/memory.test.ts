@@ -168,6 +168,33 @@ describe('planMemory', () => {
     expect(shared).toBeGreaterThan(100)
   })
 
+  it('with a boundary nothing lies across a multiple of it, and results stay the same', () => {
+    const inputs = [
+      new Float32Array(20).fill(1),
+      new Float32Array(20).fill(2),
+      Float32Array.of(3),
+      Float32Array.of(7, 9),
+    ]
+    const memory = () => ({ w: new Float32Array(20).fill(0.5), grad: new Float32Array(20) })
+    // A little more than the largest block.
+    const boundary = 2 * rounded(80)
+    let several = 0
+    fc.assert(
+      fc.property(program, (p) => {
+        const plan = planMemory(p, { alignment, boundary, scratchBytes })
+        if (plan.arenaBytes > boundary) several++
+        const blocks = plan.locations.flatMap((at) => ('bound' in at ? [] : [[at.offset, at.bytes]]))
+        for (const [offset, bytes] of [...blocks, ...plan.scratch.map((offset) => [offset, 40])])
+          expect(Math.floor(offset / boundary)).toBe(Math.floor((offset + bytes - 1) / boundary))
+        const [planned, naive] = [memory(), memory()]
+        expect(runInArena(p, plan, inputs, planned)).toEqual(runNaively(p, inputs, naive))
+        expect(planned).toEqual(naive)
+      }),
+      { numRuns: 200, seed: 3 },
+    )
+    expect(several).toBeGreaterThan(100)
+  })
+
   it('needs two blocks for a chain, however long', () => {
     const g = new Graph()
     let x = g.input('x', { dtype: 'f32', shape: [256] })
