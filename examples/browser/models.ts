@@ -1,6 +1,6 @@
 import type { Engine, LoadSettings, ModelInfo, ModelPlace } from '../../sdk/browser/index.ts'
 import type { DeviceReport } from '../../sdk/index.ts'
-import { $, busy, count, make, megabytes, notice } from './dom.ts'
+import { $, busy, button, count, make, megabytes, notice } from './dom.ts'
 
 const form = $<HTMLFormElement>('model-form')
 const choice = (name: string) => (form.elements.namedItem(name) as RadioNodeList | HTMLSelectElement).value
@@ -23,6 +23,7 @@ export function wireModels(engine: Engine, onChange: (info: ModelInfo | null) =>
       $('model-loaded').textContent =
         `${name}: ${count(parameters)} parameters, reads ${count(context)} tokens, on ${device.name} (${device.description}${threads}).`
       await onChange(info)
+      await list()
     } catch (error) {
       $('status').textContent = 'No model is loaded'
       $('model-loaded').textContent = ''
@@ -33,9 +34,10 @@ export function wireModels(engine: Engine, onChange: (info: ModelInfo | null) =>
   function chosen(): [ModelPlace, string] {
     const place = choice('place')
     if (place === 'url') {
-      const url = $<HTMLInputElement>('model-url').value
-      if (!URL.canParse(url)) throw new Error('Which URL? One like https://host/my-model/')
-      return [{ url }, new URL(url).pathname.split('/').filter(Boolean).at(-1) ?? url]
+      const name = $<HTMLInputElement>('model-url').value.trim()
+      if (name === '') throw new Error('Which model? A name such as Qwen/Qwen2.5-0.5B-Instruct, or a URL')
+      const isFolder = /^https?:/.test(name) && !/\.gguf$/i.test(name)
+      return [isFolder ? { url: name } : name, name.split('/').filter(Boolean).at(-1)!]
     }
     if (place === 'nano') return [{ url: new URL('nano/', location.href).href }, 'nano']
     if (place !== 'files') return [place, place]
@@ -48,6 +50,21 @@ export function wireModels(engine: Engine, onChange: (info: ModelInfo | null) =>
     $('device-list').replaceChildren(...(await engine.devices({ measure })).filter(forPages).map(line))
   }
 
+  /** The built-in model, and those that were downloaded. */
+  async function list(): Promise<void> {
+    const kept = (await engine.models()).filter(({ kind }) => kind !== 'bundled' && kind !== 'dataset')
+    const asked = choice('place')
+    $('model-list').replaceChildren(
+      option('nano', ', built in'),
+      ...kept.map(({ name, bytes }) => {
+        const remove = button('Remove', () => engine.removeModel(name).then(list), 'quiet')
+        return make('div', { class: 'row' }, option(name, `, ${megabytes(bytes)}`), remove)
+      }),
+    )
+    const wanted = form.querySelector<HTMLInputElement>(`[name=place][value=${CSS.escape(asked || 'nano')}]`)
+    ;(wanted ?? form.querySelector<HTMLInputElement>('[name=place]')!).checked = true
+  }
+
   form.addEventListener('submit', (event) => {
     event.preventDefault()
     void busy(form.querySelector<HTMLButtonElement>('[type=submit]')!, load)
@@ -58,15 +75,22 @@ export function wireModels(engine: Engine, onChange: (info: ModelInfo | null) =>
   })
   const measure = $<HTMLButtonElement>('measure')
   measure.addEventListener('click', () => void busy(measure, () => devices(true)))
-  $('model-list').replaceChildren(...['nano'].map(option))
+  $('model-list').replaceChildren(option('nano', ', built in'))
   form.querySelector<HTMLInputElement>('[name=place]')!.checked = true
   const device = new URLSearchParams(location.search).get('device')
   if (device) (form.elements.namedItem('device') as HTMLSelectElement).value = device
   void busy(form.querySelector<HTMLButtonElement>('[type=submit]')!, load).then(() => devices(false))
+  void list().catch((error) => notice(error.message))
 }
 
-const option = (name: string): HTMLElement =>
-  make('label', {}, make('input', { type: 'radio', name: 'place', value: name }), ` ${name}`)
+const option = (name: string, more: string): HTMLElement =>
+  make(
+    'label',
+    {},
+    make('input', { type: 'radio', name: 'place', value: name }),
+    ` ${name}`,
+    make('span', { class: 'hint' }, more),
+  )
 
 /** Those of servers, and the tests' own, are of no use in a page. */
 const forPages = ({ name }: DeviceReport): boolean => name === 'webgpu' || name === 'wasm'
@@ -86,7 +110,7 @@ function line({ name, available, reason, memoryLimit, speed }: DeviceReport): HT
     'li',
     {},
     make('strong', { class: available ? 'right' : 'wrong' }, `${available ? '✓' : '✗'} ${name}`),
-    make('span', {}, ` ${reason.replaceAll(`${name}: `, '')}`),
+    make('span', {}, ` ${reason.replaceAll(`${name}: `, '').replace('use --device webgpu', 'choose it above')}`),
     ...(facts.length > 0 ? [make('p', { class: 'hint' }, facts.join(', '))] : []),
   )
 }

@@ -24,6 +24,8 @@ export class LessonRunner {
   private readonly onChange: (running: boolean) => void
   private controller: AbortController | null = null
   private paused = false
+  /** Steps done. */
+  private reached = 0
   private goOn = () => {}
 
   constructor(engine: Engine, onChange: (running: boolean) => void) {
@@ -58,6 +60,7 @@ export class LessonRunner {
     const controller = new AbortController()
     this.controller = controller
     this.setPaused(false)
+    this.reached = 0
     this.onChange(true)
     const active = (await engine.adapters()).filter((adapter) => adapter.active).map(({ name }) => name)
     const status = (text: string) => {
@@ -81,13 +84,11 @@ export class LessonRunner {
       status(`Done${gain}. The adapter “${lesson.name}” is on.`)
       if (before && after) this.compare(before, after)
     } catch (error) {
-      if (!controller.signal.aborted) notice((error as Error).message)
-      status(
-        controller.signal.aborted
-          ? 'Cancelled: the model is as it was before.'
-          : 'It stopped. What went wrong stands above.',
-      )
-      if (controller.signal.aborted) await discarded(lesson.name)
+      const cancelled = controller.signal.aborted
+      if (!cancelled) notice((error as Error).message)
+      status(cancelled ? 'Cancelled: the model is as it was before.' : 'It stopped. What went wrong stands above.')
+      // What broke on the way is offered again, from its last checkpoint.
+      if (cancelled || (this.reached === 0 && !earlier)) await discarded(lesson.name)
       await engine.setAdapters(active).catch(() => {})
     } finally {
       this.controller = null
@@ -104,6 +105,7 @@ export class LessonRunner {
 
   private show({ job }: Lesson): void {
     $('run').hidden = false
+    $<HTMLDetailsElement>('preview').open = false
     $('run').classList.remove('ended')
     $('run-title').textContent = titles[job.kind]
     for (const id of ['pause', 'cancel']) $(id).hidden = false
@@ -149,6 +151,7 @@ export class LessonRunner {
         for (const key of ['main', 'second'] as const)
           points[key].push(...(earlier?.[key] ?? []).filter(([step]) => step < log.step))
       }
+      this.reached = log.step
       points.main.push([log.step, kind === 'grpo' ? log.reward! : log.loss])
       if (kind === 'grpo') points.second.push([log.step, log.meanLength!])
       const last = log.step === log.totalSteps

@@ -74,7 +74,9 @@ export function wireTeach(
         args: {
           ...args,
           numGenerations: tries,
-          perDeviceTrainBatchSize: groups * tries,
+          // A question at a time through the model, all of them in a step.
+          perDeviceTrainBatchSize: tries,
+          gradientAccumulationSteps: groups,
           maxCompletionLength: number(form, 'tokens'),
         },
       }

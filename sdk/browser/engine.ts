@@ -1,6 +1,7 @@
 import { proxy, type Remote, releaseProxy, wrap } from 'comlink'
 import { DeviceError } from '../errors.ts'
 import type {
+  CachedModel,
   ChatMessage,
   ChatOptions,
   DeviceReport,
@@ -62,6 +63,25 @@ export class Engine {
     return this.remote.load(place, settings, proxy(onProgress))
   }
 
+  /** As `listModels`: what is kept in the browser's storage. */
+  models(): Promise<CachedModel[]> {
+    return this.remote.models()
+  }
+
+  /** As `pullModel`, into the browser's storage; `load` does it too. */
+  async pull(
+    name: string,
+    onProgress: (progress: PullProgress) => void = () => {},
+    signal?: AbortSignal,
+  ): Promise<string> {
+    return only(iterate<string>(() => this.remote.pull(name, proxy(onProgress)), signal))
+  }
+
+  /** As `removeModel`. */
+  async removeModel(name: string): Promise<void> {
+    await this.remote.removeModel(name)
+  }
+
   /** As `LanguageModel.chat`: stop with `signal`, or by leaving the loop. */
   chat(messages: readonly ChatMessage[], { signal, ...options }: ChatOptions = {}): AsyncGenerator<Piece, void> {
     return iterate<Piece>(() => this.remote.chat(messages, options), signal)
@@ -103,9 +123,7 @@ export class Engine {
     onProgress: (progress: ExactMatchProgress) => void = () => {},
   ): Promise<ExactMatch> {
     const { signal, ...rest } = options
-    const run = iterate<ExactMatch>(() => this.remote.accuracy(questions, rest, proxy(onProgress)), signal)
-    for await (const result of run) return result
-    throw new Error('an evaluation without a result')
+    return only(iterate<ExactMatch>(() => this.remote.accuracy(questions, rest, proxy(onProgress)), signal))
   }
 
   /** The adapters that are loaded. */
@@ -168,6 +186,13 @@ export async function openEngine({ onDeviceLost = () => {} }: EngineOptions = {}
   })
   await Promise.race([remote.watch(proxy(onDeviceLost)), failed])
   return new Engine(worker, remote)
+}
+
+/** The result of what gives one. */
+async function only<T>(run: AsyncGenerator<T, void>): Promise<T> {
+  const { value } = await run.next()
+  await run.return()
+  return value as T
 }
 
 /** What the worker hands out piece by piece. */

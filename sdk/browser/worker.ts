@@ -2,6 +2,7 @@ import { expose, type ProxyMarked, proxy } from 'comlink'
 import { notScored } from '../data/pack.ts'
 import { surveyRows } from '../data/survey.ts'
 import {
+  type CachedModel,
   type ChatMessage,
   type ChatOptions,
   type DeviceReport,
@@ -17,14 +18,17 @@ import {
   HalflingError,
   type LanguageModel,
   type LoadProgress,
+  listModels,
   loadAdapter,
   loadModel,
   OptionError,
   type Piece,
   type PullProgress,
+  pullModel,
   type Question,
   type RewardFunction,
   type RowSource,
+  removeModel,
   SFTTrainer,
   type TrainLog,
   urlFolder,
@@ -157,6 +161,15 @@ const engine = {
       chats: lm.chatTemplate !== null,
     }
   },
+
+  models: (): Promise<CachedModel[]> => listModels(),
+
+  pull: (name: string, onProgress: (progress: PullProgress) => void): Stream<string> =>
+    stream(async function* (signal) {
+      yield await pullModel(name, { onProgress, signal })
+    }),
+
+  removeModel: (name: string) => removeModel(name),
 
   chat: (messages: readonly ChatMessage[], options: Omit<ChatOptions, 'signal'>): Stream<Piece> =>
     stream((signal) => loaded().chat(messages, { ...options, signal })),
