@@ -22,6 +22,8 @@ const loaded = [
 ]
 for (const file of loaded) cpSync(file, `dist/${file}`)
 
-// Bundlers find the engine's Worker by this text, which the compiler leaves as it is.
-const engine = 'dist/sdk/browser/engine.js'
-writeFileSync(engine, readFileSync(engine, 'utf8').replace("'./worker.ts'", "'./worker.js'"))
+/** What bundlers go by stands in texts, which the compiler leaves as they are. */
+const replaceIn = (file, from, to) => writeFileSync(file, readFileSync(file, 'utf8').replaceAll(from, to))
+replaceIn('dist/sdk/browser/engine.js', "'./worker.ts'", "'./worker.js'")
+// models/ is packed beside dist/.
+replaceIn('dist/sdk/hub/bundled.js', "'../../models/", "'../../../models/")

@@ -1,27 +1,8 @@
-import { expo, type Kernel, ln } from './kernel.ts'
+import { expo, type Kernel, ln, reduce64 } from './kernel.ts'
 
 // Attention with an online softmax, never N x N in memory. D is written into the code: sums of a head are in registers.
 
 const sizes = ['heads', 'kv_heads', 'f_scale'] as const
-
-/** One query head over keys first..last, by a thread: `load` names the key's first element. */
-const attend = (d: number, key: string, done: string) => /* wgsl */ `
-  var top = -1e30;
-  var total = 0.0;
-  var acc: array<f32, ${d}>;
-  for (var j = first; j <= last; j++) {
-    let at = ${key};
-    var s = 0.0;
-    for (var c = 0u; c < ${d}u; c++) { s += q(query + c) * k(at + c); }
-    s *= p.f_scale;
-    let higher = max(top, s);
-    let old = expo(top - higher);
-    let weight = expo(s - higher);
-    total = total * old + weight;
-    for (var c = 0u; c < ${d}u; c++) { acc[c] = acc[c] * old + weight * v(at + c); }
-    top = higher;
-  }
-  ${done}`
 
 /** Causal within a packed segment; a thread a token and head. */
 export const attention = (d: number): Kernel => ({
@@ -33,46 +14,91 @@ export const attention = (d: number): Kernel => ({
 fn kernel(id: u32, local: u32, group: u32) {
   if (id >= p.n * p.heads) { return; }
   let i = id / p.heads;
-  let h = id % p.heads;
-  let g = h / (p.heads / p.kv_heads);
+  let g = (id % p.heads) / (p.heads / p.kv_heads);
   let query = id * ${d}u;
-  let first = u32(starts(i));
-  let last = i;
-  ${attend(
-    d,
-    `(j * p.kv_heads + g) * ${d}u`,
-    `set_lse(id, top + ln(total));
-  for (var c = 0u; c < ${d}u; c++) { set_out(query + c, acc[c] / total); }`,
-  )}
+  var top = -1e30;
+  var total = 0.0;
+  var acc: array<f32, ${d}>;
+  for (var j = u32(starts(i)); j <= i; j++) {
+    let at = (j * p.kv_heads + g) * ${d}u;
+    var s = 0.0;
+    for (var c = 0u; c < ${d}u; c++) { s += q(query + c) * k(at + c); }
+    s *= p.f_scale;
+    let higher = max(top, s);
+    let old = expo(top - higher);
+    let weight = expo(s - higher);
+    total = total * old + weight;
+    for (var c = 0u; c < ${d}u; c++) { acc[c] = acc[c] * old + weight * v(at + c); }
+    top = higher;
+  }
+  set_lse(id, top + ln(total));
+  for (var c = 0u; c < ${d}u; c++) { set_out(query + c, acc[c] / total); }
 }`,
 })
 
-/** A row over the positions of its cache slot; a thread a row and head. Position -1: zeros. */
-export const attentionCached = (d: number): Kernel => ({
-  name: `attentionCached ${d}`,
-  args: { q: 'float', k: 'float', v: 'float', slots: 'int', positions: 'int', out: 'floatOut' },
-  params: ['n', 'capacity', ...sizes],
-  workgroup: 64,
-  code: /* wgsl */ `${expo}${ln}
+/**
+ * A row over the positions of its cache slot; a workgroup a row and head. In chunks of 64 positions each thread scores one key, then
+ * sums the values of its own columns. Position -1: zeros.
+ */
+export const attentionCached = (d: number): Kernel => {
+  const own = Math.ceil(d / 64)
+  const score =
+    d % 4 === 0
+      ? `for (var c = 0u; c < ${d}u; c += 4u) { s += dot(vec4f(query[c], query[c + 1u], query[c + 2u], query[c + 3u]), k4(at + c)); }`
+      : `for (var c = 0u; c < ${d}u; c++) { s += query[c] * k(at + c); }`
+  return {
+    name: `attentionCached ${d}`,
+    args: { q: 'float', k: 'float', v: 'float', slots: 'int', positions: 'int', out: 'floatOut' },
+    params: ['n', 'capacity', ...sizes],
+    workgroup: 64,
+    code: /* wgsl */ `${expo}${reduce64}
+var<workgroup> query: array<f32, ${d}>;
+var<workgroup> weights: array<f32, 64>;
+var<workgroup> position: i32;
 fn kernel(id: u32, local: u32, group: u32) {
-  if (id >= p.n * p.heads) { return; }
-  let r = id / p.heads;
-  let g = (id % p.heads) / (p.heads / p.kv_heads);
-  let query = id * ${d}u;
-  if (positions(r) < 0) {
-    for (var c = 0u; c < ${d}u; c++) { set_out(query + c, 0.0); }
-    return;
-  }
-  let first = 0u;
-  let last = u32(positions(r));
+  let r = group / p.heads;
+  let g = (group % p.heads) / (p.heads / p.kv_heads);
+  for (var c = local; c < ${d}u; c += 64u) { query[c] = q(group * ${d}u + c); }
+  if (local == 0u) { position = positions(r); }
+  let keys = u32(workgroupUniformLoad(&position) + 1);
   let slot = u32(slots(r)) * p.capacity;
-  ${attend(
-    d,
-    `((slot + j) * p.kv_heads + g) * ${d}u`,
-    `for (var c = 0u; c < ${d}u; c++) { set_out(query + c, acc[c] / total); }`,
-  )}
+  var top = -1e30;
+  var total = 0.0;
+  var acc: array<f32, ${own}>;
+  for (var first = 0u; first < keys; first += 64u) {
+    let j = first + local;
+    var s = -1e30;
+    if (j < keys) {
+      let at = ((slot + j) * p.kv_heads + g) * ${d}u;
+      s = 0.0;
+      ${score}
+      s *= p.f_scale;
+    }
+    let higher = max(top, max64(local, s));
+    let old = expo(top - higher);
+    let weight = expo(s - higher);
+    weights[local] = weight;
+    // Behind its barriers all weights are there.
+    total = total * old + sum64(local, weight);
+    for (var n = 0u; n < ${own}u; n++) {
+      let c = local + 64u * n;
+      if (c >= ${d}u) { break; }
+      var sum = 0.0;
+      for (var m = 0u; m < min(64u, keys - first); m++) {
+        sum += weights[m] * v(((slot + first + m) * p.kv_heads + g) * ${d}u + c);
+      }
+      acc[n] = acc[n] * old + sum;
+    }
+    top = higher;
+    workgroupBarrier();
+  }
+  for (var n = 0u; n < ${own}u; n++) {
+    let c = local + 64u * n;
+    if (c < ${d}u) { set_out(group * ${d}u + c, select(acc[n] / total, 0.0, keys == 0u)); }
+  }
 }`,
-})
+  }
+}
 
 /** delta[i, h] = dout·out; a thread a token and head. */
 export const attentionDelta = (d: number): Kernel => ({

@@ -1,6 +1,7 @@
 /**
  * How a kernel sees an argument. Reads are `x(i)` for floats of any stored type, written ones have `set_x(i, value)` as well;
- * `i` counts elements from the argument's first.
+ * `i` counts elements from the argument's first. `x4(i)` reads elements i to i + 3, and `x2x4(i)` these and i + 16 to i + 19 of a
+ * block of 32: whole words of quantized weights. For them i and the argument's place are multiples of 4 (of a block where it has any).
  */
 export type Access = 'float' | 'floatOut' | 'int' | 'intOut'
 
@@ -27,6 +28,18 @@ fn sum64(local: u32, value: f32) -> f32 {
     workgroupBarrier();
   }
   let total = partial[0];
+  workgroupBarrier();
+  return total;
+}
+var<workgroup> partial4: array<vec4f, 64>;
+fn sum64x4(local: u32, value: vec4f) -> vec4f {
+  partial4[local] = value;
+  workgroupBarrier();
+  for (var half = 32u; half > 0u; half = half / 2u) {
+    if (local < half) { partial4[local] += partial4[local + half]; }
+    workgroupBarrier();
+  }
+  let total = partial4[0];
   workgroupBarrier();
   return total;
 }

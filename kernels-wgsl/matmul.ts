@@ -27,11 +27,32 @@ const finished = ({ start, bias, factor, adds }: MatmulOptions, value: string, a
     .join(' + ')
 
 /**
- * y[r, c] = Σ_k a[r, k]·b[c, k] by strides, of any stored type: forward, both gradients and low-rank products are one kernel. A
- * thread computes 4 x 4 outputs from registers, which suits software adapters (7 against 0.8 GFLOP/s with workgroup memory).
+ * Along which axis an operand lies without gaps: whole words of it are read, four elements at a time. 'none': element by element.
  */
-export const matmul = (o: MatmulOptions): Kernel => ({
-  name: nameOf('matmul', o),
+export type Along = 'inner' | 'outer' | 'none'
+
+/** [4][4] of an operand for four steps of the inner axis: a column an outer index (`rows`), or a step. */
+const block = (x: 'a' | 'b', along: Along, rows: boolean): string => {
+  const stride = `p.${x}_inner`
+  const at = (n: number) => `${x}_at[${n}]`
+  const four = [0, 1, 2, 3]
+  if (along === 'none') {
+    const element = (outer: number, step: number) => `${x}(${at(outer)} + (k + ${step}u) * ${stride})`
+    const column = (n: number) => `vec4f(${four.map((m) => (rows ? element(n, m) : element(m, n))).join(', ')})`
+    return `mat4x4f(${four.map(column).join(', ')})`
+  }
+  const columns = four.map((n) => `${x}4(${along === 'inner' ? `${at(n)} + k` : `${at(0)} + (k + ${n}u) * ${stride}`})`)
+  const whole = `mat4x4f(${columns.join(', ')})`
+  return (along === 'inner') === rows ? whole : `transpose(${whole})`
+}
+
+/**
+ * y[r, c] = Σ_k a[r, k]·b[c, k] by strides, of any stored type: forward, both gradients and low-rank products are one kernel. A
+ * thread computes 4 x 4 outputs in registers, from 4 x 4 of each operand at a time. The inner axis is a multiple of 4, unless both
+ * operands are read element by element.
+ */
+export const matmul = (o: MatmulOptions, a: Along, b: Along): Kernel => ({
+  name: `${nameOf('matmul', o)} ${a} ${b}`,
   args: args(o),
   params,
   workgroup: 64,
@@ -41,54 +62,72 @@ fn kernel(id: u32, local: u32, group: u32) {
   let r0 = (id / tiles) * 4u;
   let c0 = (id % tiles) * 4u;
   if (r0 >= p.rows) { return; }
-  let last_r = p.rows - 1u;
-  let last_c = p.columns - 1u;
-  let ra = vec4u(r0, min(r0 + 1u, last_r), min(r0 + 2u, last_r), min(r0 + 3u, last_r)) * p.a_row;
-  let cb = vec4u(c0, min(c0 + 1u, last_c), min(c0 + 2u, last_c), min(c0 + 3u, last_c)) * p.b_column;
-  var s0 = vec4f(); var s1 = vec4f(); var s2 = vec4f(); var s3 = vec4f();
+  let a_at = min(vec4u(r0) + vec4u(0u, 1u, 2u, 3u), vec4u(p.rows - 1u)) * p.a_row;
+  let b_at = min(vec4u(c0) + vec4u(0u, 1u, 2u, 3u), vec4u(p.columns - 1u)) * p.b_column;
+  var s = mat4x4f();
   // Sums of sums of 16: rounding does not grow with the inner axis.
   for (var k0 = 0u; k0 < p.inner; k0 += 16u) {
-    var t0 = vec4f(); var t1 = vec4f(); var t2 = vec4f(); var t3 = vec4f();
-    for (var k = k0; k < min(k0 + 16u, p.inner); k++) {
-      let ka = k * p.a_inner;
-      let kb = k * p.b_inner;
-      let v = vec4f(b(cb.x + kb), b(cb.y + kb), b(cb.z + kb), b(cb.w + kb));
-      t0 += a(ra.x + ka) * v; t1 += a(ra.y + ka) * v; t2 += a(ra.z + ka) * v; t3 += a(ra.w + ka) * v;
+    var t = mat4x4f();
+    let end = min(k0 + 16u, p.inner);
+    ${
+      a === 'none' && b === 'none'
+        ? `for (var k = k0; k < end; k++) {
+      let v = vec4f(b(b_at.x + k * p.b_inner), b(b_at.y + k * p.b_inner), b(b_at.z + k * p.b_inner), b(b_at.w + k * p.b_inner));
+      for (var i = 0u; i < 4u; i++) { t[i] += a(a_at[i] + k * p.a_inner) * v; }
+    }`
+        : `for (var k = k0; k < end; k += 4u) { t += ${block('b', b, false)} * ${block('a', a, true)}; }`
     }
-    s0 += t0; s1 += t1; s2 += t2; s3 += t3;
+    s += t;
   }
   for (var i = 0u; i < 4u; i++) {
     let r = r0 + i;
     if (r >= p.rows) { return; }
-    var s = s0;
-    if (i == 1u) { s = s1; } else if (i == 2u) { s = s2; } else if (i == 3u) { s = s3; }
     for (var j = 0u; j < 4u; j++) {
       let c = c0 + j;
       if (c >= p.columns) { break; }
       let at = r * p.y_row + c;
-      set_y(at, ${finished(o, 's[j]', 'at', 'c')});
+      set_y(at, ${finished(o, 's[i][j]', 'at', 'c')});
     }
   }
 }`,
 })
 
-/** The same for few rows: a workgroup an output column, its threads along the inner axis. */
-export const matvec = (o: MatmulOptions): Kernel => ({
-  name: nameOf('matvec', o),
-  args: args(o),
-  params,
-  workgroup: 64,
-  code: /* wgsl */ `${reduce64}
-fn kernel(id: u32, local: u32, c: u32) {
-  for (var r = 0u; r < p.rows; r++) {
-    var sum = 0.0;
-    for (var k = local; k < p.inner; k += 64u) { sum += a(r * p.a_row + k * p.a_inner) * b(c * p.b_column + k * p.b_inner); }
-    let total = sum64(local, sum);
-    let at = r * p.y_row + c;
-    if (local == 0u) { set_y(at, ${finished(o, 'total', 'at', 'c')}); }
-  }
+/**
+ * The same for 1 to 4 rows, both operands along the inner axis, a multiple of 32: a workgroup four output columns. Neighbouring
+ * threads read neighbouring words of a column; what they read serves all rows.
+ */
+export const matvec = (o: MatmulOptions, rows: number): Kernel => {
+  const all = Array.from({ length: rows }, (_, r) => r)
+  const dots = (r: number) =>
+    `vec4f(${[0, 1, 2, 3].map((c) => `dot(low${r}, w${c}[0]) + dot(high${r}, w${c}[1])`).join(', ')})`
+  const step = (r: number) => `
+    let low${r} = a4(${r}u * p.a_row + k);
+    let high${r} = a4(${r}u * p.a_row + k + 16u);
+    sum${r} += ${dots(r)};`
+  const end = (r: number) => `
+  let total${r} = sum64x4(local, sum${r});
+  if (local < 4u && c < p.columns) {
+    let at = ${r}u * p.y_row + c;
+    set_y(at, ${finished(o, `total${r}[local]`, 'at', 'c')});
+  }`
+  return {
+    name: `${nameOf('matvec', o)} ${rows}`,
+    args: args(o),
+    params,
+    workgroup: 64,
+    code: /* wgsl */ `${reduce64}
+fn kernel(id: u32, local: u32, group: u32) {
+  let c0 = group * 4u;
+  let c = c0 + local;
+  let b_at = min(vec4u(c0) + vec4u(0u, 1u, 2u, 3u), vec4u(p.columns - 1u)) * p.b_column;
+  ${all.map((r) => `var sum${r} = vec4f();`).join(' ')}
+  for (var u = local; u < p.inner / 8u; u += 64u) {
+    let k = (u / 4u) * 32u + (u % 4u) * 4u;
+    ${[0, 1, 2, 3].map((n) => `let w${n} = b2x4(b_at[${n}] + k);`).join(' ')}${all.map(step).join('')}
+  }${all.map(end).join('')}
 }`,
-})
+  }
+}
 
 /** norm[c] = length of row c of w + scale·B·A. A workgroup a row. */
 export const doraNorm: Kernel = {

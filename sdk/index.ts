@@ -45,6 +45,7 @@ export {
 export { type Rollout, type RolloutOptions, rollout } from './generate/rollout.ts'
 export type { SamplingOptions } from './generate/sampling.ts'
 export { type ScoreOptions, scoreExamples } from './generate/score.ts'
+export { importModel } from './hub/import.ts'
 export { type CachedModel, listModels, removeModel } from './hub/list.ts'
 export { pullModel } from './hub/models.ts'
 export { pullDataset } from './hub/rows.ts'

@@ -1,5 +1,6 @@
 import { type DeviceOptions, openTarget } from './device.ts'
 import { FormatError, OptionError } from './errors.ts'
+import { isNode } from './formats/file-system.ts'
 import type { Folder } from './formats/folder.ts'
 import { type ModelSource, openModelFolder, openModelSource } from './formats/model-source.ts'
 import { readAdapter } from './formats/peft.ts'
@@ -65,6 +66,9 @@ export async function loadModel(name?: string | Folder, options: LoadOptions = {
 
 async function open(name: string | Folder | undefined, options: LoadOptions): Promise<[name: string, ModelSource]> {
   if (typeof name === 'object') return [name.name, await openModelFolder(name)]
+  const { bundledInPage, isBundled } = await import('./hub/bundled.ts')
+  const known = name ?? 'nano'
+  if (!isNode && isBundled(known)) return [known, await openModelFolder(bundledInPage(known))]
   const { findModel } = await import('./hub/models.ts')
   const path = await findModel(name, options)
   return [path, await openModelSource(path)]

@@ -1,10 +1,10 @@
 import { byteLength, type DType } from './dtype.ts'
 import { FormatError, OptionError } from './errors.ts'
 import { compressedConfig, compressedTensor } from './formats/compressed.ts'
-import { exists, writeAtomically, writeFolderAtomically } from './formats/files.ts'
 import { ggufTokenizerEntries, type TokenizerFrame } from './formats/gguf-tokenizer-write.ts'
 import { ggufStream } from './formats/gguf-write.ts'
 import { type ModelSource, openModelSource } from './formats/model-source.ts'
+import { exists, writeAtomically, writeFolderAtomically } from './formats/node-file.ts'
 import { safetensorsStream } from './formats/safetensors.ts'
 import {
   convertedStream,

@@ -39,7 +39,6 @@ export function wireModels(engine: Engine, onChange: (info: ModelInfo | null) =>
       const isFolder = /^https?:/.test(name) && !/\.gguf$/i.test(name)
       return [isFolder ? { url: name } : name, name.split('/').filter(Boolean).at(-1)!]
     }
-    if (place === 'nano') return [{ url: new URL('nano/', location.href).href }, 'nano']
     if (place !== 'files') return [place, place]
     const files = [...($<HTMLInputElement>('model-folder').files ?? [])]
     if (files.length === 0) throw new Error('Which folder? Choose one with config.json and model.safetensors')

@@ -4,9 +4,7 @@ import { defineConfig } from 'vite'
 const headers = { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp' }
 
 export default defineConfig({
-  appType: 'mpa',
   base: './',
-  publicDir: '../../models',
   build: { target: 'es2022' },
   server: { headers },
   preview: { headers },

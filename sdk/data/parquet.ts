@@ -1,5 +1,4 @@
 import { DataError } from '../errors.ts'
-import { inNode } from '../formats/file-system.ts'
 
 const mega = 2 ** 20
 /** Reads files of Node: not in the URL itself, or bundlers for browsers would take it along. */
@@ -24,7 +23,6 @@ interface Message {
  * @throws DataError naming the file, and where it is known the row group and column
  */
 export async function* readParquet(path: string): AsyncGenerator<{ values: Record<string, unknown>; index: number }> {
-  if (!inNode) throw new DataError(`${path}: parquet files are read in Node alone: convert it to .jsonl`)
   const { stat } = await import('node:fs/promises')
   const { Worker } = await import('node:worker_threads')
   const { size } = await stat(path).catch((cause) => {

@@ -1,7 +1,6 @@
-import { DataError, FormatError } from '../errors.ts'
-import type { ByteSource } from '../formats/byte-source.ts'
-import { exists, openFile } from '../formats/files.ts'
-import { blobSource } from '../formats/folder.ts'
+import { DataError } from '../errors.ts'
+import { fileSystem, isNode } from '../formats/file-system.ts'
+import { openFile } from '../formats/node-file.ts'
 import { shown } from '../options.ts'
 import { readParquet } from './parquet.ts'
 
@@ -16,16 +15,15 @@ export interface Row {
 
 /**
  * Rows; or the path of a .jsonl file (a row a line), a .json file (an array of rows) or a .parquet file; or a dataset of the hub,
- * `org/name`, `org/name:split`, `org/name/path/to/file.parquet`, which is downloaded when it is not in the cache; or a .jsonl or
- * .json file that a page was given.
+ * `org/name`, `org/name:split`, `org/name/path/to/file.parquet`, which is downloaded when it is not in the cache; or a File of
+ * .jsonl or .json that a page was given. Parquet is read in Node alone.
  */
-export type RowSource = string | File | readonly Readonly<Record<string, unknown>>[]
-
-/** Bytes that are read at once. */
-const chunkBytes = 2 ** 16
+export type RowSource = string | Blob | readonly Readonly<Record<string, unknown>>[]
 
 /** Bytes of one row at most. */
 const maxRowBytes = 64 * 2 ** 20
+/** Read at once. */
+const chunkBytes = 2 ** 18
 
 /**
  * The rows of a source, one at a time: of a .jsonl or .json file no more than a row is in memory. Empty lines are passed over.
@@ -34,12 +32,8 @@ const maxRowBytes = 64 * 2 ** 20
  *   HubError for a dataset that cannot be had
  */
 export async function* readRows(source: RowSource): AsyncGenerator<Row, void> {
-  if (typeof File !== 'undefined' && source instanceof File) {
-    let index = 0
-    for await (const { bytes, line } of records(source.name, async () => blobSource(source.name, source))) {
-      const place = `${source.name}:${line}`
-      yield row(parse(bytes, place), index++, place)
-    }
+  if (source instanceof Blob) {
+    yield* textRows(source instanceof File ? source.name : 'rows.jsonl', blobChunks(source), 0)
     return
   }
   if (typeof source !== 'string') {
@@ -49,19 +43,31 @@ export async function* readRows(source: RowSource): AsyncGenerator<Row, void> {
   }
   let index = 0
   for (const path of await findFiles(source)) {
-    if (/\.parquet$/i.test(path))
+    if (isNode && isParquet(path))
       for await (const { values, index: own } of readParquet(path)) yield row(values, index++, `${path} row ${own}`)
-    else
-      for await (const { bytes, line } of records(path, openFile)) {
-        const place = `${path}:${line}`
-        yield row(parse(bytes, place), index++, place)
-      }
+    else for await (const found of textRows(path, fileChunks(path), index)) yield { ...found, index: index++ }
+  }
+}
+
+const isParquet = (path: string): boolean => /\.parquet$/i.test(path)
+
+async function* textRows(path: string, chunks: AsyncIterable<Uint8Array>, index: number): AsyncGenerator<Row, void> {
+  if (isParquet(path))
+    throw new DataError(`${path}: parquet is read in Node alone, from a path: give the rows as .jsonl`)
+  for await (const { bytes, line } of records(path, chunks)) {
+    const place = `${path}:${line}`
+    yield row(parse(bytes, place), index++, place)
   }
 }
 
 /** The file itself where there is one of that name, else those of a dataset on the hub. */
 async function findFiles(source: string): Promise<string[]> {
-  if (await exists(source)) return [source]
+  const { access } = await fileSystem()
+  const isThere = await access(source).then(
+    () => true,
+    () => false,
+  )
+  if (isThere) return [source]
   const { findRows, isDatasetName } = await import('../hub/rows.ts')
   if (isDatasetName(source)) return findRows(source)
   throw new DataError(
@@ -91,19 +97,28 @@ interface JsonRecord {
   readonly line: number
 }
 
-async function* records(path: string, open: (path: string) => Promise<ByteSource>): AsyncGenerator<JsonRecord, void> {
-  if (!/\.jsonl?$/i.test(path)) throw new DataError(`${path}: rows are read from .jsonl, .json and .parquet files`)
-  const scanner = new Scanner(path)
-  const told = (error: unknown): never => {
-    throw error instanceof FormatError ? new DataError(error.message, { cause: error }) : error
+async function* fileChunks(path: string): AsyncGenerator<Uint8Array, void> {
+  const cannot = (cause: Error): never => {
+    throw new DataError(`${path}: cannot be read: ${cause.message}`, { cause })
   }
-  const source = await open(path).catch(told)
+  const source = await openFile(path).catch(cannot)
   try {
     for (let at = 0; at < source.size; at += chunkBytes)
-      yield* scanner.push(await source.read(at, Math.min(chunkBytes, source.size - at)).catch(told))
+      yield await source.read(at, Math.min(chunkBytes, source.size - at)).catch(cannot)
   } finally {
     await source.close()
   }
+}
+
+async function* blobChunks(blob: Blob): AsyncGenerator<Uint8Array, void> {
+  for (let at = 0; at < blob.size; at += chunkBytes)
+    yield new Uint8Array(await blob.slice(at, at + chunkBytes).arrayBuffer())
+}
+
+async function* records(path: string, chunks: AsyncIterable<Uint8Array>): AsyncGenerator<JsonRecord, void> {
+  if (!/\.jsonl?$/i.test(path)) throw new DataError(`${path}: rows are read from .jsonl, .json and .parquet files`)
+  const scanner = new Scanner(path)
+  for await (const chunk of chunks) yield* scanner.push(chunk)
   yield* scanner.end()
 }
 

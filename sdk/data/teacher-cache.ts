@@ -1,6 +1,8 @@
 import { DataError, FormatError, OptionError } from '../errors.ts'
+import type { ByteSource } from '../formats/byte-source.ts'
 import { join } from '../formats/file-system.ts'
-import { makeFolder, openFile, readJsonFile, writeAtomically } from '../formats/files.ts'
+import { type Folder, objectOf, textOf } from '../formats/folder.ts'
+import { makeFolder, openFile, writeAtomically } from '../formats/node-file.ts'
 import { openSafetensors, safetensorsChunks, type TensorData, type TensorFile } from '../formats/safetensors.ts'
 import { f16ToF32, f32ToF16 } from '../quant/float16.ts'
 
@@ -114,25 +116,27 @@ export class TeacherCache {
   readonly settings: TeacherSettings
   /** Bytes of all shards. */
   readonly bytes: number
+  private readonly place: string | Folder
   private readonly shards: ReadonlyMap<number, Shard>
   private readonly open = new Map<number, Promise<OpenShard>>()
 
-  private constructor(folder: string, settings: TeacherSettings, shards: ReadonlyMap<number, Shard>) {
-    this.folder = folder
+  private constructor(place: string | Folder, settings: TeacherSettings, shards: ReadonlyMap<number, Shard>) {
+    this.place = place
+    this.folder = nameOf(place)
     this.settings = settings
     this.shards = shards
     this.bytes = [...shards.values()].reduce((sum, { bytes }) => sum + bytes, 0)
   }
 
   /** Throws FormatError for a folder that is no cache, DataError for one whose building was interrupted. */
-  static async open(folder: string): Promise<TeacherCache> {
-    const { settings, shards } = await readIndex(folder)
+  static async open(place: string | Folder): Promise<TeacherCache> {
+    const { settings, shards } = await readIndex(place)
     const missing = shardCount(settings) - shards.size
     if (missing > 0)
       throw new DataError(
-        `${folder}: ${missing} of ${shardCount(settings)} shards are not built yet: run the same \`halfling teacher build\` again, it goes on`,
+        `${nameOf(place)}: ${missing} of ${shardCount(settings)} shards are not built yet: run the same \`halfling teacher build\` again, it goes on`,
       )
-    return new TeacherCache(folder, settings, shards)
+    return new TeacherCache(place, settings, shards)
   }
 
   /** What the teacher said of row `i` of the data set. Throws FormatError for a torn shard. */
@@ -143,7 +147,7 @@ export class TeacherCache {
     const number = Math.floor(i / shardRows)
     let shard = this.open.get(number)
     if (!shard) {
-      shard = openShard(this.folder, this.settings, number)
+      shard = openShard(this.place, this.settings, number)
       this.open.set(number, shard)
     }
     const { file, starts, distinctStarts } = await shard
@@ -156,7 +160,7 @@ export class TeacherCache {
 
   /** Numbers of the shards that are missing or whose bytes are not those that were written. */
   verify(): Promise<number[]> {
-    return brokenShards(this.folder, this.shards)
+    return brokenShards(this.place, this.shards)
   }
 
   async close(): Promise<void> {
@@ -173,8 +177,8 @@ interface OpenShard {
   readonly distinctStarts: Uint32Array | null
 }
 
-async function openShard(folder: string, settings: TeacherSettings, i: number): Promise<OpenShard> {
-  const source = await openFile(join(folder, shardName(i)))
+async function openShard(folder: string | Folder, settings: TeacherSettings, i: number): Promise<OpenShard> {
+  const source = await openIn(folder, shardName(i))
   try {
     const file = await openSafetensors(source)
     const { method, k, vocabSize, rows, shardRows } = settings
@@ -353,9 +357,10 @@ function readIds(bytes: Uint8Array, { vocabSize }: TeacherSettings, file: Tensor
   return ids
 }
 
-async function readIndex(folder: string): Promise<{ settings: TeacherSettings; shards: Map<number, Shard> }> {
-  const file = join(folder, indexFile)
-  const json = await readJsonFile(file)
+async function readIndex(folder: string | Folder): Promise<{ settings: TeacherSettings; shards: Map<number, Shard> }> {
+  const source = await openIn(folder, indexFile)
+  const file = source.name
+  const json = objectOf(file, await textOf(source))
   const fail = (what: string): never => {
     throw new FormatError(`${file}: ${what}`)
   }
@@ -393,10 +398,10 @@ async function writeIndex(
   await writeAtomically(join(folder, indexFile), [new TextEncoder().encode(`${JSON.stringify(json, null, 2)}\n`)])
 }
 
-async function brokenShards(folder: string, shards: ReadonlyMap<number, Shard>): Promise<number[]> {
+async function brokenShards(folder: string | Folder, shards: ReadonlyMap<number, Shard>): Promise<number[]> {
   const broken: number[] = []
   for (const [i, { file, bytes, sha256: hash }] of shards) {
-    const whole = await openFile(join(folder, file))
+    const whole = await openIn(folder, file)
       .then(async (source) => {
         try {
           return source.size === bytes && (await sha256(await source.read(0, source.size))) === hash
@@ -408,6 +413,15 @@ async function brokenShards(folder: string, shards: ReadonlyMap<number, Shard>):
     if (!whole) broken.push(i)
   }
   return broken
+}
+
+const nameOf = (place: string | Folder): string => (typeof place === 'string' ? place : place.name)
+
+async function openIn(place: string | Folder, file: string): Promise<ByteSource> {
+  if (typeof place === 'string') return openFile(join(place, file))
+  const source = await place.open(file)
+  if (!source) throw new FormatError(`${place.name}: has no ${file}`)
+  return source
 }
 
 /** In hexadecimal. */

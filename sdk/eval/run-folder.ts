@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { FormatError, HalflingError, OptionError } from '../errors.ts'
-import { exists, readTextFile, writeAtomically, writeError } from '../formats/files.ts'
+import { exists, readTextFile, writeAtomically, writeError } from '../formats/node-file.ts'
 import type { FinishReason } from '../generate/language-model.ts'
 
 /** Everything that decides an evaluation's numbers, and whose numbers they are. */

@@ -1,6 +1,6 @@
 import { type Row, readRows } from '../data/rows.ts'
 import { DataError } from '../errors.ts'
-import { exists } from '../formats/files.ts'
+import { exists } from '../formats/node-file.ts'
 import type { Question } from './exact-match.ts'
 
 /** A test set: where it comes from, and which columns hold what. `a|b`: the first of these that a row has. */

@@ -1,7 +1,7 @@
 import { questionPrompt } from '../data/tokenize.ts'
 import { OptionError } from '../errors.ts'
-import { readTextFile, writeAtomically } from '../formats/files.ts'
 import { lockFolder } from '../formats/lock.ts'
+import { readTextFile, writeAtomically } from '../formats/node-file.ts'
 import { type BatchOptions, generateBatch } from '../generate/batch.ts'
 import type { LanguageModel } from '../generate/language-model.ts'
 import { randomBits } from '../random.ts'

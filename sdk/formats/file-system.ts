@@ -1,47 +1,72 @@
-/** What is used of Node's file handles. */
-export interface FileHandle {
-  read(bytes: Uint8Array, offset: number, length: number, position: number): Promise<{ bytesRead: number }>
-  write(bytes: Uint8Array, offset: number, length: number, position: number): Promise<{ bytesWritten: number }>
-  /** At the end of what was written. */
-  writeFile(chunk: Uint8Array): Promise<void>
-  stat(): Promise<FileStats>
-  truncate(bytes: number): Promise<void>
-  sync(): Promise<void>
-  close(): Promise<void>
+import * as opfs from './opfs.ts'
+
+/** What we use of node:fs/promises, with its meaning and its error codes. */
+export interface FileSystem {
+  open(path: string, flags: 'r' | 'r+' | 'wx' | 'a'): Promise<FileHandle>
+  stat(path: string): Promise<FileStat>
+  /** Of a link itself. */
+  lstat(path: string): Promise<FileStat>
+  statfs(path: string): Promise<{ readonly bavail: number; readonly bsize: number }>
+  access(path: string): Promise<void>
+  readFile(path: string, encoding: 'utf8'): Promise<string>
+  appendFile(path: string, text: string): Promise<void>
+  mkdir(path: string, options?: { recursive?: boolean }): Promise<unknown>
+  mkdtemp(prefix: string): Promise<string>
+  chmod(path: string, mode: number): Promise<void>
+  readdir(path: string, options?: { recursive?: boolean }): Promise<string[]>
+  readdir(path: string, options: { withFileTypes: true }): Promise<FileEntry[]>
+  rename(from: string, to: string): Promise<void>
+  symlink(target: string, path: string): Promise<void>
+  rm(path: string, options?: { recursive?: boolean; force?: boolean }): Promise<void>
 }
 
-/** Reading, at the end, within; new files with x. */
-export type OpenFlags = 'r' | 'a' | 'r+' | 'wx' | 'wx+'
-
-export interface FileStats {
+export interface FileStat {
+  /** Bytes. */
   readonly size: number
   readonly mtimeMs: number
   isFile(): boolean
   isDirectory(): boolean
 }
 
-/** What is used of node:fs/promises where a browser has to have it too. */
-export interface FileSystem {
-  open(path: string, flags: OpenFlags): Promise<FileHandle>
-  readFile(path: string, encoding: 'utf8'): Promise<string>
-  appendFile(path: string, text: string): Promise<void>
-  access(path: string): Promise<void>
-  stat(path: string): Promise<FileStats>
-  lstat(path: string): Promise<FileStats>
-  readdir(path: string, options?: { recursive: boolean }): Promise<string[]>
-  mkdir(path: string, options?: { recursive: true }): Promise<string | undefined>
-  /** Of a file, in place of an older one. */
-  rename(from: string, to: string): Promise<void>
-  rm(path: string, options?: { recursive?: boolean; force?: boolean }): Promise<void>
+export interface FileEntry {
+  readonly name: string
+  isFile(): boolean
+  isDirectory(): boolean
 }
 
-export const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined
+export interface FileHandle {
+  stat(): Promise<FileStat>
+  read(buffer: Uint8Array, offset: number, length: number, position: number): Promise<{ bytesRead: number }>
+  write(buffer: Uint8Array, offset: number, length: number, position: number): Promise<{ bytesWritten: number }>
+  /** Behind what this handle wrote before. */
+  writeFile(bytes: Uint8Array): Promise<void>
+  truncate(size: number): Promise<void>
+  sync(): Promise<void>
+  close(): Promise<void>
+}
 
-/** The path of something below a folder. */
-export const join = (folder: string, ...below: string[]): string =>
-  [folder.replace(/(?<=.)\/$/, ''), ...below].join('/')
+export const isNode: boolean = typeof globalThis.process?.versions?.node === 'string'
 
-export const dirname = (path: string): string => path.replace(/\/[^/]*$/, '')
+/** Files of the disk in Node, of the origin private file system in a browser. */
+export const fileSystem = (): Promise<FileSystem> =>
+  isNode ? (import('node:fs/promises') as Promise<FileSystem>) : Promise.resolve(opfs)
 
-/** Node's files, or those that a browser keeps for the page's origin. */
-export const fileSystem = (): Promise<FileSystem> => (inNode ? import('node:fs/promises') : import('./opfs.ts'))
+/** With slashes, which every system takes. */
+export const join = (...parts: string[]): string =>
+  parts
+    .filter((part) => part !== '')
+    .map((part, i) => (i === 0 ? part.replace(/(?<=.)\/+$/, '') : part))
+    .join('/')
+    .replace(/^\/\/(?=[^/])/, '/')
+
+const lastPart = globalThis.process?.platform === 'win32' ? /[\\/]+[^\\/]*[\\/]*$/ : /\/+[^/]*\/*$/
+
+/** The folder that something lies in. */
+export const dirname = (path: string): string => {
+  const folder = path.replace(lastPart, '')
+  return folder === path ? '.' : folder || '/'
+}
+
+/** An absolute path in Node. In a browser all paths begin at the same place. */
+export const resolve = async (path: string): Promise<string> =>
+  isNode ? (await import('node:path')).resolve(path) : opfs.plain(path)

@@ -42,8 +42,7 @@ export function fileFolder(files: Iterable<File>, name = 'dropped files'): Folde
   }
 }
 
-/** A file that a page was given. */
-export function blobSource(name: string, blob: Blob): ByteSource {
+function blobSource(name: string, blob: Blob): ByteSource {
   const source: ByteSource = {
     name,
     size: blob.size,

@@ -1,19 +1,18 @@
 import { OptionError } from '../errors.ts'
-import { inNode, join } from './file-system.ts'
-import { makeFolder, writeError } from './files.ts'
+import { isNode, join } from './file-system.ts'
+import { makeFolder, writeError } from './node-file.ts'
+import { plain } from './opfs.ts'
 
 /** Milliseconds: how often a holder shows that it lives, and after how long without that it is taken for dead. */
 const [beat, dead] = [5_000, 30_000]
 
 /**
- * Takes a lock file, over from a holder that is dead (its process is gone, or has not touched it for half a minute).
+ * Takes a lock file (in a browser a lock of that name, which ends with its tab), over from a holder that is dead (its process is gone, or has not touched it for half a minute).
  *
  * @returns what gives it back; null while another process holds it
  */
-export const takeLock = (path: string): Promise<(() => Promise<void>) | null> =>
-  inNode ? takeLockFile(path) : takeWebLock(path)
-
-async function takeLockFile(path: string): Promise<(() => Promise<void>) | null> {
+export async function takeLock(path: string): Promise<(() => Promise<void>) | null> {
+  if (!isNode) return takeWebLock(path)
   const [fs, { hostname }] = await Promise.all([import('node:fs/promises'), import('node:os')])
   const owner = `${process.pid} ${hostname()} ${Math.random()}`
   const take = (): Promise<boolean> =>
@@ -61,34 +60,45 @@ export async function lockFolder(folder: string): Promise<() => Promise<void>> {
     throw writeError(folder, cause)
   })
   if (release) return release
-  throw new OptionError(`${folder}: ${await holderOf(path)} writes into it: wait for it, or give another folder`)
+  throw new OptionError(`${folder}: ${await holder(path)} writes into it: wait for it, or give another folder`)
 }
 
-async function holderOf(path: string): Promise<string> {
-  if (!inNode) return 'another tab or worker'
+async function holder(path: string): Promise<string> {
+  if (!isNode) return 'another tab, or another run in this one,'
   const { readFile } = await import('node:fs/promises')
   const [pid] = (await readFile(path, 'utf8').catch(() => '')).split(' ')
   return `process ${pid}`
 }
 
-/** A lock of the page's origin: given back too when its tab is closed. */
+const webLockName = (path: string): string => `halfling:${plain(path)}`
+
 function takeWebLock(path: string): Promise<(() => Promise<void>) | null> {
   return new Promise((resolve, reject) => {
-    const held = navigator.locks.request(`halfling ${path}`, { ifAvailable: true }, (lock) => {
+    const ended = navigator.locks.request(webLockName(path), { ifAvailable: true }, (lock) => {
       if (!lock) return resolve(null)
-      return new Promise<void>((release) =>
+      return new Promise<void>((release) => {
         resolve(async () => {
           release()
-          await held
-        }),
-      )
+          await ended
+        })
+      })
     })
-    held.catch(reject)
+    ended.catch(reject)
   })
 }
 
-/** Whether nobody holds this lock any more; false when there is none. */
-export async function isStale(path: string): Promise<boolean> {
+/** Whether somebody alive holds this lock. */
+export async function isTaken(path: string): Promise<boolean> {
+  if (!isNode) {
+    const { held = [] } = await navigator.locks.query()
+    return held.some(({ name }) => name === webLockName(path))
+  }
+  const { access } = await import('node:fs/promises')
+  return (await access(path).then(yes, no)) && !(await isStale(path))
+}
+
+/** Whether nobody holds this lock file any more; false when there is none. */
+async function isStale(path: string): Promise<boolean> {
   const [fs, { hostname }] = await Promise.all([import('node:fs/promises'), import('node:os')])
   const stat = await fs.stat(path).catch(() => null)
   if (!stat) return false

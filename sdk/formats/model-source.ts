@@ -2,10 +2,10 @@ import { FormatError } from '../errors.ts'
 import type { ByteSource } from './byte-source.ts'
 import { uncompressed } from './compressed.ts'
 import { fileSystem } from './file-system.ts'
-import { nodeFolder, openFile } from './files.ts'
 import { type Folder, readJson, readText } from './folder.ts'
 import { openGguf } from './gguf.ts'
 import { ggufModel } from './gguf-model.ts'
+import { nodeFolder, openFile } from './node-file.ts'
 import { openSafetensors, type TensorFile } from './safetensors.ts'
 import type { StoredTensor } from './stored.ts'
 
@@ -34,7 +34,7 @@ export async function openModelSource(path: string): Promise<ModelSource> {
   const found = await stat(path).catch((cause) => {
     throw new FormatError(`${path}: no such model (give a folder with config.json, or a .gguf file)`, { cause })
   })
-  if (found.isDirectory()) return openModelFolder(nodeFolder(path))
+  if (found.isDirectory()) return openModelFolder(await nodeFolder(path))
   if (/\.(safetensors|json)$/i.test(path)) throw new FormatError(`${path}: give the folder that this file is in`)
   return openModelFile(await openFile(path))
 }
@@ -107,7 +107,7 @@ export async function openModelTensors(folder: Folder): Promise<TensorFile> {
 }
 
 /** weight_map: tensor name to a file in the same folder. */
-function shardNames(json: Record<string, unknown>, index: string): Map<string, string> {
+export function shardNames(json: Record<string, unknown>, index: string): Map<string, string> {
   const map = json.weight_map
   if (typeof map !== 'object' || map === null || Array.isArray(map))
     throw new FormatError(`${index}: weight_map is not an object`)

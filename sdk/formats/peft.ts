@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { FormatError } from '../errors.ts'
-import { join } from './file-system.ts'
-import { exists, makeFolder, openFile, readJsonFile, writeAtomically } from './files.ts'
+import { fileSystem, join } from './file-system.ts'
+import { makeFolder, openFile, readJsonFile, writeAtomically } from './node-file.ts'
 import { openSafetensors, safetensorsChunks } from './safetensors.ts'
 import { readFloats } from './stored.ts'
 
@@ -206,6 +206,12 @@ const tensorsName = 'adapter_model.safetensors'
  * @throws FormatError naming file and field or tensor
  */
 export async function readAdapter(folder: string): Promise<PeftAdapter> {
+  const { access } = await fileSystem()
+  const exists = (path: string) =>
+    access(path).then(
+      () => true,
+      () => false,
+    )
   const [configFile, tensorsFile] = [join(folder, configName), join(folder, tensorsName)]
   if (!(await exists(configFile)))
     throw new FormatError(`${configFile}: no such file (an adapter is a folder as PEFT's save_pretrained writes it)`)

@@ -1,7 +1,7 @@
 import { elementCount } from '../dtype.ts'
 import { FormatError, HalflingError } from '../errors.ts'
 import { type ByteSource, checkRange } from './byte-source.ts'
-import { writeAtomically } from './files.ts'
+import { writeAtomically } from './node-file.ts'
 import { type PlainDType, plainBytes, type StoredTensor, type TensorStream } from './stored.ts'
 
 export { decodeFloats, readAs, readFloats, type StoredDType, type StoredTensor } from './stored.ts'

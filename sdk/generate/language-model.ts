@@ -1,6 +1,6 @@
 import { ContextError, DataError, OptionError } from '../errors.ts'
 import type { ModelSource } from '../formats/model-source.ts'
-import { adapterFiles } from '../formats/peft.ts'
+import { adapterFiles, writeAdapterFiles } from '../formats/peft.ts'
 import { adapterToPeft } from '../model/lora.ts'
 import { type MergedDType, mergedStored, saveMerged } from '../model/merge.ts'
 import type { Model } from '../model/model.ts'
@@ -269,17 +269,31 @@ export class LanguageModel {
   }
 
   /**
+   * Writes a loaded adapter as PEFT reads it into a folder, which is made where it is missing.
+   *
+   * @throws OptionError for one that is not loaded, HalflingError of code 'io'
+   */
+  async saveAdapter(name: string, folder: string): Promise<void> {
+    const { config, tensors } = await this.peftAdapter(name)
+    await writeAdapterFiles(folder, config, tensors)
+  }
+
+  /**
    * The files of a loaded adapter as PEFT reads them, by name: what a page offers for download.
    *
    * @throws OptionError for one that is not loaded
    */
   async adapterFiles(name: string): Promise<Map<string, Blob>> {
+    const { config, tensors } = await this.peftAdapter(name)
+    const files = adapterFiles(config, tensors)
+    return new Map([...files].map(([file, chunks]) => [file, new Blob(chunks as Uint8Array<ArrayBuffer>[])]))
+  }
+
+  private async peftAdapter(name: string): Promise<ReturnType<typeof adapterToPeft>> {
     await this.model.pullAdapters()
     const adapter = this.model.adapters.get(name)
     if (!adapter) throw new OptionError(`adapter "${name}" is not loaded`)
-    const { config, tensors } = adapterToPeft(adapter, this.model.config)
-    const files = adapterFiles(config, tensors)
-    return new Map([...files].map(([file, chunks]) => [file, new Blob(chunks as Uint8Array<ArrayBuffer>[])]))
+    return adapterToPeft(adapter, this.model.config)
   }
 
   /**

@@ -1,22 +1,59 @@
 import { HubError } from '../errors.ts'
+import { bytesSource } from '../formats/byte-source.ts'
+import { fileSystem } from '../formats/file-system.ts'
+import type { Folder } from '../formats/folder.ts'
+
+// Written out, so that bundlers find the files. build.mjs puts in the package's path: dist/ lies between.
+const files = {
+  nano: {
+    'config.json': new URL('../../models/nano/config.json', import.meta.url),
+    'generation_config.json': new URL('../../models/nano/generation_config.json', import.meta.url),
+    'tokenizer.json': new URL('../../models/nano/tokenizer.json', import.meta.url),
+    'tokenizer_config.json': new URL('../../models/nano/tokenizer_config.json', import.meta.url),
+    'model.safetensors': new URL('../../models/nano/model.safetensors', import.meta.url),
+  },
+  'nano-base': {
+    'config.json': new URL('../../models/nano-base/config.json', import.meta.url),
+    'generation_config.json': new URL('../../models/nano-base/generation_config.json', import.meta.url),
+    'tokenizer.json': new URL('../../models/nano-base/tokenizer.json', import.meta.url),
+    'tokenizer_config.json': new URL('../../models/nano-base/tokenizer_config.json', import.meta.url),
+    'model.safetensors': new URL('../../models/nano-base/model.safetensors', import.meta.url),
+  },
+} as const
+
+type BundledName = keyof typeof files
 
 /** Models that come with the package; the first is the default of every command. */
-export const bundledModels = ['nano', 'nano-base'] as const
+export const bundledModels = ['nano', 'nano-base'] as const satisfies readonly BundledName[]
 
-export const isBundled = (name: string): boolean => (bundledModels as readonly string[]).includes(name)
+export const isBundled = (name: string): name is BundledName => Object.hasOwn(files, name)
 
-/** The folder of a bundled model: models/ lies beside sdk/, or beside the dist/ that holds it. */
-export async function bundledFolder(name: string): Promise<string> {
-  const [{ access }, { fileURLToPath }] = await Promise.all([import('node:fs/promises'), import('node:url')])
-  for (const up of ['../..', '../../..']) {
-    const folder = fileURLToPath(new URL(`${up}/models/${name}`, import.meta.url))
-    const isThere = await access(`${folder}/config.json`).then(
-      () => true,
-      () => false,
+/** The folder of a bundled model. Node's alone: a page has its files by their addresses. */
+export async function bundledFolder(name: BundledName): Promise<string> {
+  const { fileURLToPath } = await import('node:url')
+  const config = fileURLToPath(files[name]['config.json'])
+  const { access } = await fileSystem()
+  await access(config).catch((cause) => {
+    throw new HubError(
+      `the model "${name}" belongs to the package, but its folder models/${name} is not there: install it again`,
+      { cause },
     )
-    if (isThere) return folder
+  })
+  return config.replace(/[\\/]config\.json$/, '')
+}
+
+/** The files of a bundled model in a page, which come from where the page came from. */
+export function bundledInPage(name: BundledName): Folder {
+  const urls: Readonly<Record<string, URL>> = files[name]
+  return {
+    name,
+    async open(file) {
+      if (!Object.hasOwn(urls, file)) return null
+      const answer = await fetch(urls[file]).catch((cause) => {
+        throw new HubError(`${urls[file]}: cannot be reached (${(cause as Error).message})`, { cause })
+      })
+      if (!answer.ok) throw new HubError(`${urls[file]}: ${answer.status} ${answer.statusText}`)
+      return bytesSource(`${name}/${file}`, new Uint8Array(await answer.arrayBuffer()))
+    },
   }
-  throw new HubError(
-    `the model "${name}" belongs to the package, but its folder models/${name} is not there: install it again`,
-  )
 }

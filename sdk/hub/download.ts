@@ -1,7 +1,7 @@
 import { HalflingError, HubError } from '../errors.ts'
-import { dirname, type FileHandle, fileSystem } from '../formats/file-system.ts'
-import { writeError } from '../formats/files.ts'
-import { type Hash, newHash } from './hash.ts'
+import { dirname, type FileHandle, fileSystem, isNode } from '../formats/file-system.ts'
+import { writeError } from '../formats/node-file.ts'
+import { type Hash, openHash } from './hash.ts'
 import { withLock } from './lock.ts'
 import { chunksOf, networkError, pause, refusal, request } from './request.ts'
 import { checkSpace } from './space.ts'
@@ -82,11 +82,9 @@ export async function download(d: Download): Promise<void> {
 }
 
 async function attempt(d: Download, part: string): Promise<void> {
-  const { open, rename, rm } = await fileSystem()
-  const handle = await open(part, 'r+').catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT') throw error
-    return open(part, 'wx+')
-  })
+  const { appendFile, open, rename, rm } = await fileSystem()
+  await appendFile(part, '')
+  const handle = await open(part, 'r+')
   let whole = false
   try {
     let here = (await handle.stat()).size
@@ -116,8 +114,10 @@ async function attempt(d: Download, part: string): Promise<void> {
 
 async function fetchRest(d: Download, content: Content, validator: string | undefined): Promise<void> {
   const from = content.position
-  const range = from > 0 ? { range: `bytes=${from}-`, ...(validator && { 'if-range': validator }) } : undefined
-  const response = await request(d.what, d.url, { headers: range, signal: d.signal })
+  // Another origin's server would be asked first whether a page may send If-Range: there the answer is looked at.
+  const mayAsk = isNode || new URL(d.url).origin === location.origin
+  const range = from > 0 && { range: `bytes=${from}-`, ...(validator && mayAsk && { 'if-range': validator }) }
+  const response = await request(d.what, d.url, { headers: range || undefined, signal: d.signal })
   if (response.status === 416) {
     await response.body?.cancel()
     throw new Unresumable('the range cannot be had')
@@ -126,7 +126,8 @@ async function fetchRest(d: Download, content: Content, validator: string | unde
   let total = d.size
   if (response.status === 206) {
     const [, start, end, all] = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(response.headers.get('content-range') ?? '') ?? []
-    if (from === 0 || Number(start) !== from || !end) {
+    const isSame = mayAsk || d.checksum || validatorOf(response) === validator
+    if (from === 0 || Number(start) !== from || !end || !isSame) {
       await response.body?.cancel()
       throw new Unresumable('another range came than the one that was asked for')
     }
@@ -146,11 +147,17 @@ async function fetchRest(d: Download, content: Content, validator: string | unde
     }
   } catch (error) {
     // Errors of the disk are told; those of the connection lead to another try.
-    if (error instanceof HubError || (error as NodeJS.ErrnoException).syscall === 'write') throw error
+    if (error instanceof HubError || /^(write|fsync)$/.test((error as NodeJS.ErrnoException).syscall ?? '')) throw error
     throw new Dropped('the connection dropped', { cause: error })
   }
   if (total !== null && content.position < total)
     throw new Dropped(`the connection ended at byte ${content.position} of ${total}`)
+}
+
+/** What names this content: its ETag when that is a strong one, else its date. */
+export function validatorOf({ headers }: Response): string | null {
+  const etag = headers.get('etag')
+  return etag && !etag.startsWith('W/') ? etag : headers.get('last-modified')
 }
 
 const tooLong = (d: Download, total: number): HubError =>
@@ -166,7 +173,7 @@ class Content {
   constructor(handle: FileHandle, d: Download) {
     this.handle = handle
     this.d = d
-    this.hash = hashOf(d)
+    this.hash = newHash(d)
   }
 
   /** Takes up the first `length` bytes, as they were written before. */
@@ -190,7 +197,7 @@ class Content {
 
   restart(): void {
     this.position = 0
-    this.hash = hashOf(this.d)
+    this.hash = newHash(this.d)
   }
 
   async append(chunk: Uint8Array): Promise<void> {
@@ -205,14 +212,14 @@ class Content {
 
   async isRight(): Promise<boolean> {
     const hash = await this.hash
-    return hash === null || hash.digest() === this.d.checksum!.value
+    return hash === null || hash.hex() === this.d.checksum!.value
   }
 }
 
-async function hashOf({ checksum, size }: Download): Promise<Hash | null> {
+async function newHash({ checksum, size }: Download): Promise<Hash | null> {
   if (!checksum) return null
-  if (checksum.kind === 'sha256') return newHash('sha256')
-  const hash = await newHash('sha1')
+  if (checksum.kind === 'sha256') return openHash('sha256')
+  const hash = await openHash('sha1')
   hash.update(new TextEncoder().encode(`blob ${size}\0`))
   return hash
 }

@@ -1,22 +1,27 @@
-import { inNode } from '../formats/file-system.ts'
+import { isNode } from '../formats/file-system.ts'
 
-/** Bytes as they come. */
 export interface Hash {
   update(bytes: Uint8Array): void
-  /** In hexadecimal. */
-  digest(): string
+  /** The hash of all bytes, in hexadecimal; ends it. */
+  hex(): string
 }
 
-/** Node's own, or that of @noble/hashes: the browsers' takes all bytes at once. */
-export async function newHash(kind: 'sha256' | 'sha1'): Promise<Hash> {
-  if (inNode) {
-    const hash = (await import('node:crypto')).createHash(kind)
-    return { update: (bytes) => void hash.update(bytes), digest: () => hash.digest('hex') }
+/** A hash of bytes that come in pieces: Node's own, which is ten times as fast, or in a browser that of a library. */
+export async function openHash(kind: 'sha1' | 'sha256'): Promise<Hash> {
+  if (isNode) {
+    const { createHash } = await import('node:crypto')
+    const hash = createHash(kind)
+    return { update: (bytes) => void hash.update(bytes), hex: () => hash.digest('hex') }
   }
-  const { bytesToHex } = await import('@noble/hashes/utils.js')
-  const hash =
-    kind === 'sha256'
-      ? (await import('@noble/hashes/sha2.js')).sha256.create()
-      : (await import('@noble/hashes/legacy.js')).sha1.create()
-  return { update: (bytes) => void hash.update(bytes), digest: () => bytesToHex(hash.digest()) }
+  const [{ sha256 }, { sha1 }] = await Promise.all([import('@noble/hashes/sha2.js'), import('@noble/hashes/legacy.js')])
+  const hash = (kind === 'sha1' ? sha1 : sha256).create()
+  const hex = () => Array.from(hash.digest(), (byte) => byte.toString(16).padStart(2, '0')).join('')
+  return { update: (bytes) => void hash.update(bytes), hex }
+}
+
+/** In hexadecimal. */
+export async function sha256OfText(text: string): Promise<string> {
+  const hash = await openHash('sha256')
+  hash.update(new TextEncoder().encode(text))
+  return hash.hex()
 }

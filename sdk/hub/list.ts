@@ -1,8 +1,9 @@
 import { HubError } from '../errors.ts'
-import { fileSystem, join } from '../formats/file-system.ts'
-import { readJsonFile } from '../formats/files.ts'
-import { isStale } from '../formats/lock.ts'
+import { fileSystem, isNode, join } from '../formats/file-system.ts'
+import { isTaken } from '../formats/lock.ts'
+import { readJsonFile } from '../formats/node-file.ts'
 import { bundledFolder, bundledModels, isBundled } from './bundled.ts'
+import { findImported, importedFolder } from './import.ts'
 import { folderOf, parseDatasetName, parseModelName, type RepoKind } from './names.ts'
 import { cacheRoot } from './settings.ts'
 import { hubNameOf, isUrl, urlFolder, urlsFolder } from './url.ts'
@@ -11,7 +12,7 @@ import { hubNameOf, isUrl, urlFolder, urlsFolder } from './url.ts'
 export interface CachedModel {
   /** What loadModel or a data option takes. */
   readonly name: string
-  readonly kind: 'bundled' | 'url' | RepoKind
+  readonly kind: 'bundled' | 'imported' | 'url' | RepoKind
   readonly path: string
   /** On the disk, with what is not whole yet. */
   readonly bytes: number
@@ -23,27 +24,29 @@ export interface CachedModel {
 
 /** The models and datasets of the cache (what Python has put there too) and the bundled models, by name. */
 export async function listModels(): Promise<CachedModel[]> {
-  const { readdir, lstat } = await fileSystem()
+  const { readdir } = await fileSystem()
   const root = await cacheRoot()
   const found: CachedModel[] = []
-  for (const name of bundledModels) {
+  for (const name of isNode ? bundledModels : []) {
     const path = await bundledFolder(name).catch(() => null)
     if (path) found.push({ name, kind: 'bundled', path, ...(await measure(path)) })
   }
-  const folders = async (path: string) => {
-    const names = await readdir(path).catch(() => [])
-    const isFolder = await Promise.all(names.map(async (name) => (await lstat(join(path, name))).isDirectory()))
-    return names.filter((_, i) => isFolder[i])
-  }
-  for (const folder of await folders(root)) {
+  const folders = async (path: string) =>
+    (await readdir(path, { withFileTypes: true }).catch(() => [])).filter((e) => e.isDirectory())
+  for (const { name: folder } of await folders(root)) {
     const [, kind, org, name] = /^(model|dataset)s--(.+?)--(.+)$/.exec(folder) ?? []
     const path = join(root, folder)
     if (name) found.push({ name: `${org}/${name}`, kind: kind as RepoKind, path, ...(await measure(path)) })
   }
-  for (const folder of await folders(join(root, urlsFolder))) {
+  for (const { name: folder } of await folders(join(root, urlsFolder))) {
     const path = join(root, urlsFolder, folder)
     const { url } = await readJsonFile(join(path, 'source.json')).catch(() => ({ url: null }))
     if (typeof url === 'string') found.push({ name: url, kind: 'url', path, ...(await measure(path)) })
+  }
+  for (const { name } of await folders(join(root, importedFolder))) {
+    if (!(await findImported(name))) continue
+    const path = join(root, importedFolder, name)
+    found.push({ name, kind: 'imported', path, ...(await measure(path)) })
   }
   return found.sort(
     (a, b) => Number(b.kind === 'bundled') - Number(a.kind === 'bundled') || a.name.localeCompare(b.name),
@@ -71,7 +74,7 @@ export async function removeModel(
   }
   if (!stat.isDirectory()) throw new HubError(`${name}: ${path} is a link to somewhere else: delete it by hand`)
   for (const { file } of await walk(path))
-    if (file.endsWith('.incomplete.lock') && !(await isStale(join(path, file))))
+    if (/\.incomplete(\.lock)?$/.test(file) && (await isTaken(`${join(path, file).replace(/\.lock$/, '')}.lock`)))
       throw new HubError(`${name}: is being downloaded at this moment: end that first`)
   const { bytes } = await measure(path)
   await rm(path, { recursive: true })
@@ -80,6 +83,7 @@ export async function removeModel(
 
 /** The folder in the cache; null for what cannot have one. */
 async function place(name: string, kind: RepoKind): Promise<string | null> {
+  if (kind === 'model' && (await findImported(name))) return join(await cacheRoot(), importedFolder, name)
   const hubName = hubNameOf(name)
   if (isUrl(hubName)) return urlFolder(hubName)
   const repo = kind === 'model' ? parseModelName(hubName) : parseDatasetName(hubName)

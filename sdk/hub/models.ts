@@ -1,31 +1,27 @@
 import { FormatError, HubError, OptionError } from '../errors.ts'
-import { join } from '../formats/file-system.ts'
-import { exists } from '../formats/files.ts'
+import { fileSystem, join } from '../formats/file-system.ts'
 import { bundledFolder, bundledModels, isBundled } from './bundled.ts'
+import { chooseModelFiles } from './choose.ts'
+import { findImported } from './import.ts'
 import { type ModelName, parseModelName } from './names.ts'
 import { findSnapshot, type PullOptions, pullSnapshot, type Snapshot } from './snapshot.ts'
-import { findUrl, hubNameOf, isUrl, pullUrl } from './url.ts'
-
-/** The files beside the weights that we read. */
-const small = [
-  'config.json',
-  'generation_config.json',
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'chat_template.jinja',
-  'adapter_config.json',
-]
+import { askToKeep } from './space.ts'
+import { findUrl, findUrlFolder, hubNameOf, isFolderUrl, isUrl, pullUrl, pullUrlFolder } from './url.ts'
 
 /**
- * Downloads a model, or what has changed of it, into the cache that huggingface_hub uses too (HF_HUB_CACHE). An earlier
+ * Downloads a model, or what has changed of it, into the cache that huggingface_hub uses too (HF_HUB_CACHE), in a browser into its
+ * storage for this site. An earlier
  * download that was interrupted goes on; every file is compared with the hub's checksum.
  *
- * @param name `org/name`, `org/name@revision`, `org/name/file.gguf`, or `https://host/file.gguf[#sha256=...]`
+ * @param name `org/name`, `org/name@revision`, `org/name/file.gguf`, `https://host/file.gguf[#sha256=...]`, or
+ *   `https://host/folder/` with the files of a model as they are on the hub
  * @returns the snapshot's folder, or the .gguf file
  * @throws HubError for a wrong name, no access, no network, a content that is not the right one
  */
 export async function pullModel(name: string, options: PullOptions = {}): Promise<string> {
   const hubName = hubNameOf(name)
+  askToKeep()
+  if (isFolderUrl(hubName)) return pullUrlFolder(hubName, options)
   if (isUrl(hubName)) return pullUrl(hubName, gguf, options)
   const repo = parseModelName(hubName, options.revision)
   if (!repo)
@@ -58,8 +54,16 @@ async function find(
   options: PullOptions,
   { nowhere, hint }: { nowhere: string; hint: string },
 ): Promise<string> {
-  if (await exists(name)) return name
+  const { access } = await fileSystem()
+  const exists = await access(name).then(
+    () => true,
+    () => false,
+  )
+  if (exists) return name
+  const imported = await findImported(name)
+  if (imported) return imported
   const hubName = hubNameOf(name)
+  if (isFolderUrl(hubName)) return (await findUrlFolder(hubName)) ?? pullUrlFolder(hubName, options)
   if (isUrl(hubName)) return (await findUrl(hubName, gguf)) ?? pullUrl(hubName, gguf, options)
   const repo = parseModelName(hubName, options.revision)
   if (!repo) throw new FormatError(`${name}: ${nowhere}`)
@@ -74,28 +78,6 @@ async function find(
 
 const gguf = /\.gguf$/i
 
-const pathOf = ({ file }: ModelName, { folder }: Snapshot): string => (file ? join(folder, file) : folder)
-
-/** Weights and what belongs to them; one set of weights where a repository has several. */
-export function chooseModelFiles({ id, file }: ModelName, paths: readonly string[]): string[] {
-  const has = (path: string) => paths.includes(path)
-  const ggufs = paths.filter((path) => gguf.test(path))
-  const some = (list: readonly string[]) => list.slice(0, 20).join(', ') + (list.length > 20 ? ', ...' : '')
-  if (file) {
-    if (has(file)) return [file]
-    throw new HubError(`${id}: has no ${file}; its .gguf files: ${some(ggufs) || 'none'}`)
-  }
-  const model = 'model.safetensors'
-  const shards = paths.filter((path) => /^model-\d+-of-\d+\.safetensors$/.test(path))
-  const weights = has(model) ? [model] : has(`${model}.index.json`) ? [`${model}.index.json`, ...shards] : []
-  const adapter = has('adapter_config.json') ? ['adapter_model.safetensors'].filter(has) : []
-  if (weights.length + adapter.length === 0) {
-    if (ggufs.length > 0)
-      throw new HubError(`${id}: choose one of its .gguf files, as in ${id}/${ggufs[0]}: ${some(ggufs)}`)
-    throw new HubError(`${id}: has neither model.safetensors nor .gguf files; it has ${some(paths) || 'no files'}`)
-  }
-  if (weights.length > 0)
-    for (const needed of ['config.json', 'tokenizer.json'])
-      if (!has(needed)) throw new HubError(`${id}: has no ${needed}, which is needed to run it`)
-  return [...small.filter(has), ...weights, ...adapter]
+async function pathOf({ file }: ModelName, { folder }: Snapshot): Promise<string> {
+  return file ? join(folder, file) : folder
 }

@@ -1,5 +1,5 @@
 import { HubError } from '../errors.ts'
-import { inNode } from '../formats/file-system.ts'
+import { isNode } from '../formats/file-system.ts'
 import { endpoint, isOffline, readToken, stallTime } from './settings.ts'
 
 export interface RequestOptions {
@@ -24,8 +24,8 @@ export async function request(what: string, url: string, options: RequestOptions
   const isHub = new URL(url).origin === new URL(endpoint()).origin
   const token = isHub ? await readToken() : undefined
   const headers = {
-    // In a browser they would need the server's consent.
-    ...(inNode && { 'user-agent': 'halfling', 'accept-encoding': 'identity' }),
+    // A page may not set these.
+    ...(isNode && { 'user-agent': 'halfling', 'accept-encoding': 'identity' }),
     ...(token && { authorization: `Bearer ${token}` }),
     ...options.headers,
   }

@@ -1,5 +1,5 @@
 import { HubError } from '../errors.ts'
-import { inNode } from '../formats/file-system.ts'
+import { fileSystem, isNode, join } from '../formats/file-system.ts'
 
 // What huggingface_hub reads from the environment, read the same way. Everything is read when it is needed.
 
@@ -16,25 +16,25 @@ export const isOffline = (): boolean => isOn('HF_HUB_OFFLINE') || isOn('TRANSFOR
 export const stallTime = (): number => 1000 * (Number(variable('HF_HUB_DOWNLOAD_TIMEOUT')) || 30)
 
 async function home(): Promise<string> {
-  const [{ join }, { homedir }] = await Promise.all([import('node:path'), import('node:os')])
+  const { homedir } = await import('node:os')
   const cache = variable('XDG_CACHE_HOME') ?? join(homedir(), '.cache')
   return expand(variable('HF_HOME') ?? join(cache, 'huggingface'), homedir())
 }
 
 const expand = (path: string, user: string): string => path.replace(/^~(?=$|[\\/])/, () => user)
 
-/** The folder of the cache: HF_HUB_CACHE, else HF_HOME/hub, else ~/.cache/huggingface/hub; in a browser the origin's own `hub`. */
+/** The folder of the cache: HF_HUB_CACHE, else HF_HOME/hub, else ~/.cache/huggingface/hub; `models` in a browser's storage. */
 export async function cacheRoot(): Promise<string> {
-  if (!inNode) return 'hub'
-  const [{ join, resolve }, { homedir }] = await Promise.all([import('node:path'), import('node:os')])
+  if (!isNode) return 'models'
+  const [{ resolve }, { homedir }] = await Promise.all([import('node:path'), import('node:os')])
   const set = variable('HF_HUB_CACHE') ?? variable('HUGGINGFACE_HUB_CACHE')
   return resolve(set ? expand(set, homedir()) : join(await home(), 'hub'))
 }
 
-/** HF_TOKEN, else what `hf auth login` has left. */
+/** HF_TOKEN, else what `hf auth login` has left; a page has none. */
 export async function readToken(): Promise<string | undefined> {
-  if (!inNode) return undefined
-  const [{ join }, { readFile }] = await Promise.all([import('node:path'), import('node:fs/promises')])
+  if (!isNode) return undefined
+  const { readFile } = await fileSystem()
   const path = variable('HF_TOKEN_PATH') ?? join(await home(), 'token')
   const fromFile = async () => (await readFile(path, 'utf8').catch(() => '')).trim()
   const token = variable('HF_TOKEN') ?? variable('HUGGING_FACE_HUB_TOKEN') ?? (await fromFile())

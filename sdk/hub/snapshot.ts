@@ -1,6 +1,6 @@
 import { HubError } from '../errors.ts'
 import { dirname, fileSystem, join } from '../formats/file-system.ts'
-import { makeFolder, writeAtomically, writeError } from '../formats/files.ts'
+import { writeAtomically, writeError } from '../formats/node-file.ts'
 import { download } from './download.ts'
 import { listRepo, type RepoFile } from './listing.ts'
 import { folderOf, type Repo } from './names.ts'
@@ -128,6 +128,12 @@ export async function pullSnapshot(repo: Repo, choose: Choose, options: PullOpti
     await writeAtomically(ref, [new TextEncoder().encode(listing.commit)])
   }
   return { folder, paths: files.map(({ path }) => path) }
+
+  async function makeFolder(path: string): Promise<void> {
+    await fs.mkdir(path, { recursive: true }).catch((error) => {
+      throw writeError(path, error)
+    })
+  }
 }
 
 function resolveUrl({ kind, id }: Repo, commit: string, path: string): string {
@@ -153,13 +159,12 @@ export function hasAllShards(paths: readonly string[]): boolean {
   return [...seen].every(([name, n]) => n === Number(name.slice(name.lastIndexOf('-') + 1)))
 }
 
-/** A relative link; where links are not allowed (Windows without developer mode) or not known (browsers), the file itself. */
+/** A relative link; where links are not allowed (Windows without developer mode), the file itself. */
 async function link(blob: string, pointer: string): Promise<void> {
   const fs = await fileSystem()
   try {
     await fs.rm(pointer, { force: true })
-    const [{ symlink }, { relative }] = await Promise.all([import('node:fs/promises'), import('node:path')])
-    await symlink(relative(dirname(pointer), blob), pointer)
+    await fs.symlink(relative(pointer, blob), pointer)
   } catch (error) {
     // Another process has just made the same one.
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return
@@ -167,6 +172,14 @@ async function link(blob: string, pointer: string): Promise<void> {
       throw writeError(pointer, cause)
     })
   }
+}
+
+/** A path from the folder of one file to another; both are in the same repository. */
+function relative(from: string, to: string): string {
+  const [a, b] = [from.split('/'), to.split('/')]
+  let same = 0
+  while (a[same] === b[same]) same++
+  return [...a.slice(same, -1).map(() => '..'), ...b.slice(same)].join('/')
 }
 
 function throttled(onProgress: PullOptions['onProgress']): (progress: PullProgress, now?: boolean) => void {

@@ -1,26 +1,23 @@
 import { HalflingError } from '../errors.ts'
-import { inNode } from '../formats/file-system.ts'
+import { fileSystem, isNode } from '../formats/file-system.ts'
 
 /** Refuses before the first byte what the disk of `folder` has no room for. */
 export async function checkSpace(what: string, folder: string, bytes: number): Promise<void> {
+  const { statfs } = await fileSystem()
   // Where the system does not say, the write will.
-  const free = await (inNode ? freeOnDisk(folder) : freeForOrigin()).catch(() => Number.POSITIVE_INFINITY)
-  if (bytes <= free) return
-  const [needed, there] = [bytes, free].map((n) => Number((n / 1e6).toPrecision(3)).toLocaleString('en-US'))
-  const remedy = inNode ? 'free some, or point HF_HUB_CACHE at another disk' : 'remove models, or free the disk'
-  const place = inNode ? folder : 'what the browser gives this page'
-  throw new HalflingError('io', `${what}: needs ${needed} MB more, and ${there} MB are free in ${place}: ${remedy}`)
+  const disk = await statfs(folder).catch(() => null)
+  if (!disk || bytes <= disk.bavail * disk.bsize) return
+  const [needed, free] = [bytes, disk.bavail * disk.bsize].map((n) =>
+    Number((n / 1e6).toPrecision(3)).toLocaleString('en-US'),
+  )
+  const where = isNode ? `are free in ${folder}` : 'are left of what the browser lets this site keep'
+  const remedy = isNode
+    ? 'free some, or point HF_HUB_CACHE at another disk'
+    : 'remove a model (removeModel), or free the disk'
+  throw new HalflingError('io', `${what}: needs ${needed} MB more, and ${free} MB ${where}: ${remedy}`)
 }
 
-async function freeOnDisk(folder: string): Promise<number> {
-  const { statfs } = await import('node:fs/promises')
-  const { bavail, bsize } = await statfs(folder)
-  return bavail * bsize
-}
-
-/** Asks for storage that the browser does not clear by itself, too. */
-async function freeForOrigin(): Promise<number> {
-  await navigator.storage.persist()
-  const { quota = Number.POSITIVE_INFINITY, usage = 0 } = await navigator.storage.estimate()
-  return quota - usage
+/** Asks the browser not to clear what is stored when it needs room. It may ask the person: that is not waited for. */
+export function askToKeep(): void {
+  if (!isNode) void navigator.storage.persist?.().catch(() => {})
 }

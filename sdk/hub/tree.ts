@@ -1,4 +1,4 @@
-import { readJsonFile, writeAtomically } from '../formats/files.ts'
+import { readJsonFile, writeAtomically } from '../formats/node-file.ts'
 import type { RepoFile } from './listing.ts'
 import { isSafePath } from './names.ts'
 

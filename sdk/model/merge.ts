@@ -1,6 +1,6 @@
 import { byteLength } from '../dtype.ts'
 import { bytesSource } from '../formats/byte-source.ts'
-import { writeFolderAtomically } from '../formats/files.ts'
+import { writeFolderAtomically } from '../formats/node-file.ts'
 import { safetensorsStream, type TensorData } from '../formats/safetensors.ts'
 import type { StoredTensor } from '../formats/stored.ts'
 import { fromFloats } from '../quant/convert.ts'

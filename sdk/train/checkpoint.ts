@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { FormatError, OptionError } from '../errors.ts'
 import { fileSystem, join } from '../formats/file-system.ts'
-import { exists, makeFolder, openFile, writeAtomically, writeError } from '../formats/files.ts'
+import { exists, openFile, writeAtomically, writeError } from '../formats/node-file.ts'
 import { openSafetensors, writeSafetensors } from '../formats/safetensors.ts'
 import type { TrainStep } from './step.ts'
 
@@ -43,18 +43,23 @@ const stateFile = 'trainer_state.json'
 const optimizerFile = 'optimizer.safetensors'
 const checkpointName = (step: number) => `checkpoint-${step}`
 
-/** Writes `checkpoint-<step>`, its state last: without that a folder is no checkpoint. Returns its path. */
+/**
+ * Writes `checkpoint-<step>` beside its place and renames it, trainer_state.json last where files are moved one by one: it is whole
+ * when that is there. Returns its path.
+ */
 export async function saveCheckpoint(
   outputDir: string,
   state: TrainerState,
   step: TrainStep,
   writeWeights: (folder: string) => Promise<void>,
 ): Promise<string> {
-  const folder = join(outputDir, checkpointName(state.step))
+  const fs = await fileSystem()
+  const final = join(outputDir, checkpointName(state.step))
+  const beside = `${final}.tmp`
   try {
-    await removeCheckpoint(folder)
-    await makeFolder(folder)
-    await writeWeights(folder)
+    await fs.rm(beside, { recursive: true, force: true })
+    await fs.mkdir(beside, { recursive: true })
+    await writeWeights(beside)
     const moments = []
     for (const { name, type } of step.moments())
       moments.push({
@@ -63,32 +68,38 @@ export async function saveCheckpoint(
         shape: [...type.shape],
         data: new Uint8Array((await step.model.readFloats(name)).buffer),
       } as const)
-    await writeSafetensors(join(folder, optimizerFile), moments)
-    await writeAtomically(join(folder, stateFile), [new TextEncoder().encode(`${JSON.stringify(state, null, 2)}\n`)])
+    await writeSafetensors(join(beside, optimizerFile), moments)
+    await writeAtomically(join(beside, stateFile), [new TextEncoder().encode(`${JSON.stringify(state, null, 2)}\n`)])
+    await fs.rm(final, { recursive: true, force: true })
+    await fs.rename(beside, final)
   } catch (error) {
-    await removeCheckpoint(folder)
-    throw writeError(folder, error)
+    await fs.rm(beside, { recursive: true, force: true })
+    throw writeError(final, error)
   }
-  return folder
+  return final
 }
 
-/** Its state first: what is left when this is cut off is no checkpoint. */
-async function removeCheckpoint(folder: string): Promise<void> {
-  const { rm } = await fileSystem()
-  await rm(join(folder, stateFile), { force: true })
-  await rm(folder, { recursive: true, force: true })
-}
-
-/** Checkpoints in a folder, oldest first, without those that were cut off while being written or deleted. */
+/** The whole checkpoints in a folder, oldest first. */
 export async function listCheckpoints(outputDir: string): Promise<{ step: number; folder: string }[]> {
-  const { readdir } = await fileSystem()
-  const found: { step: number; folder: string }[] = []
-  for (const name of await readdir(outputDir).catch(() => [])) {
-    const [, step] = /^checkpoint-(\d+)$/.exec(name) ?? []
+  const fs = await fileSystem()
+  const names = await fs.readdir(outputDir).catch(() => [] as string[])
+  const whole = []
+  for (const name of names) {
+    const match = /^checkpoint-(\d+)$/.exec(name)
     const folder = join(outputDir, name)
-    if (step !== undefined && (await exists(join(folder, stateFile)))) found.push({ step: Number(step), folder })
+    if (match && (await exists(join(folder, stateFile)))) whole.push({ step: Number(match[1]), folder })
   }
-  return found.sort((a, b) => a.step - b.step)
+  return whole.sort((a, b) => a.step - b.step)
+}
+
+/** Deletes what was cut off while being written. */
+export async function removeCutOff(outputDir: string): Promise<void> {
+  const fs = await fileSystem()
+  for (const name of await fs.readdir(outputDir).catch(() => [] as string[])) {
+    const folder = join(outputDir, name)
+    const cutOff = /^checkpoint-\d+$/.test(name) && !(await exists(join(folder, stateFile)))
+    if (cutOff || /^checkpoint-\d+\.tmp$/.test(name)) await fs.rm(folder, { recursive: true, force: true })
+  }
 }
 
 /** Deletes the oldest checkpoints above `limit`, never the best nor the newest. */
@@ -98,25 +109,26 @@ export async function rotateCheckpoints(
   bestStep: number | null,
 ): Promise<void> {
   if (limit === null) return
+  const fs = await fileSystem()
   const all = await listCheckpoints(outputDir)
   const newest = all.at(-1)?.step
   let excess = all.length - Math.max(1, limit)
   for (const { step, folder } of all) {
     if (excess <= 0) return
     if (step === bestStep || step === newest) continue
-    await removeCheckpoint(folder)
+    await fs.rm(folder, { recursive: true, force: true })
     excess--
   }
 }
 
 /** Reads a checkpoint's state and refuses it when the run's arguments differ. Throws FormatError, OptionError. */
 export async function readState(folder: string, args: Readonly<Record<string, unknown>>): Promise<TrainerState> {
-  const { readFile } = await fileSystem()
+  const fs = await fileSystem()
   const file = join(folder, stateFile)
   const remedy = '(delete the checkpoint to resume from an older one)'
   let json: unknown
   try {
-    json = JSON.parse(await readFile(file, 'utf8'))
+    json = JSON.parse(await fs.readFile(file, 'utf8'))
   } catch (cause) {
     throw new FormatError(`${file}: not readable: ${(cause as Error).message} ${remedy}`, { cause })
   }

@@ -4,8 +4,9 @@ import type { RowSource } from '../data/rows.ts'
 import { TeacherCache, type TeacherRow, type TeacherSettings } from '../data/teacher-cache.ts'
 import type { Example } from '../data/tokenize.ts'
 import { DataError, OptionError } from '../errors.ts'
+import type { Folder } from '../formats/folder.ts'
 import { generateBatch } from '../generate/batch.ts'
-import type { LanguageModel } from '../generate/language-model.ts'
+import { LanguageModel } from '../generate/language-model.ts'
 import { meanLoss } from '../generate/score.ts'
 import { modelTeacher, type Teacher } from '../generate/teacher.ts'
 import type { Graph, Tensor } from '../graph/graph.ts'
@@ -64,8 +65,8 @@ type Settings = Required<TrainingArguments> & RowSettings & Required<Omit<Distil
 export interface DistillOptions {
   /** The student. */
   readonly model: LanguageModel
-  /** A cache's folder (`halfling teacher build`), or a teacher that is loaded beside the student. */
-  readonly teacher: string | LanguageModel
+  /** A cache's folder (`halfling teacher build`), by its path or as `fileFolder` gives it, or a teacher that is loaded beside the student. */
+  readonly teacher: string | Folder | LanguageModel
   /** The rows that the teacher was asked about. */
   readonly trainDataset: RowSource
   readonly evalDataset?: RowSource
@@ -249,7 +250,7 @@ async function openJudge(
   args: Settings,
   examples: readonly Example[],
 ): Promise<Judge> {
-  if (typeof teacher !== 'string') {
+  if (teacher instanceof LanguageModel) {
     checkSameTokenizer(teacher.tokenizer.fingerprint, model, 'the teacher')
     const { temperature = 1, topK } = args
     const programs = new Programs(teacher.model)
@@ -416,9 +417,9 @@ function checkDistillArguments(args: Settings, { teacher }: DistillOptions): voi
   check(args, ['topK'], (v) => Number.isInteger(v) && v >= 1 && v <= 64, 'an integer from 1 to 64')
   check(args, ['samplingTemperature'], (v) => v > 0 && v <= 100, 'a number above 0')
   if (args.temperature !== undefined) check(args, ['temperature'], (v) => v > 0 && v <= 100, 'a number above 0')
-  if (args.lmbda > 0 && typeof teacher === 'string')
+  if (args.lmbda > 0 && !(teacher instanceof LanguageModel))
     throw new OptionError(
-      `lmbda: ${args.lmbda} has the student answer itself, which no cache (${teacher}) knows: give the teacher's model`,
+      `lmbda: ${args.lmbda} has the student answer itself, which no cache (${typeof teacher === 'string' ? teacher : teacher.name}) knows: give the teacher's model`,
     )
   if (args.lmbda > 0 && args.packing) throw new OptionError('lmbda and packing exclude each other: leave one out')
 }

@@ -1,11 +1,11 @@
 import { NumericError, OptionError, RewardError } from '../errors.ts'
-import { join } from '../formats/file-system.ts'
 import { lockFolder } from '../formats/lock.ts'
 import type { LanguageModel } from '../generate/language-model.ts'
 import type { TrainingArguments } from './arguments.ts'
 import {
   listCheckpoints,
   readState,
+  removeCutOff,
   restoreMoments,
   rotateCheckpoints,
   saveCheckpoint,
@@ -90,7 +90,7 @@ export async function* trainSteps(run: Run): AsyncGenerator<TrainLog, void> {
 async function* steps(run: Run, outputDir: string | null): AsyncGenerator<TrainLog, void> {
   const { model, trained, args, step, stepsPerEpoch, totalSteps, evaluate, signal } = run
   const warmupSteps = args.warmupSteps || Math.ceil(args.warmupRatio * totalSteps)
-  const metrics = outputDir === null ? null : new MetricsFile(outputDir)
+  const metrics = outputDir === null ? null : await MetricsFile.in(outputDir)
   let state: TrainerState = {
     version: 1,
     step: 0,
@@ -101,6 +101,7 @@ async function* steps(run: Run, outputDir: string | null): AsyncGenerator<TrainL
     evaluationsSinceBest: 0,
     arguments: run.decisive,
   }
+  if (run.resume && outputDir !== null) await removeCutOff(outputDir)
   const there = outputDir === null ? [] : await listCheckpoints(outputDir)
   if (there.length > 0 && !run.resume)
     throw new OptionError(
@@ -195,7 +196,7 @@ async function* steps(run: Run, outputDir: string | null): AsyncGenerator<TrainL
     signal?.throwIfAborted()
   }
   if (args.loadBestModelAtEnd && best && outputDir !== null)
-    await restoreTrained(model, trained, join(outputDir, `checkpoint-${best.step}`))
+    await restoreTrained(model, trained, `${outputDir}/checkpoint-${best.step}`)
   await model.model.pullAdapters()
   if (outputDir !== null) await saveTrained(model, trained, outputDir)
 }

@@ -1,5 +1,5 @@
-import { fileSystem, join } from '../formats/file-system.ts'
-import { writeError } from '../formats/files.ts'
+import { dirname, fileSystem, join } from '../formats/file-system.ts'
+import { writeError } from '../formats/node-file.ts'
 
 /** What GRPOTrainer logs beside the loss: means over the completions (or the scored tokens) of a step. */
 export interface RolloutMetrics {
@@ -53,15 +53,19 @@ export class MetricsFile {
   private readonly path: string
   bytes = 0
 
-  /** In a folder that is there. */
-  constructor(folder: string) {
-    this.path = join(folder, 'metrics.jsonl')
+  constructor(path: string) {
+    this.path = path
   }
 
-  /** Cuts the file to what was known at a checkpoint (0: a fresh run). Throws HalflingError of code 'io'. */
+  static async in(folder: string): Promise<MetricsFile> {
+    return new MetricsFile(join(folder, 'metrics.jsonl'))
+  }
+
+  /** Makes the folder and cuts the file to what was known at a checkpoint (0: a fresh run). Throws HalflingError of code 'io'. */
   async open(bytes: number): Promise<void> {
     const fs = await fileSystem()
     try {
+      await fs.mkdir(dirname(this.path), { recursive: true })
       const handle = await fs.open(this.path, 'a')
       try {
         // One that was deleted meanwhile begins anew.
@@ -76,10 +80,10 @@ export class MetricsFile {
   }
 
   async append(line: MetricsLine): Promise<void> {
-    const { appendFile } = await fileSystem()
+    const fs = await fileSystem()
     const text = `${JSON.stringify(line)}\n`
     try {
-      await appendFile(this.path, text)
+      await fs.appendFile(this.path, text)
     } catch (cause) {
       throw writeError(this.path, cause)
     }

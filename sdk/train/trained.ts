@@ -1,6 +1,6 @@
 import { OptionError } from '../errors.ts'
 import { join } from '../formats/file-system.ts'
-import { openFile, writeAtomically } from '../formats/files.ts'
+import { openFile, writeAtomically } from '../formats/node-file.ts'
 import { readAdapter, writeAdapterFiles } from '../formats/peft.ts'
 import { openSafetensors, writeSafetensors } from '../formats/safetensors.ts'
 import type { LanguageModel } from '../generate/language-model.ts'

@@ -99,8 +99,22 @@ function product(
   const shape = { start: start !== undefined, bias: bias !== undefined, factor: factor !== undefined, adds }
   const args = [a.place, b.place, ...[bias, factor, start].filter((x) => x !== undefined), y]
   const params = [n, columns, inner, a.row, a.inner, b.row, b.inner, yRow]
-  if (n <= 4 && b.inner === 1) return { kernel: products.matvec(shape), args, params, groups: columns }
-  return threads(products.matmul(shape), Math.ceil(n / 4) * Math.ceil(columns / 4), args, params)
+  const [alongA, alongB] = [along(a, inner), along(b, inner)]
+  if (n <= 4 && alongA === 'inner' && alongB === 'inner' && inner % 32 === 0)
+    return { kernel: products.matvec(shape, n), args, params, groups: Math.ceil(columns / 4) }
+  const kernel = products.matmul(
+    shape,
+    ...(inner % 4 === 0 ? ([alongA, alongB] as const) : (['none', 'none'] as const)),
+  )
+  return threads(kernel, Math.ceil(n / 4) * Math.ceil(columns / 4), args, params)
+}
+
+/** Where whole words can be read: strides and the operand's place are multiples of four, or of a block. */
+function along({ place, row, inner }: Factor, steps: number): products.Along {
+  const isQuantized = place.dtype === 'q8' || place.dtype === 'q4'
+  if (place.offset % (isQuantized ? 32 : 4) !== 0) return 'none'
+  if (inner === 1 && row % 4 === 0 && steps % 4 === 0) return 'inner'
+  return row === 1 && inner % 4 === 0 ? 'outer' : 'none'
 }
 
 const straight = (place: Place): Factor => ({ place, row: columnsOf(place), inner: 1 })
@@ -307,7 +321,8 @@ export const lowering: Readonly<Record<string, (node: LowerNode) => Dispatch[]>>
     const [q, cache] = node.inputs
     const n = rowsOf(q)
     const kernel = attention.attentionCached(columnsOf(q) / h)
-    return [threads(kernel, n * h, [...node.inputs, ...node.outputs], [n, cache.shape[1], h, g, scale])]
+    const args = [...node.inputs, ...node.outputs]
+    return [{ kernel, args, params: [n, cache.shape[1], h, g, scale], groups: n * h }]
   },
   attentionBack(node) {
     const { h, g, scale } = heads(node)

@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { FormatError } from '../../sdk/errors.ts'
-import { nodeFolder } from '../../sdk/formats/files.ts'
 import { openModelSource, openModelTensors } from '../../sdk/formats/model-source.ts'
+import { nodeFolder } from '../../sdk/formats/node-file.ts'
 import { safetensorsChunks } from '../../sdk/formats/safetensors.ts'
 
 const root = mkdtempSync(join(tmpdir(), 'halfling-models-'))
@@ -85,7 +85,7 @@ describe('shards', () => {
 
   it('are one model', async () => {
     const path = folder({ ...shards, ...index(map) })
-    const file = await openModelTensors(nodeFolder(path))
+    const file = await openModelTensors(await nodeFolder(path))
     expect([...file.tensors.keys()].sort()).toEqual(['a', 'bb', 'ccc'])
     expect([...(await file.tensors.get('ccc')!.read())]).toEqual([3])
     expect(file.tensors.get('ccc')!.file).toBe(join(path, '2.safetensors'))
@@ -120,7 +120,7 @@ describe('shards', () => {
   ]
   for (const [what, files, message] of refused)
     it(`refuses ${what}`, async () => {
-      const error = await openModelTensors(nodeFolder(folder(files))).catch((e) => e)
+      const error = await openModelTensors(await nodeFolder(folder(files))).catch((e) => e)
       expect(error).toBeInstanceOf(FormatError)
       expect(error.message).toContain(message)
     })

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { FormatError, HalflingError } from '../../sdk/errors.ts'
-import { openFile, readJsonFile, readTextFile, writeAtomically } from '../../sdk/formats/files.ts'
+import { openFile, readJsonFile, readTextFile, writeAtomically } from '../../sdk/formats/node-file.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'halfling-files-'))
 afterAll(() => rmSync(folder, { recursive: true }))

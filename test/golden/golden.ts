@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
-import { nodeFolder, openFile } from '../../sdk/formats/files.ts'
 import { openModelTensors } from '../../sdk/formats/model-source.ts'
+import { nodeFolder, openFile } from '../../sdk/formats/node-file.ts'
 import { decodeFloats, openSafetensors } from '../../sdk/formats/safetensors.ts'
 import type { Adapter } from '../../sdk/model/adapter.ts'
 import { parseConfig } from '../../sdk/model/config.ts'
@@ -50,7 +50,7 @@ export async function readTensors(path: string): Promise<Map<string, { shape: nu
 /** The model of a golden folder, which may have no tokenizer. */
 export async function bareModel(target: Target, folder: string, dtype: WeightDType = 'auto'): Promise<Model> {
   const at = modelFolder(folder)
-  const file = await openModelTensors(nodeFolder(at))
+  const file = await openModelTensors(await nodeFolder(at))
   try {
     return await Model.load(target, parseConfig(readJson(join(at, 'config.json')), at), file.tensors, at, { dtype })
   } finally {

@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { stringify } from 'yaml'
 import { tokenizeRows } from '../../sdk/data/tokenize.ts'
-import { nodeFolder } from '../../sdk/formats/files.ts'
 import { openModelFolder } from '../../sdk/formats/model-source.ts'
+import { nodeFolder } from '../../sdk/formats/node-file.ts'
 import { loadChatTemplate } from '../../sdk/text/chat-template.ts'
 import { loadTokenizer } from '../../sdk/text/tokenizer.ts'
 import { filesOf, foldersWith, goldenRoot, missing, modelFolder, readJson, readTensors } from './golden.ts'
@@ -29,7 +29,7 @@ describe.skipIf(missing !== null)(
       const data = join(folder, 'train.jsonl')
 
       it(`${folder}: tokens and labels of the rows`, async () => {
-        const source = await openModelFolder(nodeFolder(modelFolder(parent)))
+        const source = await openModelFolder(await nodeFolder(modelFolder(parent)))
         await source.close()
         const tokenizer = loadTokenizer(source.tokenizerJson, source.tokenizerConfig)
         const template = loadChatTemplate(source.tokenizerConfig, source.chatTemplate ?? undefined)

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { chooseModelFiles } from '../../sdk/hub/models.ts'
+import { chooseModelFiles } from '../../sdk/hub/choose.ts'
 import { folderOf, parseDatasetName, parseModelName } from '../../sdk/hub/names.ts'
 import { chooseRows, isDatasetName, splitOf } from '../../sdk/hub/rows.ts'
 import { hasAllShards } from '../../sdk/hub/snapshot.ts'

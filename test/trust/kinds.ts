@@ -10,10 +10,10 @@ import { startTeacherCache, TeacherCache, writeTeacherShard } from '../../sdk/da
 import { rowTokenizer } from '../../sdk/data/tokenize.ts'
 import { HalflingError } from '../../sdk/errors.ts'
 import { bytesSource } from '../../sdk/formats/byte-source.ts'
-import { nodeFolder } from '../../sdk/formats/files.ts'
 import { openGguf } from '../../sdk/formats/gguf.ts'
 import { ggufModel } from '../../sdk/formats/gguf-model.ts'
 import { openModelSource, openModelTensors } from '../../sdk/formats/model-source.ts'
+import { nodeFolder } from '../../sdk/formats/node-file.ts'
 import { readAdapter } from '../../sdk/formats/peft.ts'
 import { openSafetensors, safetensorsChunks } from '../../sdk/formats/safetensors.ts'
 import { readFloats, type StoredTensor } from '../../sdk/formats/stored.ts'
@@ -199,7 +199,7 @@ export async function makeKinds(): Promise<Record<string, Kind>> {
       },
       /./,
       async (folder) => {
-        const file = await openModelTensors(nodeFolder(folder))
+        const file = await openModelTensors(await nodeFolder(folder))
         try {
           await readAll(file.tensors.values())
         } finally {

@@ -1,7 +1,7 @@
 import { mkdir, readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { writeAtomically } from '../../formats/files.ts'
+import { writeAtomically } from '../../formats/node-file.ts'
 
 /** Lines kept. */
 export const historySize = 500

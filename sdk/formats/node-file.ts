@@ -1,9 +1,9 @@
 import { FormatError, HalflingError, OptionError } from '../errors.ts'
 import { type ByteSource, checkRange } from './byte-source.ts'
-import { fileSystem, inNode, join } from './file-system.ts'
+import { dirname, fileSystem, isNode, join, resolve } from './file-system.ts'
 import { type Folder, objectOf, textOf } from './folder.ts'
 
-// Files by their paths: Node's, or those that a browser keeps for the page's origin.
+// Files by their paths: of the disk in Node, of the browser's storage in a page.
 
 /** Node reads at most 2 GiB at once. */
 const readLimit = 2 ** 30
@@ -63,10 +63,12 @@ export const readJsonFile = async (path: string): Promise<Record<string, unknown
   objectOf(path, await readTextFile(path))
 
 /** A folder on disk. */
-export const nodeFolder = (path: string): Folder => ({
-  name: path,
-  open: async (file) => ((await exists(join(path, file))) ? openFile(join(path, file)) : null),
-})
+export async function nodeFolder(path: string): Promise<Folder> {
+  return {
+    name: path,
+    open: async (file) => ((await exists(join(path, file))) ? openFile(join(path, file)) : null),
+  }
+}
 
 /**
  * Writes a file so that it is whole or not there: beside its place, flushed to the disk, then renamed. An older file of that
@@ -77,7 +79,7 @@ export async function writeAtomically(
   chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
 ): Promise<void> {
   const fs = await fileSystem()
-  const beside = `${path}.${Math.random().toString(36).slice(2, 14)}.tmp`
+  const beside = `${path}.${Math.random().toString(36).slice(2, 10)}.tmp`
   try {
     const handle = await fs.open(beside, 'wx')
     try {
@@ -104,10 +106,9 @@ export async function writeFolderAtomically(
   files: ReadonlyMap<string, Iterable<Uint8Array> | AsyncIterable<Uint8Array>>,
   { force }: { force?: boolean } = {},
 ): Promise<void> {
-  const fs = await import('node:fs/promises')
-  const { resolve, dirname } = await import('node:path')
+  const fs = await fileSystem()
   await checkFree(folder, force)
-  const final = resolve(folder)
+  const final = await resolve(folder)
   let beside: string | undefined
   try {
     await makeFolder(dirname(final))
@@ -139,8 +140,7 @@ export async function makeFolder(path: string): Promise<void> {
   const { mkdir } = await fileSystem()
   try {
     await mkdir(path, { recursive: true }).catch(async (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOENT' || !inNode) throw error
-      const { dirname } = await import('node:path')
+      if (error.code !== 'ENOENT') throw error
       // What Node says of a read-only file system: the plain call has the true reason.
       await makeFolder(dirname(path))
       await mkdir(path)
@@ -152,7 +152,7 @@ export async function makeFolder(path: string): Promise<void> {
 
 /** Throws OptionError unless nothing would be lost by writing a folder there. */
 async function checkFree(folder: string, force: boolean | undefined): Promise<void> {
-  const { readdir } = await import('node:fs/promises')
+  const { readdir } = await fileSystem()
   const there = await readdir(folder, { withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOTDIR') throw new OptionError(`${folder}: is a file: give a new folder`)
     return []
@@ -176,7 +176,7 @@ function reason(error: unknown): string {
   const { code, message } = error as NodeJS.ErrnoException
   if (code === 'ENOENT') return 'no such file or folder'
   if (code === 'EACCES') return 'permission denied'
-  if (code === 'ENOSPC') return 'the disk is full'
+  if (code === 'ENOSPC') return isNode ? 'the disk is full' : message
   if (code === 'EROFS') return 'the file system is read-only'
   if (code === 'EEXIST' || code === 'ENOTDIR') return 'there is a file where a folder is wanted'
   return message

@@ -1,0 +1,78 @@
+// Runs in the browser: models that come with the page, are downloaded, imported, and kept in the browser's storage.
+import { readRows } from '../../sdk/data/rows.ts'
+import { fileSystem } from '../../sdk/formats/file-system.ts'
+import {
+  importModel,
+  LanguageModel,
+  listModels,
+  loadAdapter,
+  loadModel,
+  pullModel,
+  removeModel,
+  SFTTrainer,
+} from '../../sdk/index.ts'
+
+/** Bytes that are here, of the download that runs. */
+const loaded = { bytes: 0 }
+
+async function pull(name: string): Promise<string> {
+  const onProgress = ({ loadedBytes }: { loadedBytes: number }) => {
+    loaded.bytes = loadedBytes
+  }
+  return pullModel(name, { onProgress }).catch((error) => `${error.code}: ${error.message}`)
+}
+
+async function answer(name: string | undefined): Promise<number[]> {
+  const lm = await loadModel(name, { device: 'webgpu' })
+  const question = [{ role: 'user' as const, content: 'What is 2 + 3?' }]
+  const { tokenIds } = await LanguageModel.complete(lm.chat(question, { maxNewTokens: 16, temperature: 0 }))
+  await lm.close()
+  return [...tokenIds]
+}
+
+const list = async () => (await listModels()).map(({ name, kind, bytes }) => ({ name, kind, bytes }))
+
+async function given(base: string, names: readonly string[]): Promise<File[]> {
+  const blobs = await Promise.all(names.map(async (name) => (await fetch(new URL(name, base))).blob()))
+  return names.map((name, i) => new File([blobs[i]], name))
+}
+
+async function imported(base: string, names: readonly string[], name: string): Promise<string> {
+  return importModel(await given(base, names), name).catch((error) => `${error.code}: ${error.message}`)
+}
+
+async function stored(): Promise<string[]> {
+  const fs = await fileSystem()
+  return fs.readdir('models', { recursive: true })
+}
+
+/** Learns from a dropped file, saves the adapter, and reads it again: its first numbers before and after. */
+async function adapterThereAndBack(text: string): Promise<string[]> {
+  const file = new File([text], 'rows.jsonl')
+  const lm = await loadModel('nano', { device: 'webgpu', dtype: 'f32' })
+  const args = { outputDir: null, maxSteps: 1, learningRate: 1e-2, perDeviceTrainBatchSize: 2 }
+  for await (const _ of new SFTTrainer({ model: lm, trainDataset: file, peft: { r: 2 }, args }).train());
+  await lm.saveAdapter('default', 'adapters/one')
+  await loadAdapter(lm, 'adapters/one', 'again')
+  const told = []
+  for (const name of ['default', 'again'])
+    told.push(
+      [...new Uint8Array(await (await lm.adapterFiles(name)).get('adapter_model.safetensors')!.arrayBuffer())].join(),
+    )
+  await lm.close()
+  return told
+}
+
+async function rowsOf(text: string): Promise<unknown[]> {
+  const fs = await fileSystem()
+  await fs.appendFile('rows.jsonl', text)
+  const seen = []
+  for (const source of ['rows.jsonl', new File([text], 'dropped.jsonl')])
+    for await (const { values, place } of readRows(source)) seen.push([place, values])
+  const parquet = await readRows(new File(['PAR1'], 'x.parquet'))
+    .next()
+    .catch((error) => error.message)
+  return [...seen, parquet]
+}
+
+Object.assign(globalThis, { loaded, pull, answer, list, imported, stored, removeModel, adapterThereAndBack, rowsOf })
