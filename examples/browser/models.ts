@@ -8,15 +8,13 @@ const choice = (name: string) => (form.elements.namedItem(name) as RadioNodeList
 /** The Model tab: where a model comes from, and what computes it. */
 export function wireModels(engine: Engine, onChange: (info: ModelInfo | null) => Promise<void>): void {
   async function load(): Promise<void> {
-    const [place, name] = chosen()
+    const [place, name] = await chosen()
     const settings = { device: choice('device'), dtype: choice('dtype') } as LoadSettings
     $('status').textContent = `Loading ${name} …`
     notice('')
     await onChange(null)
     try {
-      const info = await engine.load(place, settings, ({ loadedBytes, totalBytes }) => {
-        $('status').textContent = `Loading ${name} … ${megabytes(loadedBytes)} of ${megabytes(totalBytes)}`
-      })
+      const info = await engine.load(place, settings, told(name))
       const { device, parameters, context } = info
       const threads = device.threads > 0 ? `, ${device.threads} thread${device.threads === 1 ? '' : 's'}` : ''
       $('status').textContent = `${name} on ${device.name}${threads}`
@@ -31,7 +29,7 @@ export function wireModels(engine: Engine, onChange: (info: ModelInfo | null) =>
     }
   }
 
-  function chosen(): [ModelPlace, string] {
+  async function chosen(): Promise<[ModelPlace, string]> {
     const place = choice('place')
     if (place === 'url') {
       const name = $<HTMLInputElement>('model-url').value.trim()
@@ -42,7 +40,10 @@ export function wireModels(engine: Engine, onChange: (info: ModelInfo | null) =>
     if (place !== 'files') return [place, place]
     const files = [...($<HTMLInputElement>('model-folder').files ?? [])]
     if (files.length === 0) throw new Error('Which folder? Choose one with config.json and model.safetensors')
-    return [files, files[0].webkitRelativePath.split('/')[0] || 'the folder']
+    const name = files[0].webkitRelativePath.split('/')[0].replace(/[^\w.-]+/g, '-')
+    if (!$<HTMLInputElement>('model-keep').checked) return [files, name]
+    await engine.importModel(files, name, told(name))
+    return [name, name]
   }
 
   async function devices(measure: boolean): Promise<void> {
@@ -81,6 +82,12 @@ export function wireModels(engine: Engine, onChange: (info: ModelInfo | null) =>
   void busy(form.querySelector<HTMLButtonElement>('[type=submit]')!, load).then(() => devices(false))
   void list().catch((error) => notice(error.message))
 }
+
+const told =
+  (name: string) =>
+  ({ loadedBytes, totalBytes }: { readonly loadedBytes: number; readonly totalBytes: number }): void => {
+    $('status').textContent = `Loading ${name} … ${megabytes(loadedBytes)} of ${megabytes(totalBytes)}`
+  }
 
 const option = (name: string, more: string): HTMLElement =>
   make(

@@ -77,6 +77,15 @@ export class Engine {
     return only(iterate<string>(() => this.remote.pull(name, proxy(onProgress)), signal))
   }
 
+  /** As `importModel`: copies files into the browser's storage, where `load` finds them by name. */
+  async importModel(
+    files: readonly File[],
+    name: string,
+    onProgress: (progress: PullProgress) => void = () => {},
+  ): Promise<void> {
+    await this.remote.importModel(files, name, proxy(onProgress))
+  }
+
   /** As `removeModel`. */
   async removeModel(name: string): Promise<void> {
     await this.remote.removeModel(name)

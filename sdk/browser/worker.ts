@@ -16,6 +16,7 @@ import {
   findDevices,
   GRPOTrainer,
   HalflingError,
+  importModel,
   type LanguageModel,
   type LoadProgress,
   listModels,
@@ -94,10 +95,26 @@ function idle(what: string): LanguageModel {
   return model
 }
 
+let told: Promise<unknown> = Promise.resolve()
+
+/**
+ * A callback of the page. What comes after its calls waits for them: a result has another port than they have, and would overtake
+ * them.
+ */
+const telling =
+  <T>(callback: (value: T) => unknown) =>
+  (value: T): void => {
+    told = Promise.all([told, callback(value)]).catch(() => {})
+  }
+
 function stream<T>(make: (signal: AbortSignal) => AsyncGenerator<T, void>): Stream<T> {
   const controller = new AbortController()
   const run = make(controller.signal)
-  const next = () => run.next().finally(tellLosses)
+  const next = () =>
+    run.next().finally(async () => {
+      await told
+      tellLosses()
+    })
   return proxy({ next, abort: () => controller.abort(), return: () => run.return() })
 }
 
@@ -149,7 +166,8 @@ const engine = {
     await lm?.close()
     lm = null
     const name = typeof place === 'string' ? place : folderOf(place)
-    lm = await loadModel(name, { ...settings, onProgress })
+    lm = await loadModel(name, { ...settings, onProgress: telling(onProgress) })
+    await told
     const { config, weights, target } = lm.model
     return {
       device: { name: target.name, ...target.info },
@@ -166,8 +184,13 @@ const engine = {
 
   pull: (name: string, onProgress: (progress: PullProgress) => void): Stream<string> =>
     stream(async function* (signal) {
-      yield await pullModel(name, { onProgress, signal })
+      yield await pullModel(name, { onProgress: telling(onProgress), signal })
     }),
+
+  async importModel(files: readonly File[], name: string, onProgress: (progress: PullProgress) => void): Promise<void> {
+    await importModel(files, name, { onProgress: telling(onProgress) })
+    await told
+  },
 
   removeModel: (name: string) => removeModel(name),
 
@@ -176,13 +199,13 @@ const engine = {
 
   train: (job: Job, resume: boolean, tell: (event: TrainEvent) => void): Stream<TrainLog> =>
     stream(async function* (signal) {
-      const trainer = trainerOf(idle('train'), job, tell)
+      const trainer = trainerOf(idle('train'), job, telling(tell))
       training = true
       try {
         yield* trainer.train({
           resume,
           signal,
-          onProgress: (progress) => tell({ kind: 'progress', progress }),
+          onProgress: telling((progress) => tell({ kind: 'progress', progress })),
         })
       } finally {
         training = false
@@ -224,7 +247,7 @@ const engine = {
     onProgress: (progress: ExactMatchProgress) => void,
   ): Stream<ExactMatch> =>
     stream(async function* (signal) {
-      yield await evaluateExactMatch(loaded(), questions, { ...options, signal }, onProgress)
+      yield await evaluateExactMatch(loaded(), questions, { ...options, signal }, telling(onProgress))
     }),
 
   adapters(): AdapterState[] {

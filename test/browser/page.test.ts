@@ -1,10 +1,11 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { unzipSync } from 'fflate'
 import type { Browser } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { makeProblem } from '../../examples/nano/problems.ts'
+import { main } from '../../sdk/cli/main.ts'
 import { LanguageModel, loadAdapter, loadModel } from '../../sdk/index.ts'
 import { noBrowser, openBrowser, type Served } from './browser.ts'
 import { serveExample, Visit } from './page.ts'
@@ -187,7 +188,7 @@ describe.skipIf(noBrowser)(
 
         const again = await v.form('Examples')
         await again.getByRole('button', { name: 'Start' }).click()
-        await v.status.filter({ hasText: /^Step (1[2-9]|2)/ }).waitFor()
+        await v.status.filter({ hasText: /^Step (1[2-9]|2\d) / }).waitFor()
         await tab.reload()
         await v.loaded()
         await v.section('Teach')
@@ -222,6 +223,36 @@ describe.skipIf(noBrowser)(
         expect(mean(rewards.slice(-3))).toBeGreaterThan(mean(rewards.slice(0, 2)) + 0.03)
         expect(await tab.locator('#rollouts-list li').count()).toBe(8)
         expect(await v.look('rewards')).toEqual([])
+      }))
+
+    it('learns from a teacher’s cache that it is given as files', () =>
+      visit(async (v) => {
+        const folder = await mkdtemp(join(tmpdir(), 'halfling-cache-'))
+        try {
+          const [rows, cache] = [join(folder, 'rows.jsonl'), join(folder, 'cache')]
+          const problems = fewRows.map((row) => JSON.parse(row))
+          const lines = problems.map(({ question, answer }) =>
+            JSON.stringify({ prompt: question, completion: ` ${answer}` }),
+          )
+          await writeFile(rows, lines.join('\n'))
+          const build = ['teacher', 'build', '--model', 'nano-base', '--data', rows, '--output', cache, '--json']
+          expect(await main(build)).toBe(0)
+          const form = await v.form('Teacher', { Steps: 12, 'Rows a step': 4 })
+          await form
+            .getByLabel(/^The folder that/)
+            .setInputFiles((await readdir(cache)).map((file) => join(cache, file)))
+          await form.getByLabel(/^The rows that/).setInputFiles(rows)
+          await form.getByText(/^Needs /).waitFor()
+          const heard = await v.listen()
+          await form.getByRole('button', { name: 'Start' }).click()
+          await v.done()
+          const losses = numbers(await heard(), /loss ([\d.]+)/)
+          expect(losses).toHaveLength(12)
+          expect(mean(losses.slice(-3))).toBeLessThan(mean(losses.slice(0, 3)) / 2)
+          expect(await v.look('teacher')).toEqual([])
+        } finally {
+          await rm(folder, { recursive: true, force: true })
+        }
       }))
 
     it('outlives the loss of its GPU, in a chat and in training', () =>
@@ -283,7 +314,10 @@ describe.skipIf(noBrowser)(
         const devices = tab.getByRole('region', { name: 'Devices' })
         await devices.getByText('computes in software').waitFor()
         await tab.getByRole('button', { name: 'Measure speed' }).click()
-        await devices.getByText(/GFLOP\/s/).last().waitFor()
+        await devices
+          .getByText(/GFLOP\/s/)
+          .last()
+          .waitFor()
         expect(await v.look('model')).toEqual([])
       }))
   },

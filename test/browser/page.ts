@@ -50,7 +50,13 @@ export class Visit {
   }
 
   async loaded(): Promise<void> {
-    await this.tab.getByText(/^nano on /).waitFor()
+    await this.tab
+      .getByText(/^nano on /)
+      .waitFor()
+      .catch(async (error) => {
+        const told = await this.tab.locator('#status, #notice').allInnerTexts()
+        throw new Error(`no model: ${told.join(' ')} ${this.wrong.join(' ')}`, { cause: error })
+      })
   }
 
   section(name: 'Chat' | 'Teach' | 'Adapters' | 'Model' | 'Examples' | 'Rewards' | 'Teacher'): Promise<void> {
