@@ -34,8 +34,13 @@ export class LessonRunner {
     $('pause').addEventListener('click', () => this.setPaused(!this.paused))
     $('cancel').addEventListener('click', () => {
       $('run-status').textContent = 'Cancelling …'
-      this.controller?.abort()
+      const { controller } = this
+      controller?.abort()
       this.goOn()
+      // A reward that never ends holds up the engine, though not the page.
+      setTimeout(() => {
+        if (this.controller === controller) notice('It does not answer. Reload the page: what came before is kept.')
+      }, 10_000)
     })
   }
 
@@ -93,6 +98,7 @@ export class LessonRunner {
     } finally {
       this.controller = null
       $('run').classList.add('ended')
+      if ($('run').contains(document.activeElement)) $('run-title').focus({ preventScroll: true })
       $('pause').hidden = true
       $('cancel').hidden = true
       this.onChange(false)
@@ -111,6 +117,7 @@ export class LessonRunner {
     for (const id of ['pause', 'cancel']) $(id).hidden = false
     for (const id of ['answers', 'rollouts', 'run-warning']) $(id).hidden = true
     $<HTMLProgressElement>('run-progress').value = 0
+    $('pause').focus({ preventScroll: true })
     $('run').scrollIntoView({ block: 'start' })
   }
 

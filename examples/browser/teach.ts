@@ -152,7 +152,6 @@ export function wireTeach(
         notice('')
         const lesson = await lessonOf(kind)
         await looking
-        start.blur()
         await runner.run(lesson, null)
       }).then(enable)
     })
