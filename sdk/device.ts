@@ -85,7 +85,7 @@ async function findGpu(
   if (isSoftware(description))
     return {
       target,
-      why: `webgpu: ${description} computes in software, wasm is faster: use --device webgpu to have it anyway`,
+      why: `webgpu: ${description} computes in software, wasm is faster: ask for the device webgpu to have it anyway`,
     }
   const wrong = tested.get(description) ?? (await (await import('./self-test.ts')).selfTest(target))
   tested.set(description, wrong)

@@ -34,8 +34,7 @@ export function wireModels(engine: Engine, onChange: (info: ModelInfo | null) =>
     if (place === 'url') {
       const name = $<HTMLInputElement>('model-url').value.trim()
       if (name === '') throw new Error('Which model? A name such as Qwen/Qwen2.5-0.5B-Instruct, or a URL')
-      const isFolder = /^https?:/.test(name) && !/\.gguf$/i.test(name)
-      return [isFolder ? { url: name } : name, name.split('/').filter(Boolean).at(-1)!]
+      return [name, name.split('/').filter(Boolean).at(-1)!]
     }
     if (place !== 'files') return [place, place]
     const files = [...($<HTMLInputElement>('model-folder').files ?? [])]

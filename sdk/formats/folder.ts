@@ -30,11 +30,22 @@ export function urlFolder(url: string | URL): Folder {
   }
 }
 
-/** Files that a page was given: of an <input type="file" webkitdirectory>, or dropped. */
-export function fileFolder(files: Iterable<File>, name = 'dropped files'): Folder {
+/** Files that a page was given: of an <input type="file" webkitdirectory>, or dropped; or a folder of showDirectoryPicker. */
+export function fileFolder(files: Iterable<File> | FileSystemDirectoryHandle, name?: string): Folder {
+  if ('getFileHandle' in files)
+    return {
+      name: name ?? files.name,
+      async open(file) {
+        const found = await files.getFileHandle(file).catch((cause: DOMException) => {
+          if (cause.name === 'NotFoundError') return null
+          throw new FormatError(`${files.name}/${file}: cannot be opened: ${cause.message}`, { cause })
+        })
+        return found && blobSource(file, await found.getFile())
+      },
+    }
   const byName = new Map([...files].map((file) => [file.name, file]))
   return {
-    name,
+    name: name ?? 'dropped files',
     async open(file) {
       const found = byName.get(file)
       return found ? blobSource(file, found) : null

@@ -4,10 +4,10 @@ import type { FileEntry, FileHandle, FileStat } from './file-system.ts'
 // at its root: 'runs/one' and '/runs/one' are the same. Works in pages and in workers.
 
 /**
- * What is written comes into the file when it is saved, and each saving copies the file. So it is saved when a quarter of it is new: all
- * copies together are some times the file, and a tab that is closed loses a fifth at most.
+ * In a page what is written comes into the file when it is saved, and each saving copies the file. A file that is changed in its place
+ * (a download) is saved when a third of it is new: all copies together are twice the file, and a tab that is closed loses that third.
  */
-const isWorthSaving = (unsaved: number, all: number): boolean => unsaved >= Math.max(2 ** 20, all / 5)
+const isWorthSaving = (unsaved: number, all: number): boolean => unsaved >= Math.max(2 ** 20, all / 3)
 
 export async function open(path: string, flags: 'r' | 'r+' | 'wx' | 'a'): Promise<FileHandle> {
   const create = flags === 'wx' || flags === 'a'
@@ -22,7 +22,67 @@ export async function open(path: string, flags: 'r' | 'r+' | 'wx' | 'a'): Promis
     return folderHandle(path)
   }
   const file = there ?? (await makeFile(path, 'open'))
-  return new OpenFile(path, file, flags === 'a' ? (await file.getFile()).size : 0)
+  const direct = file as FileSystemFileHandle & { createSyncAccessHandle?(): Promise<SyncHandle> }
+  if (flags === 'r+' && direct.createSyncAccessHandle)
+    return new SyncFile(path, await told('open', path, () => direct.createSyncAccessHandle!()))
+  return new OpenFile(path, file, flags, flags === 'a' ? (await file.getFile()).size : 0)
+}
+
+/** FileSystemSyncAccessHandle, which workers alone have. */
+interface SyncHandle {
+  getSize(): number
+  read(bytes: Uint8Array, options: { at: number }): number
+  write(bytes: Uint8Array, options: { at: number }): number
+  truncate(size: number): void
+  flush(): void
+  close(): void
+}
+
+/** A file that a worker changes in its place: nothing is copied, and what was written stays when its tab is closed. */
+class SyncFile implements FileHandle {
+  private readonly path: string
+  private readonly handle: SyncHandle
+  private position = 0
+
+  constructor(path: string, handle: SyncHandle) {
+    this.path = path
+    this.handle = handle
+  }
+
+  async stat(): Promise<FileStat> {
+    const size = await told('stat', this.path, async () => this.handle.getSize())
+    return { size, mtimeMs: Date.now(), isFile: () => true, isDirectory: () => false }
+  }
+
+  read(buffer: Uint8Array, offset: number, length: number, at: number): Promise<{ bytesRead: number }> {
+    const part = buffer.subarray(offset, offset + length)
+    return told('read', this.path, async () => ({ bytesRead: this.handle.read(part, { at }) }))
+  }
+
+  write(buffer: Uint8Array, offset: number, length: number, at: number): Promise<{ bytesWritten: number }> {
+    const part = buffer.subarray(offset, offset + length)
+    return told('write', this.path, async () => ({ bytesWritten: this.handle.write(part, { at }) }))
+  }
+
+  async writeFile(bytes: Uint8Array): Promise<void> {
+    for (let done = 0; done < bytes.length; ) {
+      const { bytesWritten } = await this.write(bytes, done, bytes.length - done, this.position)
+      done += bytesWritten
+      this.position += bytesWritten
+    }
+  }
+
+  truncate(size: number): Promise<void> {
+    return told('ftruncate', this.path, async () => this.handle.truncate(size))
+  }
+
+  sync(): Promise<void> {
+    return told('fsync', this.path, async () => this.handle.flush())
+  }
+
+  close(): Promise<void> {
+    return told('close', this.path, async () => this.handle.close())
+  }
 }
 
 class OpenFile implements FileHandle {
@@ -30,12 +90,14 @@ class OpenFile implements FileHandle {
   private readonly handle: FileSystemFileHandle
   private content: File | undefined
   private writable: FileSystemWritableFileStream | undefined
+  private readonly flags: string
   private unsaved = 0
   /** Of the next writeFile. */
   private position: number
 
-  constructor(path: string, handle: FileSystemFileHandle, position: number) {
+  constructor(path: string, handle: FileSystemFileHandle, flags: string, position: number) {
     this.path = path
+    this.flags = flags
     this.handle = handle
     this.position = position
   }
@@ -56,7 +118,7 @@ class OpenFile implements FileHandle {
     const data = buffer.subarray(offset, offset + length) as Uint8Array<ArrayBuffer>
     await this.change((writable) => writable.write({ type: 'write', position, data }))
     this.unsaved += length
-    if (isWorthSaving(this.unsaved, position + length)) await this.sync()
+    if (this.flags === 'r+' && isWorthSaving(this.unsaved, position + length)) await this.sync()
     return { bytesWritten: length }
   }
 

@@ -2,6 +2,7 @@
 import { readRows } from '../../sdk/data/rows.ts'
 import { fileSystem } from '../../sdk/formats/file-system.ts'
 import {
+  fileFolder,
   importModel,
   LanguageModel,
   listModels,
@@ -12,20 +13,12 @@ import {
   SFTTrainer,
 } from '../../sdk/index.ts'
 
-/** Bytes that are here, of the download that runs. */
-const loaded = { bytes: 0 }
-
-async function pull(name: string): Promise<string> {
-  const onProgress = ({ loadedBytes }: { loadedBytes: number }) => {
-    loaded.bytes = loadedBytes
-  }
-  return pullModel(name, { onProgress }).catch((error) => `${error.code}: ${error.message}`)
-}
+const pull = (name: string): Promise<string> => pullModel(name).catch((error) => `${error.code}: ${error.message}`)
 
 async function answer(name: string | undefined): Promise<number[]> {
   const lm = await loadModel(name, { device: 'webgpu' })
   const question = [{ role: 'user' as const, content: 'What is 2 + 3?' }]
-  const { tokenIds } = await LanguageModel.complete(lm.chat(question, { maxNewTokens: 16, temperature: 0 }))
+  const { tokenIds } = await LanguageModel.complete(lm.chat(question, { maxNewTokens: 4, temperature: 0 }))
   await lm.close()
   return [...tokenIds]
 }
@@ -43,7 +36,22 @@ async function imported(base: string, names: readonly string[], name: string): P
 
 async function stored(): Promise<string[]> {
   const fs = await fileSystem()
-  return fs.readdir('models', { recursive: true })
+  return fs.readdir('models', { recursive: true }).catch(() => [])
+}
+
+/** Sizes of files in an imported folder, which a page may also have from showDirectoryPicker. */
+async function picked(name: string, files: readonly string[]): Promise<(number | null)[]> {
+  let handle = await navigator.storage.getDirectory()
+  for (const part of ['models', 'halfling-imported', name]) handle = await handle.getDirectoryHandle(part)
+  const folder = fileFolder(handle)
+  return Promise.all(files.map(async (file) => (await folder.open(file))?.size ?? null))
+}
+
+/** Of the largest file that is not whole. */
+async function partBytes(): Promise<number> {
+  const fs = await fileSystem()
+  const parts = (await stored()).filter((file) => file.endsWith('.incomplete'))
+  return Math.max(0, ...(await Promise.all(parts.map(async (file) => (await fs.stat(`models/${file}`)).size))))
 }
 
 /** Learns from a dropped file, saves the adapter, and reads it again: its first numbers before and after. */
@@ -75,4 +83,15 @@ async function rowsOf(text: string): Promise<unknown[]> {
   return [...seen, parquet]
 }
 
-Object.assign(globalThis, { loaded, pull, answer, list, imported, stored, removeModel, adapterThereAndBack, rowsOf })
+Object.assign(globalThis, {
+  pull,
+  picked,
+  answer,
+  partBytes,
+  list,
+  imported,
+  stored,
+  removeModel,
+  adapterThereAndBack,
+  rowsOf,
+})

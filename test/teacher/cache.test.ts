@@ -15,7 +15,7 @@ import {
 import { type Example, tokenizeRows } from '../../sdk/data/tokenize.ts'
 import { DataError, FormatError, OptionError } from '../../sdk/errors.ts'
 import { buildTeacherCache, modelTeacher } from '../../sdk/generate/teacher.ts'
-import type { LanguageModel } from '../../sdk/index.ts'
+import { fileFolder, type LanguageModel } from '../../sdk/index.ts'
 import { loadModel } from '../../sdk/load.ts'
 import { normal } from '../../sdk/random.ts'
 
@@ -108,6 +108,22 @@ describe('top-k cache', () => {
       }
     },
   )
+
+  it('is read from files that a page was given as from its folder', async () => {
+    const at = await mkdtemp(join(folder, 'cache-'))
+    const rows = [fakeRow(40, 16, 600, 2, 5), fakeRow(3, 16, 600, 2, 6)]
+    const s = settings({ k: 16, vocabSize: 600, rows: 2, tokens: 43, shardRows: 1 })
+    await startTeacherCache(at, s)
+    for (const [i, row] of rows.entries()) await writeTeacherShard(at, s, i, [row])
+    const files = (await readdir(at)).map((name) => new File([readFileSync(join(at, name))], name))
+    const [dropped, onDisk] = [await TeacherCache.open(fileFolder(files)), await TeacherCache.open(at)]
+    for (const i of [0, 1]) expect(await dropped.row(i)).toEqual(await onDisk.row(i))
+    expect(await dropped.verify()).toEqual([])
+    await onDisk.close()
+    const error = await TeacherCache.open(fileFolder([])).catch((e) => e)
+    expect(error).toBeInstanceOf(FormatError)
+    expect(error.message).toBe('dropped files: has no teacher.json')
+  })
 
   it('costs at most 66 bytes a token at K = 16, and 98 for wide vocabularies', async () => {
     const rows = Array.from({ length: 200 }, (_, i) => fakeRow(40, 16, 400, 2, i))
