@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { unzipSync } from 'fflate'
@@ -284,6 +284,31 @@ describe.skipIf(noBrowser)(
         await v.done()
         expect(await v.adapterHash('lost-2')).toBe(await v.adapterHash('lost'))
       }, 'webgpu'))
+
+    it('takes a model from the disk, keeps it, and forgets it when told to', () =>
+      visit(async (v) => {
+        const { tab } = v
+        const folder = await mkdtemp(join(tmpdir(), 'halfling-model-'))
+        try {
+          await cp('models/nano', join(folder, 'my-model'), { recursive: true })
+          await v.section('Model')
+          await tab.getByLabel('From this computer').check()
+          await tab.getByLabel('Folder', { exact: true }).setInputFiles(join(folder, 'my-model'))
+          await tab.getByRole('button', { name: 'Load' }).click()
+          await tab.getByText(/^my-model on wasm/).waitFor()
+          expect(await v.ask('What is 17 + 25?')).toMatch(/42$/)
+          await tab.reload()
+          await v.loaded()
+          await v.section('Model')
+          await tab.getByLabel('my-model').check()
+          await tab.getByRole('button', { name: 'Load' }).click()
+          await tab.getByText(/^my-model on wasm/).waitFor()
+          await tab.getByRole('button', { name: 'Remove' }).click()
+          await tab.getByLabel('my-model').waitFor({ state: 'detached' })
+        } finally {
+          await rm(folder, { recursive: true, force: true })
+        }
+      }))
 
     it('works from the keyboard, and says what can compute', () =>
       visit(async (v) => {
