@@ -115,7 +115,7 @@ function line({ name, available, reason, memoryLimit, speed }: DeviceReport): HT
     'li',
     {},
     make('strong', { class: available ? 'right' : 'wrong' }, `${available ? '✓' : '✗'} ${name}`),
-    make('span', {}, ` ${reason.replaceAll(`${name}: `, '').replace('use --device webgpu', 'choose it above')}`),
+    make('span', {}, ` ${reason.replaceAll(`${name}: `, '')}`),
     ...(facts.length > 0 ? [make('p', { class: 'hint' }, facts.join(', '))] : []),
   )
 }
