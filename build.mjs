@@ -21,6 +21,9 @@ const loaded = [
   'kernels-as/dist/kernels-single.wasm',
 ]
 for (const file of loaded) cpSync(file, `dist/${file}`)
+
+/** What bundlers go by stands in texts, which the compiler leaves as they are. */
+const replaceIn = (file, from, to) => writeFileSync(file, readFileSync(file, 'utf8').replaceAll(from, to))
+replaceIn('dist/sdk/browser/engine.js', "'./worker.ts'", "'./worker.js'")
 // models/ is packed beside dist/.
-const bundled = 'dist/sdk/hub/bundled.js'
-writeFileSync(bundled, readFileSync(bundled, 'utf8').replaceAll("'../../models/", "'../../../models/"))
+replaceIn('dist/sdk/hub/bundled.js', "'../../models/", "'../../../models/")

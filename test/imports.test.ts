@@ -73,7 +73,8 @@ const may: Record<string, string[]> = {
   targets: ['sdk/graph', 'sdk/ops', 'sdk/quant', 'sdk/target.ts', 'kernels-as', 'kernels-wgsl'],
   'kernels-as': [],
   'kernels-wgsl': [],
-  examples: ['sdk/index.ts'],
+  'sdk/browser': ['sdk/index.ts', 'sdk/data'],
+  examples: ['sdk/index.ts', 'sdk/browser'],
 }
 
 const room = (file: string): string => {

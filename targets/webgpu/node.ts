@@ -12,8 +12,8 @@ async function findGpu(): Promise<GPU> {
   if (own) return own
   if (instance) return instance
   try {
-    // Not in the import itself, or bundlers would want it.
-    const name = 'webgpu'
+    // Not in the import itself, or bundlers would take it along; they see through a constant.
+    const name = ['web', 'gpu'].join('')
     const { create } = (await import(name)) as { create(options: readonly string[]): GPU }
     instance = create([])
     return instance

@@ -120,6 +120,9 @@ describe('the packed file in an empty project', () => {
     await writeFile(
       join(app, 'typed.ts'),
       `import { loadModel, SFTTrainer, type LanguageModel } from 'halfling'
+import { type Engine, openEngine } from 'halfling/browser'
+const engine: Engine = await openEngine()
+for await (const piece of engine.chat([{ role: 'user', content: 'Hello' }])) piece.text.trim()
 const model: LanguageModel = await loadModel(undefined, { dtype: 'q8' })
 const trainer = new SFTTrainer({ model, trainDataset: 'rows.jsonl', args: { outputDir: 'out', learningRate: 1e-3 } })
 for await (const log of trainer.train()) if ('loss' in log) log.loss.toFixed(2)
