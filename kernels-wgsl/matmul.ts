@@ -52,6 +52,9 @@ const block = (x: 'a' | 'b', at: string, along: Along, byOuter: boolean): string
  */
 export const matmul = (o: MatmulOptions, a: Along, b: Along, fours: number): Kernel => {
   const each = (text: (n: number) => string): string => Array.from({ length: fours }, (_, n) => text(n)).join('\n    ')
+  // One step after the other: v * m would round otherwise.
+  const added = (n: number): string =>
+    [0, 1, 2, 3].flatMap((k) => [0, 1, 2, 3].map((i) => `t${n}[${i}] += m${n}[${i}][${k}] * v[${k}];`)).join(' ')
   const single = each((n) => `for (var i = 0u; i < 4u; i++) { t${n}[i] += a(a${n}_at[i] + k * p.a_inner) * v; }`)
   const inner =
     a === 'none' && b === 'none'
@@ -61,7 +64,7 @@ export const matmul = (o: MatmulOptions, a: Along, b: Along, fours: number): Ker
     }`
       : `for (var k = k0; k < end; k += 4u) {
       let v = ${block('b', 'b_at', b, false)};
-      ${each((n) => `t${n} = added(t${n}, v, ${block('a', `a${n}_at`, a, true)});`)}
+      ${each((n) => `let m${n} = ${block('a', `a${n}_at`, a, true)};\n      ${added(n)}`)}
     }`
   return {
     name: `${nameOf('matmul', o)} ${a} ${b} ${fours}`,
@@ -69,14 +72,6 @@ export const matmul = (o: MatmulOptions, a: Along, b: Along, fours: number): Ker
     params,
     workgroup: 64,
     code: /* wgsl */ `
-// One step after the other: v * m would round otherwise.
-fn added(t: mat4x4f, v: mat4x4f, m: mat4x4f) -> mat4x4f {
-  var sum = t;
-  for (var n = 0u; n < 4u; n++) {
-    for (var i = 0u; i < 4u; i++) { sum[i] += m[i][n] * v[n]; }
-  }
-  return sum;
-}
 fn store(r0: u32, c0: u32, s: mat4x4f) {
   for (var i = 0u; i < min(4u, p.rows - min(r0, p.rows)); i++) {
     for (var j = 0u; j < min(4u, p.columns - c0); j++) {
