@@ -1,4 +1,24 @@
 import { defineConfig } from 'vitest/config'
+import { BaseSequencer, type TestSpecification } from 'vitest/node'
+
+/** Minutes each; begun last, one of them would keep the others' worker waiting. */
+const slow = [
+  'browser/page',
+  'webgpu/lost',
+  'browser/train',
+  'examples/examples',
+  'golden/grpo',
+  'docs/code-blocks',
+  'trust/corruption',
+]
+
+class SlowFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const isSlow = ({ moduleId }: TestSpecification) => slow.some((name) => moduleId.endsWith(`${name}.test.ts`))
+    const sorted = await super.sort(files)
+    return [...sorted.filter(isSlow), ...sorted.filter((file) => !isSlow(file))]
+  }
+}
 
 export default defineConfig({
   test: {
@@ -8,5 +28,6 @@ export default defineConfig({
     hookTimeout: 120_000,
     // Two cores: a test file may itself start compute threads.
     maxWorkers: 2,
+    sequence: { sequencer: SlowFirst },
   },
 })

@@ -12,7 +12,7 @@ process.stdout.write('> ')
 for await (const line of input) {
   messages.push({ role: 'user', content: line })
   let answer = ''
-  for await (const piece of model.chat(messages, { maxNewTokens: 256, contextOverflow: 'dropOldest' })) {
+  for await (const piece of model.chat(messages, { contextOverflow: 'dropOldest' })) {
     process.stdout.write(piece.text)
     answer += piece.text
   }

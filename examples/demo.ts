@@ -4,7 +4,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { evaluateExactMatch, LanguageModel, loadModel, SFTTrainer } from '../sdk/index.ts'
+import { evaluate, LanguageModel, loadModel, SFTTrainer } from '../sdk/index.ts'
 import { makeProblem } from './nano/problems.ts'
 
 const steps = 240
@@ -19,7 +19,7 @@ async function ask(model: LanguageModel, question: string): Promise<void> {
 
 async function accuracy(model: LanguageModel): Promise<string> {
   const problems = Array.from({ length: heldOut }, (_, i) => makeProblem('backward', testSeed, i))
-  const { correct, n } = await evaluateExactMatch(model, problems)
+  const { correct, n } = await evaluate(model, problems, { grader: 'exact' })
   return `${((100 * correct) / n).toFixed(0)}% of ${n} held-out problems right`
 }
 

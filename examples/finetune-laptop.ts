@@ -5,7 +5,7 @@
 // A row has question and answer, and solution where the steps are known.
 
 import { readFile } from 'node:fs/promises'
-import { evaluateExactMatch, loadModel, type Question, SFTTrainer } from '../sdk/index.ts'
+import { evaluate, loadModel, type Question, SFTTrainer } from '../sdk/index.ts'
 
 const [trainFile, testFile, outputDir, modelName] = process.argv.slice(2)
 if (!outputDir) throw new Error('usage: npx tsx examples/finetune-laptop.ts <train.jsonl> <test.jsonl> <output folder>')
@@ -15,7 +15,7 @@ const test: Question[] = (await readFile(testFile, 'utf8'))
   .filter(Boolean)
   .map((line) => JSON.parse(line))
 const model = await loadModel(modelName)
-const percent = async () => `${(100 * (await evaluateExactMatch(model, test)).accuracy).toFixed(1)}%`
+const percent = async () => `${(100 * (await evaluate(model, test, { grader: 'exact' })).accuracy).toFixed(1)}%`
 console.log(`before: ${await percent()} of ${test.length} right`)
 
 const trainer = new SFTTrainer({

@@ -7,11 +7,18 @@
 // 0 1 ...), since later tokens cost more.
 // Measured (1 thread of an EPYC VM, N 512, H 14, G 2, D 64, causal FLOPs only): forward 38, dq 44, dk and dv 40
 // GFLOP/s; the reverse is 29 counted as its five necessary products (the two calls compute seven).
-import { max4, sum4 } from './common'
+// `window`: a token sees so many, itself among them.
+import { lines, LOG_ZERO, max4, sum4 } from './common'
 import { exp1, exp4 } from './math'
+import { F32, rowBytes, unpack } from './pack'
 import { packA, packColumns8, packRows8, productPanels, productTile, TILE } from './tile'
 
-const NOTHING: f32 = -1e30
+/** The first key that token i sees. */
+// @ts-ignore: decorator
+@inline
+function firstKey(starts: usize, i: i32, window: i32): i32 {
+  return max(load<i32>(starts + (<usize>i << 2)), i + 1 - window)
+}
 
 // @ts-ignore: decorator
 @inline
@@ -31,6 +38,29 @@ function up(n: i32, unit: i32): i32 {
   return (n + unit - 1) & -unit
 }
 
+/** Bytes that one thread needs for `block` tokens of `group` heads: ranges, then the pieces of `attend` in their order. */
+export function attendScratch(block: i32, group: i32, d: i32, dtype: i32): usize {
+  const rows = up(block * group, 4)
+  const dim = up(d, 8)
+  const wide = dtype == F32 ? 0 : TILE * d
+  return lines(8 * block + 4 * (2 * rows + rows * d + TILE * d + TILE * dim + rows * TILE + rows * dim + wide))
+}
+
+/** Bytes that one thread needs for `attention`. */
+export function attentionScratch(group: i32, d: i32): usize {
+  return attendScratch(blockTokens(group), group, d, F32)
+}
+
+/** Bytes that one thread needs for attentionBackQuery and attentionBackKeys. */
+export function attentionBackScratch(group: i32, d: i32): usize {
+  const block = blockTokens(group)
+  const most = block * group
+  const dim = up(d, 8)
+  const query = 8 * block + 4 * (2 * most * d + 2 * TILE * d + TILE * dim + 2 * most * TILE + most * dim)
+  const keys = 4 * (4 * TILE * d + 4 * TILE * dim + 2 * TILE * TILE + 2 * TILE)
+  return lines(max(query, keys))
+}
+
 // A row's scores outside of its columns from..to become `value`.
 // @ts-ignore: decorator
 @inline
@@ -41,17 +71,19 @@ function mask(row: usize, from: i32, to: i32, width: i32, value: f32): void {
 
 /**
  * Attention of `tokens` consecutive rows of q, `group` heads each (q and out at the first of them, rows `width` floats
- * apart), to keys first[t]..last[t]-1 (i32, at `ranges` and `ranges + tokens`); k and v lie at key 0, `kvWidth` floats
- * a key. lse (0: not wanted) at the first token and head, lseWidth floats a token. scratch: `attendBytes`.
+ * apart), to keys first[t]..last[t]-1 (i32, at `ranges` and `ranges + tokens`); k and v lie at key 0, `kvWidth` elements of
+ * `dtype` a key, d where that is not f32. lse (0: not wanted) at the first token and head, lseWidth floats a token. scratch:
+ * `attendScratch`.
  */
 export function attend(
-  q: usize, k: usize, v: usize, out: usize, lse: usize, width: i32, kvWidth: i32, lseWidth: i32,
+  q: usize, k: usize, v: usize, dtype: i32, out: usize, lse: usize, width: i32, kvWidth: i32, lseWidth: i32,
   tokens: i32, group: i32, d: i32, factor: f32, ranges: usize, scratch: usize,
 ): void {
   const m = tokens * group
   const rows = up(m, 4)
   const dim = up(d, 8)
   const stride = <usize>kvWidth << 2
+  const keyBytes = rowBytes(dtype, kvWidth)
   const top = scratch
   const total = top + (<usize>rows << 2)
   const qp = total + (<usize>rows << 2)
@@ -59,6 +91,8 @@ export function attend(
   const vp = kp + (<usize>(TILE * d) << 2)
   const scores = vp + (<usize>(TILE * dim) << 2)
   const sums = scores + (<usize>(rows * TILE) << 2)
+  // a tile of keys or values in f32
+  const wide = sums + (<usize>(rows * dim) << 2)
   let from = i32.MAX_VALUE
   let to = 0
   for (let t: usize = 0; t < <usize>tokens; t++) {
@@ -68,15 +102,18 @@ export function attend(
   // row r is head r / tokens of token r % tokens
   packA(q, <usize>d << 2, <usize>width << 2, tokens, m, d, factor, qp)
   for (let r = 0; r < rows; r++) {
-    store<f32>(top + (<usize>r << 2), NOTHING)
+    store<f32>(top + (<usize>r << 2), LOG_ZERO)
     store<f32>(total + (<usize>r << 2), 0)
   }
   memory.fill(sums, 0, <usize>(rows * dim) << 2)
   for (let j = from; j < to; j += TILE) {
     const n = min(TILE, to - j)
     const n4 = up(n, 4)
-    packColumns8(k + <usize>j * stride, stride, n, d, 1, kp)
-    packRows8(v + <usize>j * stride, stride, n, d, 1, vp)
+    const at = <usize>j * keyBytes
+    if (dtype != F32) unpack(dtype, k + at, n * d, wide)
+    packColumns8(dtype == F32 ? k + at : wide, stride, n, d, 1, kp)
+    if (dtype != F32) unpack(dtype, v + at, n * d, wide)
+    packRows8(dtype == F32 ? v + at : wide, stride, n, d, 1, vp)
     productPanels(qp, kp, scores, rows, up(n, 8), d)
     for (let r = 0; r < rows; r++) {
       const row = scores + (<usize>(r * TILE) << 2)
@@ -87,7 +124,7 @@ export function attend(
         memory.fill(row, 0, <usize>n4 << 2)
         continue
       }
-      if (a > 0 || b < n4) mask(row, a, b, n4, NOTHING)
+      if (a > 0 || b < n4) mask(row, a, b, n4, LOG_ZERO)
       let most = v128.load(row)
       for (let c: usize = 16; c < <usize>n4 << 2; c += 16) most = f32x4.pmax(most, v128.load(row + c))
       const old = load<f32>(top + (<usize>r << 2))
@@ -135,7 +172,7 @@ function writeRow(x: usize, y: usize, d: i32, factor: f32): void {
  */
 export function attention(
   q: usize, k: usize, v: usize, starts: usize, out: usize, lse: usize, n: i32, heads: i32, kvHeads: i32, d: i32,
-  factor: f32, scratch: usize, own: usize, thread: i32, threads: i32,
+  factor: f32, window: i32, scratch: usize, own: usize, thread: i32, threads: i32,
 ): void {
   const group = heads / kvHeads
   const block = blockTokens(group)
@@ -145,10 +182,10 @@ export function attention(
     const tokens = min(block, n - i)
     for (let g = 0; g < kvHeads; g++, task++) {
       if (!isMine(task, thread, threads)) continue
-      causalRanges(starts, i, tokens, ranges)
+      causalRanges(starts, i, tokens, window, ranges)
       const at = <usize>(i * heads + g * group)
       attend(
-        q + ((at * d) << 2), k + (<usize>(g * d) << 2), v + (<usize>(g * d) << 2), out + ((at * d) << 2),
+        q + ((at * d) << 2), k + (<usize>(g * d) << 2), v + (<usize>(g * d) << 2), F32, out + ((at * d) << 2),
         lse + (at << 2), heads * d, kvHeads * d, heads, tokens, group, d, factor, ranges, ranges + (<usize>block << 3),
       )
     }
@@ -157,9 +194,9 @@ export function attention(
 
 // @ts-ignore: decorator
 @inline
-function causalRanges(starts: usize, i: i32, tokens: i32, ranges: usize): void {
+function causalRanges(starts: usize, i: i32, tokens: i32, window: i32, ranges: usize): void {
   for (let t = 0; t < tokens; t++) {
-    store<i32>(ranges + (<usize>t << 2), load<i32>(starts + (<usize>(i + t) << 2)))
+    store<i32>(ranges + (<usize>t << 2), firstKey(starts, i + t, window))
     store<i32>(ranges + (<usize>(tokens + t) << 2), i + t + 1)
   }
 }
@@ -185,7 +222,8 @@ export function attentionDelta(
 /** dq = factor * ds * k, ds = p * (dout . v - delta), p = exp(factor * q . k - lse). Tasks as in the forward pass. */
 export function attentionBackQuery(
   dout: usize, q: usize, k: usize, v: usize, starts: usize, lse: usize, delta: usize, dq: usize,
-  n: i32, heads: i32, kvHeads: i32, d: i32, factor: f32, scratch: usize, own: usize, thread: i32, threads: i32,
+  n: i32, heads: i32, kvHeads: i32, d: i32, factor: f32, window: i32, scratch: usize, own: usize, thread: i32,
+  threads: i32,
 ): void {
   const group = heads / kvHeads
   const block = blockTokens(group)
@@ -209,7 +247,7 @@ export function attentionBackQuery(
     const rows = up(m, 4)
     for (let g = 0; g < kvHeads; g++, task++) {
       if (!isMine(task, thread, threads)) continue
-      causalRanges(starts, i, tokens, ranges)
+      causalRanges(starts, i, tokens, window, ranges)
       const at = <usize>(i * heads + g * group)
       packA(q + ((at * d) << 2), <usize>d << 2, width, tokens, m, d, factor, qp)
       packA(dout + ((at * d) << 2), <usize>d << 2, width, tokens, m, d, 1, dp)
@@ -236,7 +274,7 @@ export function attentionBackQuery(
             memory.fill(row, 0, <usize>n4 << 2)
             continue
           }
-          if (a > 0 || b < n4) mask(score, a, b, n4, NOTHING)
+          if (a > 0 || b < n4) mask(score, a, b, n4, LOG_ZERO)
           const index = (at + <usize>(t * heads + h)) << 2
           const lse4 = v128.load32_splat(lse + index)
           const delta4 = v128.load32_splat(delta + index)
@@ -258,7 +296,8 @@ export function attentionBackQuery(
 /** dk = factor * dsT * q and dv = pT * dout, summed over the group's heads. One task: TILE keys of one kv head. */
 export function attentionBackKeys(
   dout: usize, q: usize, k: usize, v: usize, starts: usize, lse: usize, delta: usize, dk: usize, dv: usize,
-  n: i32, heads: i32, kvHeads: i32, d: i32, factor: f32, scratch: usize, own: usize, thread: i32, threads: i32,
+  n: i32, heads: i32, kvHeads: i32, d: i32, factor: f32, window: i32, scratch: usize, own: usize, thread: i32,
+  threads: i32,
 ): void {
   const group = heads / kvHeads
   const dim = up(d, 8)
@@ -290,11 +329,11 @@ export function attentionBackKeys(
       packA(v + offset, 0, stride, keys, keys, d, 1, vp)
       memory.fill(dks, 0, padded << 1)
       for (let i = j; i < n; i += TILE) {
-        // starts never decrease: from here on no query sees these keys
-        if (load<i32>(starts + (<usize>i << 2)) >= j + keys) break
+        // first keys never decrease: from here on no query sees these keys
+        if (firstKey(starts, i, window) >= j + keys) break
         const queries = min(TILE, n - i)
         const n4 = up(queries, 4)
-        const all = i >= j + keys && load<i32>(starts + (<usize>(i + queries - 1) << 2)) <= j
+        const all = i >= j + keys && firstKey(starts, i + queries - 1, window) <= j
         for (let h = g * group; h < (g + 1) * group; h++) {
           const from = <usize>i * width + (<usize>(h * d) << 2)
           packColumns8(q + from, width, queries, d, factor, qc)
@@ -311,7 +350,7 @@ export function attentionBackKeys(
           for (let r = 0; r < keys; r++) {
             const score = s + (<usize>(r * TILE) << 2)
             const row = ds + (<usize>(r * TILE) << 2)
-            if (!all) maskQueries(score, starts, i, queries, j + r)
+            if (!all) maskQueries(score, starts, i, queries, j + r, window)
             for (let c: usize = 0; c < <usize>n4 << 2; c += 16) {
               const p = exp4(f32x4.sub(v128.load(score + c), v128.load(lses + c)))
               v128.store(score + c, p)
@@ -331,10 +370,10 @@ export function attentionBackKeys(
   }
 }
 
-// Queries i.. that do not see key j: those before it, and those whose segment begins after it.
+// Queries i.. that do not see key j: those before it, and those whose segment or window begins after it.
 // @ts-ignore: decorator
 @inline
-function maskQueries(score: usize, starts: usize, i: i32, queries: i32, j: i32): void {
+function maskQueries(score: usize, starts: usize, i: i32, queries: i32, j: i32, window: i32): void {
   for (let t = 0; t < queries; t++)
-    if (i + t < j || load<i32>(starts + (<usize>(i + t) << 2)) > j) store<f32>(score + (<usize>t << 2), NOTHING)
+    if (i + t < j || firstKey(starts, i + t, window) > j) store<f32>(score + (<usize>t << 2), LOG_ZERO)
 }

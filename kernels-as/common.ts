@@ -1,4 +1,7 @@
 // Helpers of all kernels: each thread's share of the work, small vector sums.
+import { LOG_ZERO as LOG_ZERO_64 } from '../sdk/log-zero'
+
+export const LOG_ZERO = <f32>LOG_ZERO_64
 
 /**
  * Multiples of `unit` below `n` that come before this thread's share; threads split whole units as evenly as they go.
@@ -17,6 +20,13 @@ export function shareEnd(n: i32, unit: i32, thread: i32, threads: i32): i32 {
   return shareStart(n, unit, thread + 1, threads)
 }
 
+/** Bytes rounded up to whole cache lines: scratch of one thread does not share any with another's. */
+// @ts-ignore: decorator
+@inline
+export function lines(bytes: usize): usize {
+  return (bytes + 63) & ~63
+}
+
 /** (a0 + a2) + (a1 + a3) */
 // @ts-ignore: decorator
 @inline
@@ -25,12 +35,24 @@ export function sum4(a: v128): f32 {
   return f32x4.extract_lane(b, 0) + f32x4.extract_lane(b, 1)
 }
 
+/** Lanes 0 and 1 of four f32, and lanes 2 and 3, as f64. */
+// @ts-ignore: decorator
+@inline
+export function low(a: v128): v128 {
+  return f64x2.promote_low_f32x4(a)
+}
+
+// @ts-ignore: decorator
+@inline
+export function high(a: v128): v128 {
+  return f64x2.promote_low_f32x4(v128.shuffle<u64>(a, a, 1, 0))
+}
+
 /** Greatest of the four lanes. */
 // @ts-ignore: decorator
 @inline
 export function max4(a: v128): f32 {
   return max(
-    max(f32x4.extract_lane(a, 0), f32x4.extract_lane(a, 1)),
-    max(f32x4.extract_lane(a, 2), f32x4.extract_lane(a, 3)),
+    max(f32x4.extract_lane(a, 0), f32x4.extract_lane(a, 1)), max(f32x4.extract_lane(a, 2), f32x4.extract_lane(a, 3)),
   )
 }

@@ -1,23 +1,17 @@
 // norm[O] = length of each row of w[O, I] + scale * B[O, r] * A[r, I]. Split by rows; squares are summed in f64.
 // `scratch`: I floats for each thread. 2 O I r FLOP at the speed of L1 (r passes over the row); not tuned.
 
-import { shareEnd, shareStart } from './common'
+import { lines, shareEnd, shareStart } from './common'
 import { rowBytes, unpack } from './pack'
 
+/** Bytes of scratch that one thread needs. */
+export function doraScratch(I: i32): usize {
+  return lines((<usize>I) << 2)
+}
+
 export function doraNorm(
-  w: usize,
-  dtype: i32,
-  A: usize,
-  B: usize,
-  scale: usize,
-  norm: usize,
-  O: i32,
-  I: i32,
-  r: i32,
-  scratch: usize,
-  scratchSize: usize,
-  thread: i32,
-  threads: i32,
+  w: usize, dtype: i32, A: usize, B: usize, scale: usize, norm: usize, O: i32, I: i32, r: i32, scratch: usize,
+  scratchSize: usize, thread: i32, threads: i32,
 ): void {
   const row = scratch + <usize>thread * scratchSize
   const rowSize = rowBytes(dtype, I)

@@ -2,8 +2,11 @@
 // log, log1p and logAddExp go through f64. Sums are cut into fixed blocks, each summed in f64, and the blocks are added
 // in order by a second call: the same bits for any number of threads.
 // Measured (1 thread, 2.5M elements): add 52 GB/s, sum of squares 26 GB/s from the caches.
-import { shareEnd, shareStart } from './common'
+import { high, low, shareEnd, shareStart } from './common'
 import { exp4 } from './math'
+
+/** Elements of one block of a sum; each leaves an f64. */
+export const SUM_BLOCK: i32 = 4096
 
 const ADD: i32 = 0
 const SUB: i32 = 1
@@ -159,14 +162,10 @@ function blockSum(a: usize, n: i32, squares: bool): f64 {
   let i = 0
   for (; i + 4 <= n; i += 4) {
     const v = v128.load(a + (<usize>i << 2))
-    let low = f64x2.promote_low_f32x4(v)
-    let high = f64x2.promote_low_f32x4(v128.shuffle<u64>(v, v, 1, 0))
-    if (squares) {
-      low = f64x2.mul(low, low)
-      high = f64x2.mul(high, high)
-    }
-    s = f64x2.add(s, low)
-    t = f64x2.add(t, high)
+    const l = low(v)
+    const h = high(v)
+    s = f64x2.add(s, squares ? f64x2.mul(l, l) : l)
+    t = f64x2.add(t, squares ? f64x2.mul(h, h) : h)
   }
   s = f64x2.add(s, t)
   let sum = f64x2.extract_lane(s, 0) + f64x2.extract_lane(s, 1)
@@ -177,15 +176,15 @@ function blockSum(a: usize, n: i32, squares: bool): f64 {
   return sum
 }
 
-/** partial[b] f64 = sum of block b (of `block` elements) of a[n], or of its squares. */
+/** partial[b] f64 = sum of block b of a[n], or of its squares. */
 export function sumBlocks(
-  a: usize, n: i32, block: i32, squares: i32, partial: usize, thread: i32, threads: i32,
+  a: usize, n: i32, squares: i32, partial: usize, thread: i32, threads: i32,
 ): void {
-  const blocks = (n + block - 1) / block
+  const blocks = (n + SUM_BLOCK - 1) / SUM_BLOCK
   const end = shareEnd(blocks, 1, thread, threads)
   for (let b = shareStart(blocks, 1, thread, threads); b < end; b++) {
-    const from = a + ((<usize>b * block) << 2)
-    const count = n - b * block < block ? n - b * block : block
+    const from = a + ((<usize>b * SUM_BLOCK) << 2)
+    const count = n - b * SUM_BLOCK < SUM_BLOCK ? n - b * SUM_BLOCK : SUM_BLOCK
     store<f64>(partial + (<usize>b << 3), squares ? blockSum(from, count, true) : blockSum(from, count, false))
   }
 }

@@ -12,12 +12,13 @@ export const COLUMNS: i32 = 64
 /** Rows of A that go with them: 256 kB with DEPTH; both fit L2. */
 export const ROWS: i32 = 128
 
-/** Scratch of one thread, in bytes from its start. The numbers are known to targets/wasm/lower/matrix.ts. */
+/** Scratch of one thread, in bytes from its start. */
 export const BASE_ROW: usize = 0 // COLUMNS floats: the bias, or zeros
-export const TILE: usize = 256 // 4 x 8 floats
-export const UNPACKED: usize = 512 // 8 x DEPTH floats
-export const PANELS: usize = 512 + 16384 // COLUMNS x DEPTH floats
-export const TRANSPOSED: usize = 512 + 16384 + 131072 // ROWS x DEPTH floats
+export const TILE: usize = BASE_ROW + COLUMNS * 4 // 4 x 8 floats, and room to the next line
+export const UNPACKED: usize = TILE + 256 // 8 x DEPTH floats
+export const PANELS: usize = UNPACKED + 8 * DEPTH * 4 // COLUMNS x DEPTH floats
+export const TRANSPOSED: usize = PANELS + COLUMNS * DEPTH * 4 // ROWS x DEPTH floats, where a side is transposed
+export const END: usize = TRANSPOSED + ROWS * DEPTH * 4
 
 /** One row of 8: base + scale * sum. */
 // @ts-ignore: decorator
@@ -29,18 +30,8 @@ function put(c: usize, base: usize, scale: v128, low: v128, high: v128): void {
 
 /** A 4x8 tile, or rows x columns of one at the edges, through `tile`. Missing rows of A repeat the last one. */
 function micro(
-  a0: usize,
-  aStride: usize,
-  rows: i32,
-  b: usize,
-  depth: i32,
-  c: usize,
-  cStride: usize,
-  columns: i32,
-  base: usize,
-  baseStride: usize,
-  factor: f32,
-  tile: usize,
+  a0: usize, aStride: usize, rows: i32, b: usize, depth: i32, c: usize, cStride: usize, columns: i32, base: usize,
+  baseStride: usize, factor: f32, tile: usize,
 ): void {
   let c00 = f32x4.splat(0)
   let c01 = c00
@@ -104,36 +95,16 @@ function micro(
  * every row the same base.
  */
 export function block(
-  a: usize,
-  aStride: usize,
-  rows: i32,
-  panels: usize,
-  depth: i32,
-  c: usize,
-  cStride: usize,
-  columns: i32,
-  base: usize,
-  baseStride: usize,
-  factor: f32,
-  tile: usize,
+  a: usize, aStride: usize, rows: i32, panels: usize, depth: i32, c: usize, cStride: usize, columns: i32, base: usize,
+  baseStride: usize, factor: f32, tile: usize,
 ): void {
   for (let n = 0; n < columns; n += 8) {
     const b = panels + ((<usize>(n >> 3) * <usize>depth) << 5)
     const offset = (<usize>n) << 2
     for (let m = 0; m < rows; m += 4)
       micro(
-        a + <usize>m * aStride,
-        aStride,
-        min(4, rows - m),
-        b,
-        depth,
-        c + <usize>m * cStride + offset,
-        cStride,
-        min(8, columns - n),
-        base + <usize>m * baseStride + offset,
-        baseStride,
-        factor,
-        tile,
+        a + <usize>m * aStride, aStride, min(4, rows - m), b, depth, c + <usize>m * cStride + offset, cStride,
+        min(8, columns - n), base + <usize>m * baseStride + offset, baseStride, factor, tile,
       )
   }
 }

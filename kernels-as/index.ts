@@ -1,6 +1,10 @@
-// Every kernel that the calls of targets/wasm/lower name: one line a file, kernels only (helpers live in common and math).
+// Every kernel that the calls of targets/wasm/lower name, with what it says of its sizes: one line a file (helpers live in common and
+// math). Of pack.ts the host needs the codes of the types.
 export * from './barrier'
 export * from './linear'
+export * from './lora'
+export { F32, F16, BF16, Q8, Q4A, Q4 } from './pack'
+export { DEPTH } from './gemm'
 export * from './dora'
 export * from './vocab'
 export * from './attention'
@@ -9,6 +13,7 @@ export * from './dropout'
 export * from './elementwise'
 export * from './embed'
 export * from './kv'
+export * from './move'
 export * from './norm'
 export * from './optimizer'
 export * from './rope'

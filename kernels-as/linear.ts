@@ -1,19 +1,35 @@
 // linear, linearBackInput, linearBackWeight, linearBackBias, and (with a start and a scale) both halves of lora.
 // x[N, I], w[O, I] of any weight dtype, dy[N, O]. Weights are unpacked to f32 panel by panel (pack.ts), the product is
 // gemm.ts; a few rows go through gemv.ts. Threads split the columns of the result, or its rows where there are too few
-// columns. `scratch`: scratchBytes of targets/wasm/lower/matrix.ts for each thread, one after the other.
+// columns. `scratch`: as many bytes as the functions here say for each thread, one after the other.
 //
 // Measured at 128x896x4864 (2-core Zen 5 VM, Node 20; test/bench/gemm.ts), GFLOP/s with 1 and 2 threads: linear f32
 // 47 and 96, q4 46 and 93; linearBackInput q4 47 and 93; linearBackWeight 48 and 93. The tile alone reaches 52; mul and
 // add at 128 bits give about 48 to 52 a core, so what is left is fewer instructions (relaxed madd).
 
-import { shareEnd, shareStart } from './common'
-import { BASE_ROW, block, COLUMNS, DEPTH, PANELS, ROWS, TILE, TRANSPOSED, UNPACKED } from './gemm'
+import { BLOCK } from '../sdk/blocks'
+import { high, low, shareEnd, shareStart } from './common'
+import { BASE_ROW, block, COLUMNS, DEPTH, END, PANELS, ROWS, TILE, TRANSPOSED, UNPACKED } from './gemm'
 import { gemv } from './gemv'
 import { F32, loadFloat, loadFloat4, packColumns, packRows, rowBytes, transpose } from './pack'
 
 /** Up to as many rows the weights are used as they are; from there on packing them pays. */
 const FEW_ROWS: i32 = 2
+
+/** Bytes of scratch that one thread needs for `linear`. */
+export function linearScratch(rows: i32): usize {
+  return rows <= FEW_ROWS ? 0 : TRANSPOSED
+}
+
+/** For `linearBackInput`. */
+export function linearBackInputScratch(): usize {
+  return TRANSPOSED
+}
+
+/** For `linearBackWeight`. */
+export function linearBackWeightScratch(): usize {
+  return END
+}
 
 /** Whether threads split the columns (in units) rather than the rows (by 4) of the result. */
 // @ts-ignore: decorator
@@ -23,140 +39,67 @@ function splitColumns(rows: i32, columns: i32, unit: i32, threads: i32): bool {
 }
 
 /**
- * y[N, O] = base + scale * x[N, I] * wᵀ. base: start[N, O] where it is not 0 (may be y itself), else the bias b[O]
- * where it is not 0 (f32, f16 or bf16), else nothing. scale: address of an f32, or 0 for 1.
+ * c[M, N] = base + scale * a[M, K] * B, where B is wᵀ of w[N, K], or `isBack` w[K, N] itself. base: start[M, N] where it is not 0 (may be
+ * c itself), else the bias b[N] where it is not 0 (f32, f16 or bf16), else nothing.
  */
-export function linear(
-  x: usize,
-  w: usize,
-  dtype: i32,
-  bias: usize,
-  biasType: i32,
-  start: usize,
-  scale: usize,
-  y: usize,
-  N: i32,
-  I: i32,
-  O: i32,
-  scratch: usize,
-  scratchSize: usize,
-  thread: i32,
-  threads: i32,
+function product(
+  isBack: bool, a: usize, w: usize, dtype: i32, bias: usize, biasType: i32, start: usize, factor: f32, c: usize,
+  M: i32, K: i32, N: i32, own: usize, thread: i32, threads: i32,
 ): void {
-  const own = scratch + <usize>thread * scratchSize
-  const factor: f32 = scale ? load<f32>(scale) : 1
-  if (N <= FEW_ROWS) {
-    gemv(x, w, dtype, bias, biasType, start, y, N, I, O, factor, own, thread, threads)
-    return
-  }
-  const byColumns = splitColumns(N, O, 8, threads)
-  const n0 = byColumns ? shareStart(O, 8, thread, threads) : 0
-  const n1 = byColumns ? shareEnd(O, 8, thread, threads) : O
-  const m0 = byColumns ? 0 : shareStart(N, 4, thread, threads)
-  const m1 = byColumns ? N : shareEnd(N, 4, thread, threads)
+  // Blocks must not be cut.
+  const unit = isBack ? BLOCK : 8
+  const byColumns = splitColumns(M, N, unit, threads)
+  const n0 = byColumns ? shareStart(N, unit, thread, threads) : 0
+  const n1 = byColumns ? shareEnd(N, unit, thread, threads) : N
+  const m0 = byColumns ? 0 : shareStart(M, 4, thread, threads)
+  const m1 = byColumns ? M : shareEnd(M, 4, thread, threads)
   if (m0 >= m1) return
-  const rowSize = rowBytes(dtype, I)
-  const xStride = (<usize>I) << 2
-  const yStride = (<usize>O) << 2
+  const rowSize = rowBytes(dtype, isBack ? N : K)
+  const aStride = <usize>K << 2
+  const cStride = <usize>N << 2
   for (let n = n0; n < n1; n += COLUMNS) {
     const columns = min(COLUMNS, n1 - n)
     for (let j = 0; j < columns; j++)
-      store<f32>(own + BASE_ROW + ((<usize>j) << 2), bias ? loadFloat(biasType, bias, n + j) : 0)
-    for (let k = 0; k < I; k += DEPTH) {
-      const depth = min(DEPTH, I - k)
-      packRows(dtype, w, rowSize, n, columns, k, depth, own + UNPACKED, own + PANELS)
+      store<f32>(own + BASE_ROW + (<usize>j << 2), bias ? loadFloat(biasType, bias, n + j) : 0)
+    for (let k = 0; k < K; k += DEPTH) {
+      const depth = min(DEPTH, K - k)
+      if (isBack) packColumns(dtype, w, rowSize, n, columns, k, depth, own + UNPACKED, own + PANELS)
+      else packRows(dtype, w, rowSize, n, columns, k, depth, own + UNPACKED, own + PANELS)
+      const from = k > 0 ? c : start
       for (let m = m0; m < m1; m += ROWS) {
-        const at = <usize>m * yStride + ((<usize>n) << 2)
-        const from = k > 0 ? y : start
+        const at = <usize>m * cStride + (<usize>n << 2)
         block(
-          x + <usize>m * xStride + ((<usize>k) << 2),
-          xStride,
-          min(ROWS, m1 - m),
-          own + PANELS,
-          depth,
-          y + at,
-          yStride,
-          columns,
-          from ? from + at : own + BASE_ROW,
-          from ? yStride : 0,
-          factor,
-          own + TILE,
+          a + <usize>m * aStride + (<usize>k << 2), aStride, min(ROWS, m1 - m), own + PANELS, depth, c + at, cStride,
+          columns, from ? from + at : own + BASE_ROW, from ? cStride : 0, factor, own + TILE,
         )
       }
     }
   }
 }
 
-/**
- * dx[N, I] = start + scale * dy[N, O] * w. start: 0, or [N, I] (may be dx itself). scale: address of an f32, or 0 for
- * 1.
- */
-export function linearBackInput(
-  dy: usize,
-  w: usize,
-  dtype: i32,
-  start: usize,
-  scale: usize,
-  dx: usize,
-  N: i32,
-  I: i32,
-  O: i32,
-  scratch: usize,
-  scratchSize: usize,
-  thread: i32,
-  threads: i32,
+/** y[N, O] = (start or bias) + scale * x[N, I] * wᵀ. scale: address of an f32, or 0 for 1. */
+export function linear(
+  x: usize, w: usize, dtype: i32, bias: usize, biasType: i32, start: usize, scale: usize, y: usize, N: i32, I: i32,
+  O: i32, scratch: usize, scratchSize: usize, thread: i32, threads: i32,
 ): void {
   const own = scratch + <usize>thread * scratchSize
   const factor: f32 = scale ? load<f32>(scale) : 1
-  // Blocks of 32 must not be cut.
-  const byColumns = splitColumns(N, I, 32, threads)
-  const n0 = byColumns ? shareStart(I, 32, thread, threads) : 0
-  const n1 = byColumns ? shareEnd(I, 32, thread, threads) : I
-  const m0 = byColumns ? 0 : shareStart(N, 4, thread, threads)
-  const m1 = byColumns ? N : shareEnd(N, 4, thread, threads)
-  if (m0 >= m1) return
-  const rowSize = rowBytes(dtype, I)
-  const dyStride = (<usize>O) << 2
-  const dxStride = (<usize>I) << 2
-  memory.fill(own + BASE_ROW, 0, (<usize>COLUMNS) << 2)
-  for (let n = n0; n < n1; n += COLUMNS) {
-    const columns = min(COLUMNS, n1 - n)
-    for (let k = 0; k < O; k += DEPTH) {
-      const depth = min(DEPTH, O - k)
-      packColumns(dtype, w, rowSize, n, columns, k, depth, own + UNPACKED, own + PANELS)
-      for (let m = m0; m < m1; m += ROWS) {
-        const at = <usize>m * dxStride + ((<usize>n) << 2)
-        const from = k > 0 ? dx : start
-        block(
-          dy + <usize>m * dyStride + ((<usize>k) << 2),
-          dyStride,
-          min(ROWS, m1 - m),
-          own + PANELS,
-          depth,
-          dx + at,
-          dxStride,
-          columns,
-          from ? from + at : own + BASE_ROW,
-          from ? dxStride : 0,
-          factor,
-          own + TILE,
-        )
-      }
-    }
-  }
+  if (N <= FEW_ROWS) gemv(x, w, dtype, bias, biasType, start, y, N, I, O, factor, thread, threads)
+  else product(false, x, w, dtype, bias, biasType, start, factor, y, N, I, O, own, thread, threads)
+}
+
+/** dx[N, I] = start + scale * dy[N, O] * w. start: 0, or [N, I] (may be dx itself). scale: address of an f32, or 0 for 1. */
+export function linearBackInput(
+  dy: usize, w: usize, dtype: i32, start: usize, scale: usize, dx: usize, N: i32, I: i32, O: i32, scratch: usize,
+  scratchSize: usize, thread: i32, threads: i32,
+): void {
+  const own = scratch + <usize>thread * scratchSize
+  product(true, dy, w, dtype, 0, 0, start, scale ? load<f32>(scale) : 1, dx, N, O, I, own, thread, threads)
 }
 
 /** grad[O, I] += dyᵀ[O, N] * x[N, I]. */
 export function linearBackWeight(
-  dy: usize,
-  x: usize,
-  grad: usize,
-  N: i32,
-  I: i32,
-  O: i32,
-  scratch: usize,
-  scratchSize: usize,
-  thread: i32,
+  dy: usize, x: usize, grad: usize, N: i32, I: i32, O: i32, scratch: usize, scratchSize: usize, thread: i32,
   threads: i32,
 ): void {
   const own = scratch + <usize>thread * scratchSize
@@ -174,29 +117,14 @@ export function linearBackWeight(
     for (let m = m0; m < m1; m += ROWS) {
       const rows = min(ROWS, m1 - m)
       transpose(
-        dy + <usize>k * dyStride + ((<usize>m) << 2),
-        dyStride,
-        depth,
-        rows,
-        own + TRANSPOSED,
-        (<usize>depth) << 2,
+        dy + <usize>k * dyStride + ((<usize>m) << 2), dyStride, depth, rows, own + TRANSPOSED, (<usize>depth) << 2,
       )
       for (let n = n0; n < n1; n += COLUMNS) {
         const columns = min(COLUMNS, n1 - n)
         packColumns(F32, x, xStride, n, columns, k, depth, own + UNPACKED, own + PANELS)
         const c = grad + <usize>m * xStride + ((<usize>n) << 2)
         block(
-          own + TRANSPOSED,
-          (<usize>depth) << 2,
-          rows,
-          own + PANELS,
-          depth,
-          c,
-          xStride,
-          columns,
-          c,
-          xStride,
-          1,
+          own + TRANSPOSED, (<usize>depth) << 2, rows, own + PANELS, depth, c, xStride, columns, c, xStride, 1,
           own + TILE,
         )
       }
@@ -206,36 +134,27 @@ export function linearBackWeight(
 
 /** sums[O] (+)= column sums of a[N, O], or of a * b where b is not 0; f64 inside, rows in order. Split by columns. */
 export function columnSums(
-  a: usize,
-  b: usize,
-  sums: usize,
-  accumulate: i32,
-  N: i32,
-  O: i32,
-  thread: i32,
-  threads: i32,
+  a: usize, b: usize, sums: usize, accumulate: i32, N: i32, O: i32, thread: i32, threads: i32,
 ): void {
   const end = shareEnd(O, 16, thread, threads)
   const stride = (<usize>O) << 2
   let c = shareStart(O, 16, thread, threads)
   for (; c < end; c += 4) {
     const count = min(4, end - c)
-    let low = f64x2.splat(0)
-    let high = f64x2.splat(0)
+    let sum01 = f64x2.splat(0)
+    let sum23 = f64x2.splat(0)
     if (count == 4) {
       let at = (<usize>c) << 2
       for (let n = 0; n < N; n++, at += stride) {
         const p = v128.load(a + at)
         const q = b ? v128.load(b + at) : f32x4.splat(1)
-        const p2 = i8x16.shuffle(p, p, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
-        const q2 = i8x16.shuffle(q, q, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
-        low = f64x2.add(low, f64x2.mul(f64x2.promote_low_f32x4(p), f64x2.promote_low_f32x4(q)))
-        high = f64x2.add(high, f64x2.mul(f64x2.promote_low_f32x4(p2), f64x2.promote_low_f32x4(q2)))
+        sum01 = f64x2.add(sum01, f64x2.mul(low(p), low(q)))
+        sum23 = f64x2.add(sum23, f64x2.mul(high(p), high(q)))
       }
-      put(sums, c, accumulate, f64x2.extract_lane(low, 0))
-      put(sums, c + 1, accumulate, f64x2.extract_lane(low, 1))
-      put(sums, c + 2, accumulate, f64x2.extract_lane(high, 0))
-      put(sums, c + 3, accumulate, f64x2.extract_lane(high, 1))
+      put(sums, c, accumulate, f64x2.extract_lane(sum01, 0))
+      put(sums, c + 1, accumulate, f64x2.extract_lane(sum01, 1))
+      put(sums, c + 2, accumulate, f64x2.extract_lane(sum23, 0))
+      put(sums, c + 3, accumulate, f64x2.extract_lane(sum23, 1))
       continue
     }
     for (let j = c; j < end; j++) {
@@ -256,15 +175,7 @@ function put(sums: usize, c: i32, accumulate: i32, sum: f64): void {
 
 /** out[N, O] = y[N, O] * gain[O] + b[O] (0: none; f32, f16 or bf16). out may be y. Split by rows. */
 export function scaleColumns(
-  y: usize,
-  gain: usize,
-  bias: usize,
-  biasType: i32,
-  out: usize,
-  N: i32,
-  O: i32,
-  thread: i32,
-  threads: i32,
+  y: usize, gain: usize, bias: usize, biasType: i32, out: usize, N: i32, O: i32, thread: i32, threads: i32,
 ): void {
   const end = shareEnd(N, 1, thread, threads)
   for (let n = shareStart(N, 1, thread, threads); n < end; n++) {

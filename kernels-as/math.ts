@@ -1,4 +1,5 @@
 // exp in SIMD, about 1e-7 relative. log is the scalar f64 Math.log where kernels need it.
+import { high, low } from './common'
 
 /**
  * e^x of four f32. Below -87.33 exactly 0 (so that a mask of -1e30 or -Infinity adds nothing), above 88.72 Infinity.
@@ -32,4 +33,27 @@ export function exp4(x: v128): v128 {
 @inline
 export function exp1(x: f32): f32 {
   return f32x4.extract_lane(exp4(f32x4.splat(x)), 0)
+}
+
+/** The sum of exp((l - top) * inverse), in f64 and in a fixed order; where p is not 0 each is stored there. */
+// @ts-ignore: decorator
+@inline
+export function weigh(l: usize, p: usize, v: i32, top: f32, inverse: f32): f64 {
+  const top4 = f32x4.splat(top)
+  const inverse4 = f32x4.splat(inverse)
+  let a = f64x2.splat(0)
+  let i = 0
+  for (; i + 4 <= v; i += 4) {
+    const w = exp4(f32x4.mul(f32x4.sub(v128.load(l + (<usize>i << 2)), top4), inverse4))
+    if (p) v128.store(p + (<usize>i << 2), w)
+    a = f64x2.add(a, low(w))
+    a = f64x2.add(a, high(w))
+  }
+  let sum = f64x2.extract_lane(a, 0) + f64x2.extract_lane(a, 1)
+  for (; i < v; i++) {
+    const w = exp1((load<f32>(l + (<usize>i << 2)) - top) * inverse)
+    if (p) store<f32>(p + (<usize>i << 2), w)
+    sum += <f64>w
+  }
+  return sum
 }

@@ -1,17 +1,21 @@
 // Weights as f32: one row unpacked, and panels of 8 columns packed for the GEMM core (gemm.ts).
-// Layouts: sdk/dtype.ts; q8 and q4 are blocks of 32 along the row, byte for byte GGUF's Q8_0 and Q4_0.
+// Layouts: sdk/dtype.ts; q8, q4a and q4 are blocks along the row, byte for byte GGUF's Q8_0, Q4_1 and Q4_0.
+import { BLOCK, Q4_BYTES, Q4A_BYTES, Q8_BYTES } from '../sdk/blocks'
 
+/** How the host names the type of a weight: it reads these numbers from the module's exports. */
 export const F32: i32 = 0
 export const F16: i32 = 1
 export const BF16: i32 = 2
 export const Q8: i32 = 3
 export const Q4: i32 = 4
+export const Q4A: i32 = 5
 
-/** Bytes of `count` elements of one row; `count` is a multiple of 32 for q8 and q4. */
+/** Bytes of `count` elements of one row; `count` is whole blocks for the types that have them. */
 export function rowBytes(dtype: i32, count: i32): usize {
   if (dtype == F32) return <usize>count * 4
-  if (dtype == Q8) return <usize>(count >> 5) * 34
-  if (dtype == Q4) return <usize>(count >> 5) * 18
+  if (dtype == Q8) return <usize>(count / BLOCK) * Q8_BYTES
+  if (dtype == Q4) return <usize>(count / BLOCK) * Q4_BYTES
+  if (dtype == Q4A) return <usize>(count / BLOCK) * Q4A_BYTES
   return <usize>count * 2
 }
 
@@ -35,6 +39,17 @@ function half4(h: v128): v128 {
   return v128.or(v128.or(magnitude, sign), special)
 }
 
+/** f32 to the nearest f16, of two as near the even one; infinity from 65,520 on. */
+export function toHalf(x: f32): u32 {
+  const bits = reinterpret<u32>(x) & 0x7fffffff
+  const sign = (reinterpret<u32>(x) >> 16) & 0x8000
+  if (bits > 0x7f800000) return sign | 0x7e00
+  if (bits >= 0x477ff000) return sign | 0x7c00
+  // Below 2^-14 the sum with 0.5 rounds to a multiple of 2^-24.
+  if (bits < 0x38800000) return sign | (reinterpret<u32>(reinterpret<f32>(bits) + 0.5) - 0x3f000000)
+  return sign | ((bits - 0x38000000 + 0xfff + ((bits >> 13) & 1)) >> 13)
+}
+
 /** One element of f32, f16 or bf16. */
 // @ts-ignore: decorator
 @inline
@@ -53,16 +68,24 @@ export function loadFloat4(dtype: i32, from: usize, index: i32): v128 {
   return dtype == F16 ? half4(bits) : i32x4.shl(bits, 16)
 }
 
-/** 16 signed bytes as f32 times `scale`. */
+/** Four integers as f32 times `scale`, plus `minimum` where the type has one. */
 // @ts-ignore: decorator
 @inline
-function store16(bytes: v128, scale: v128, to: usize): void {
+function scaled(integers: v128, scale: v128, minimum: v128, hasMinimum: bool): v128 {
+  const product = f32x4.mul(f32x4.convert_i32x4_s(integers), scale)
+  return hasMinimum ? f32x4.add(product, minimum) : product
+}
+
+/** 16 signed bytes as `scaled`. */
+// @ts-ignore: decorator
+@inline
+function store16(bytes: v128, scale: v128, minimum: v128, hasMinimum: bool, to: usize): void {
   const low = i16x8.extend_low_i8x16_s(bytes)
   const high = i16x8.extend_high_i8x16_s(bytes)
-  v128.store(to, f32x4.mul(f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(low)), scale))
-  v128.store(to, f32x4.mul(f32x4.convert_i32x4_s(i32x4.extend_high_i16x8_s(low)), scale), 16)
-  v128.store(to, f32x4.mul(f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(high)), scale), 32)
-  v128.store(to, f32x4.mul(f32x4.convert_i32x4_s(i32x4.extend_high_i16x8_s(high)), scale), 48)
+  v128.store(to, scaled(i32x4.extend_low_i16x8_s(low), scale, minimum, hasMinimum))
+  v128.store(to, scaled(i32x4.extend_high_i16x8_s(low), scale, minimum, hasMinimum), 16)
+  v128.store(to, scaled(i32x4.extend_low_i16x8_s(high), scale, minimum, hasMinimum), 32)
+  v128.store(to, scaled(i32x4.extend_high_i16x8_s(high), scale, minimum, hasMinimum), 48)
 }
 
 /** The low nibbles of a q4 block as -8..7: its elements 0 to 15. */
@@ -80,24 +103,31 @@ export function highNibbles(bytes: v128): v128 {
 }
 
 /**
- * `count` elements of a row from `from` to f32 at `to`. For q8 and q4 `from` is a block's start, `count` a multiple
- * of 32.
+ * `count` elements of a row from `from` to f32 at `to`. Of blocks `from` is a block's start, `count` whole blocks.
  */
 export function unpack(dtype: i32, from: usize, count: i32, to: usize): void {
   if (dtype == F32) {
     memory.copy(to, from, (<usize>count) << 2)
   } else if (dtype == Q8) {
-    for (let k = 0; k < count; k += 32, from += 34, to += 128) {
+    for (let k = 0; k < count; k += BLOCK, from += Q8_BYTES, to += BLOCK << 2) {
       const scale = f32x4.splat(half(load<u16>(from)))
-      store16(v128.load(from, 2), scale, to)
-      store16(v128.load(from, 18), scale, to + 64)
+      store16(v128.load(from, 2), scale, scale, false, to)
+      store16(v128.load(from, 18), scale, scale, false, to + 64)
     }
   } else if (dtype == Q4) {
-    for (let k = 0; k < count; k += 32, from += 18, to += 128) {
+    for (let k = 0; k < count; k += BLOCK, from += Q4_BYTES, to += BLOCK << 2) {
       const scale = f32x4.splat(half(load<u16>(from)))
       const bytes = v128.load(from, 2)
-      store16(lowNibbles(bytes), scale, to)
-      store16(highNibbles(bytes), scale, to + 64)
+      store16(lowNibbles(bytes), scale, scale, false, to)
+      store16(highNibbles(bytes), scale, scale, false, to + 64)
+    }
+  } else if (dtype == Q4A) {
+    for (let k = 0; k < count; k += BLOCK, from += Q4A_BYTES, to += BLOCK << 2) {
+      const scale = f32x4.splat(half(load<u16>(from)))
+      const minimum = f32x4.splat(half(load<u16>(from, 2)))
+      const bytes = v128.load(from, 4)
+      store16(v128.and(bytes, i8x16.splat(15)), scale, minimum, true, to)
+      store16(i8x16.shr_u(bytes, 4), scale, minimum, true, to + 64)
     }
   } else {
     let k = 0
@@ -139,8 +169,7 @@ export function transpose(from: usize, stride: usize, rows: i32, columns: i32, t
     for (; c < columns; c++)
       for (let i = 0; i < 4; i++)
         store<f32>(
-          target + <usize>c * toStride + ((<usize>i) << 2),
-          load<f32>(source + <usize>i * stride + ((<usize>c) << 2)),
+          target + <usize>c * toStride + ((<usize>i) << 2), load<f32>(source + <usize>i * stride + ((<usize>c) << 2)),
         )
   }
   for (; r < rows; r++)
@@ -153,15 +182,7 @@ export function transpose(from: usize, stride: usize, rows: i32, columns: i32, t
  * [panel][depth][8], zeros past the last row. `temporary` holds 8 x depth floats.
  */
 export function packRows(
-  dtype: i32,
-  w: usize,
-  rowSize: usize,
-  row: i32,
-  rows: i32,
-  k: i32,
-  depth: i32,
-  temporary: usize,
-  to: usize,
+  dtype: i32, w: usize, rowSize: usize, row: i32, rows: i32, k: i32, depth: i32, temporary: usize, to: usize,
 ): void {
   const offset = rowBytes(dtype, k)
   for (let p = 0; p < rows; p += 8, to += (<usize>depth) << 5) {
@@ -180,18 +201,10 @@ export function packRows(
 
 /**
  * Panels of w: elements `column`..`column + columns` of rows `k`..`k + depth`: [panel][depth][8], zeros past the last
- * column. `column` is a multiple of 32. `temporary` holds `columns` rounded up to 8 floats.
+ * column. `column` is a multiple of a block. `temporary` holds `columns` rounded up to 8 floats.
  */
 export function packColumns(
-  dtype: i32,
-  w: usize,
-  rowSize: usize,
-  column: i32,
-  columns: i32,
-  k: i32,
-  depth: i32,
-  temporary: usize,
-  to: usize,
+  dtype: i32, w: usize, rowSize: usize, column: i32, columns: i32, k: i32, depth: i32, temporary: usize, to: usize,
 ): void {
   const offset = rowBytes(dtype, column)
   const whole = (columns + 7) & ~7

@@ -5,8 +5,16 @@
 // threshold stay: top-k and top-p are both the first key, from the greatest down, at which a running weight (1 each,
 // or the mass) reaches its target. Three passes of 11, 11 and 10 bits find it without sorting.
 // Measured (1 thread, a row of 151,936): 0.3 ms with nothing cut, 1.2 ms top-k, 1.5 ms top-p, 1.7 ms all.
-import { shareEnd, shareStart } from './common'
-import { exp4 } from './math'
+import { lines, shareEnd, shareStart } from './common'
+import { exp1, weigh } from './math'
+
+/** Bytes of the bins of a selection: f64[2048], then a byte each. */
+const BINS: usize = 2048 * 8 + 2048
+
+/** Bytes of scratch that one thread needs. */
+export function sampleScratch(v: i32): usize {
+  return lines((<usize>v) << 3) + BINS
+}
 
 /** Bits of a f32 in the order of its value. */
 // @ts-ignore: decorator
@@ -55,26 +63,43 @@ function selectKey(l: usize, masses: usize, v: i32, least: u32, target: f64, bin
   return prefix
 }
 
-/** temperature, topP, minP, uniform f32[s], topK i32[s]; edits of e entries; ids i32[s], log-probabilities f32[s]. */
+/** Penalties of a row for tokens that were seen: counts[v] is twice the times that v was drawn, and 1 if it is in the prompt. */
+function penalize(l: usize, v: i32, penalties: usize, counts: usize): void {
+  const repetition = load<f32>(penalties)
+  const frequency = load<f32>(penalties, 4)
+  const presence = load<f32>(penalties, 8)
+  for (let i: usize = 0; i < <usize>v << 2; i += 4) {
+    const count = load<i32>(counts + i)
+    if (count == 0) continue
+    let value = load<f32>(l + i)
+    value = value > 0 ? value / repetition : value * repetition
+    if (count > 1) value -= frequency * <f32>(count >> 1) + presence
+    store<f32>(l + i, value)
+  }
+}
+
+/**
+ * temperature, topP, minP, uniform f32[s], topK i32[s]; edits of e entries; penalties f32[s, 3] and counts i32[.., v], or 0: a draw
+ * adds 2 to its count; ids i32[s], log-probabilities f32[s].
+ */
 export function sample(
   logits: usize, temperature: usize, topK: usize, topP: usize, minP: usize, uniform: usize,
-  editRow: usize, editId: usize, editScale: usize, editBias: usize, e: i32,
+  editRow: usize, editId: usize, editBias: usize, e: i32, penalties: usize, counts: usize,
   ids: usize, logProb: usize, truncatedLogProb: usize, s: i32, v: i32, scratch: usize, scratchBytes: i32,
   thread: i32, threads: i32,
 ): void {
   const l = scratch + <usize>thread * scratchBytes
   const p = l + (<usize>v << 2)
-  const bins = l + <usize>(scratchBytes - 18432)
+  const bins = l + <usize>scratchBytes - BINS
   const end = shareEnd(s, 1, thread, threads)
   for (let row = shareStart(s, 1, thread, threads); row < end; row++) {
     const own = <usize>row << 2
     memory.copy(l, logits + ((<usize>row * v) << 2), <usize>v << 2)
+    if (counts) penalize(l, v, penalties + <usize>row * 12, counts + ((<usize>row * v) << 2))
     for (let i: usize = 0; i < <usize>e; i++) {
       if (load<i32>(editRow + (i << 2)) != row) continue
       const at = l + (<usize>load<i32>(editId + (i << 2)) << 2)
-      const value = load<f32>(at)
-      const by = load<f32>(editScale + (i << 2))
-      store<f32>(at, (value > 0 ? value / by : value * by) + load<f32>(editBias + (i << 2)))
+      store<f32>(at, load<f32>(at) + load<f32>(editBias + (i << 2)))
     }
     let top = load<f32>(l)
     let best = 0
@@ -140,6 +165,10 @@ export function sample(
     }
     const z = (<f64>load<f32>(l + (<usize>id << 2)) - <f64>top) * inverse
     store<i32>(ids + own, id)
+    if (counts) {
+      const at = counts + ((<usize>row * v + <usize>id) << 2)
+      store<i32>(at, load<i32>(at) + 2)
+    }
     store<f32>(logProb + own, <f32>(z - Math.log(mass)))
     store<f32>(truncatedLogProb + own, <f32>(z - Math.log(kept)))
   }
@@ -150,26 +179,5 @@ export function sample(
 @inline
 function weightOf(key: u32, top: f32, inverse: f32): f32 {
   const value = reinterpret<f32>(key ^ (key >> 31 ? 0x80000000 : 0xffffffff))
-  return f32x4.extract_lane(exp4(f32x4.splat((value - top) * inverse)), 0)
-}
-
-/** p = exp((l - top) * inverse); returns their f64 sum in a fixed order. */
-function weigh(l: usize, p: usize, v: i32, top: f32, inverse: f32): f64 {
-  const top4 = f32x4.splat(top)
-  const inverse4 = f32x4.splat(inverse)
-  let a = f64x2.splat(0)
-  let i = 0
-  for (; i + 4 <= v; i += 4) {
-    const w = exp4(f32x4.mul(f32x4.sub(v128.load(l + (<usize>i << 2)), top4), inverse4))
-    v128.store(p + (<usize>i << 2), w)
-    a = f64x2.add(a, f64x2.promote_low_f32x4(w))
-    a = f64x2.add(a, f64x2.promote_low_f32x4(v128.shuffle<u64>(w, w, 1, 0)))
-  }
-  let sum = f64x2.extract_lane(a, 0) + f64x2.extract_lane(a, 1)
-  for (; i < v; i++) {
-    const w = f32x4.extract_lane(exp4(f32x4.splat((load<f32>(l + (<usize>i << 2)) - top) * inverse)), 0)
-    store<f32>(p + (<usize>i << 2), w)
-    sum += <f64>w
-  }
-  return sum
+  return exp1((value - top) * inverse)
 }

@@ -4,11 +4,13 @@
 // The K best are kept in order by insertion: past the first few thousand ids hardly any of a vocabulary beats the worst
 // of them, so this is one comparison of four ids at a time. Sums are f64, in a fixed order.
 
-import { shareEnd, shareStart } from './common'
-import { exp1, exp4 } from './math'
+import { lines, LOG_ZERO, shareEnd, shareStart } from './common'
+import { exp1, weigh } from './math'
 
-/** Stands for log 0. */
-const NOTHING: f32 = -1e30
+/** Bytes of scratch that one thread needs for topLogProbs. */
+export function topScratch(v: i32): usize {
+  return lines((<usize>v) << 2)
+}
 
 /** ids i32[R, K], logProbs f32[R, K], tail f32[R]; scratch: one row f32[V] a thread. */
 export function topLogProbs(
@@ -49,7 +51,7 @@ export function topLogProbs(
     }
     const top = load<f32>(values)
     memory.copy(own, row, <usize>V << 2)
-    for (let i: usize = 0; i < <usize>K; i++) store<f32>(own + (<usize>load<i32>(best + (i << 2)) << 2), NOTHING)
+    for (let i: usize = 0; i < <usize>K; i++) store<f32>(own + (<usize>load<i32>(best + (i << 2)) << 2), LOG_ZERO)
     // Relative to the greatest outside, so that a tail too small for f32's exp keeps its log.
     const outside = logMass(own, V, inverse, top)
     let total = Math.exp(outside)
@@ -59,7 +61,7 @@ export function topLogProbs(
       const z = (<f64>load<f32>(values + (i << 2)) - <f64>top) * <f64>inverse
       store<f32>(values + (i << 2), <f32>(z - logTotal))
     }
-    store<f32>(tail + (<usize>r << 2), K == V ? NOTHING : <f32>(outside - logTotal))
+    store<f32>(tail + (<usize>r << 2), K == V ? LOG_ZERO : <f32>(outside - logTotal))
   }
 }
 
@@ -67,23 +69,7 @@ export function topLogProbs(
 function logMass(l: usize, v: i32, inverse: f32, top: f32): f64 {
   let greatest = load<f32>(l)
   for (let i = 1; i < v; i++) greatest = max(greatest, load<f32>(l + (<usize>i << 2)))
-  return Math.log(massOf(l, v, greatest, inverse)) + (<f64>greatest - <f64>top) * <f64>inverse
-}
-
-/** Σ exp((l - top)/T) */
-function massOf(l: usize, v: i32, top: f32, inverse: f32): f64 {
-  const top4 = f32x4.splat(top)
-  const inverse4 = f32x4.splat(inverse)
-  let a = f64x2.splat(0)
-  let i = 0
-  for (; i + 4 <= v; i += 4) {
-    const w = exp4(f32x4.mul(f32x4.sub(v128.load(l + (<usize>i << 2)), top4), inverse4))
-    a = f64x2.add(a, f64x2.promote_low_f32x4(w))
-    a = f64x2.add(a, f64x2.promote_low_f32x4(v128.shuffle<u64>(w, w, 1, 0)))
-  }
-  let sum = f64x2.extract_lane(a, 0) + f64x2.extract_lane(a, 1)
-  for (; i < v; i++) sum += <f64>exp1((load<f32>(l + (<usize>i << 2)) - top) * inverse)
-  return sum
+  return Math.log(weigh(l, 0, v, greatest, inverse)) + (<f64>greatest - <f64>top) * <f64>inverse
 }
 
 /** uniforms f32[R, N] ascending in each row; ids i32[R, N]: the first id whose cumulated mass exceeds each. */
@@ -97,7 +83,7 @@ export function drawTokens(
     const own = (<usize>r * N) << 2
     let top = load<f32>(row)
     for (let v = 1; v < V; v++) top = max(top, load<f32>(row + (<usize>v << 2)))
-    const total = massOf(row, V, top, inverse)
+    const total = weigh(row, 0, V, top, inverse)
     let cumulated: f64 = 0
     let last = 0
     let n: usize = 0

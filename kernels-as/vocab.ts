@@ -5,37 +5,19 @@
 // Measured: 64 rows of q8 151936x896 take 400 ms on one thread, 202 on two: 44 and 86 GFLOP/s of the product alone, so
 // the exponentials cost some 8% of it.
 
-import { max4, shareEnd, shareStart } from './common'
+import { high, LOG_ZERO, low, max4, shareEnd, shareStart } from './common'
 import { exp1, exp4 } from './math'
-
-/** Stands for log 0; a logit of it adds nothing. */
-const NOTHING: f32 = -1e30
 
 /**
  * Bytes of one row's running sums over the ids that are not picked: maximum m, Σ exp(z - m), Σ exp(z - m)(z - m), as
  * f64.
  */
-const STATS: usize = 24
-
-// @ts-ignore: decorator
-@inline
-function upper(a: v128): v128 {
-  return i8x16.shuffle(a, a, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
-}
+export const STATS: usize = 24
 
 /** Takes a slice into the running sums; the z of picked ids goes to picked[R, K] instead. Overwrites those in z. */
 export function vocabStats(
-  z: usize,
-  ids: usize,
-  temperature: usize,
-  picked: usize,
-  stats: usize,
-  R: i32,
-  K: i32,
-  width: i32,
-  first: i32,
-  thread: i32,
-  threads: i32,
+  z: usize, ids: usize, temperature: usize, picked: usize, stats: usize, R: i32, K: i32, width: i32, first: i32,
+  thread: i32, threads: i32,
 ): void {
   const inverse: f32 = 1 / load<f32>(temperature)
   const inverse4 = f32x4.splat(inverse)
@@ -44,7 +26,7 @@ export function vocabStats(
     const row = z + ((<usize>(r * width)) << 2)
     const own = stats + <usize>r * STATS
     if (first == 0) {
-      store<f64>(own, NOTHING)
+      store<f64>(own, LOG_ZERO)
       store<f64>(own, 0, 8)
       store<f64>(own, 0, 16)
     }
@@ -54,7 +36,7 @@ export function vocabStats(
       if (<u32>id >= <u32>width) continue
       const place = row + ((<usize>id) << 2)
       store<f32>(picked + at, load<f32>(place) * inverse)
-      store<f32>(place, NOTHING * load<f32>(temperature))
+      store<f32>(place, LOG_ZERO * load<f32>(temperature))
     }
     let top4 = f32x4.splat(-Infinity)
     let v = 0
@@ -62,7 +44,7 @@ export function vocabStats(
     let top = max4(top4)
     for (; v < width; v++) top = max(top, load<f32>(row + ((<usize>v) << 2)) * inverse)
     // Everything picked.
-    if (top < -1e29) continue
+    if (top < LOG_ZERO / 10) continue
     const before = load<f64>(own)
     const m = max(before, <f64>top)
     const m4 = f32x4.splat(<f32>m)
@@ -72,8 +54,8 @@ export function vocabStats(
       const d = f32x4.sub(f32x4.mul(v128.load(row + ((<usize>v) << 2)), inverse4), m4)
       const e = exp4(d)
       const p = f32x4.mul(e, d)
-      sum2 = f64x2.add(sum2, f64x2.add(f64x2.promote_low_f32x4(e), f64x2.promote_low_f32x4(upper(e))))
-      product2 = f64x2.add(product2, f64x2.add(f64x2.promote_low_f32x4(p), f64x2.promote_low_f32x4(upper(p))))
+      sum2 = f64x2.add(sum2, f64x2.add(low(e), high(e)))
+      product2 = f64x2.add(product2, f64x2.add(low(p), high(p)))
     }
     let sum = f64x2.extract_lane(sum2, 0) + f64x2.extract_lane(sum2, 1)
     let product = f64x2.extract_lane(product2, 0) + f64x2.extract_lane(product2, 1)
@@ -96,15 +78,7 @@ export function vocabStats(
  * place).
  */
 export function vocabCombine(
-  ids: usize,
-  picked: usize,
-  stats: usize,
-  lse: usize,
-  entropy: usize,
-  tail: usize,
-  R: i32,
-  K: i32,
-  thread: i32,
+  ids: usize, picked: usize, stats: usize, lse: usize, entropy: usize, tail: usize, R: i32, K: i32, thread: i32,
   threads: i32,
 ): void {
   const end = shareEnd(R, 1, thread, threads)
@@ -133,7 +107,7 @@ export function vocabCombine(
     const place = (<usize>r) << 2
     store<f32>(lse + place, <f32>total)
     store<f32>(entropy + place, <f32>(logSum - product / sum))
-    store<f32>(tail + place, outsideSum > 0 ? <f32>(outside - m + Math.log(outsideSum) - logSum) : NOTHING)
+    store<f32>(tail + place, outsideSum > 0 ? <f32>(outside - m + Math.log(outsideSum) - logSum) : LOG_ZERO)
     for (let k = 0; k < K; k++) {
       const at = (<usize>(r * K + k)) << 2
       const id = load<i32>(ids + at)
@@ -148,23 +122,8 @@ export function vocabCombine(
  * id. `scratch`: K floats for each thread.
  */
 export function vocabGradient(
-  z: usize,
-  ids: usize,
-  dLogProbs: usize,
-  dLse: usize,
-  dEntropy: usize,
-  dTail: usize,
-  lse: usize,
-  entropy: usize,
-  tail: usize,
-  temperature: usize,
-  R: i32,
-  K: i32,
-  width: i32,
-  first: i32,
-  scratch: usize,
-  thread: i32,
-  threads: i32,
+  z: usize, ids: usize, dLogProbs: usize, dLse: usize, dEntropy: usize, dTail: usize, lse: usize, entropy: usize,
+  tail: usize, temperature: usize, R: i32, K: i32, width: i32, first: i32, scratch: usize, thread: i32, threads: i32,
 ): void {
   const inverse: f32 = 1 / load<f32>(temperature)
   const inverse4 = f32x4.splat(inverse)
@@ -176,7 +135,7 @@ export function vocabGradient(
     const total = load<f32>(lse + place)
     const h = load<f32>(entropy + place)
     const outside = load<f32>(tail + place)
-    const tailGradient: f32 = outside > -1e29 ? load<f32>(dTail + place) : 0
+    const tailGradient: f32 = outside > LOG_ZERO / 10 ? load<f32>(dTail + place) : 0
     const entropyGradient = load<f32>(dEntropy + place)
     let common = load<f32>(dLse + place) - tailGradient
     for (let k = 0; k < K; k++) {

@@ -1,25 +1,30 @@
-import { expo, type Kernel, ln, reduce64 } from './kernel.ts'
+import { LOG_ZERO } from '../sdk/log-zero.ts'
+import { each, expo, type Kernel, ln, reduce64 } from './kernel.ts'
 
 // Attention with an online softmax, never N x N in memory. D is written into the code: sums of a head are in registers.
 
-const sizes = ['heads', 'kv_heads', 'f_scale'] as const
+const sizes = ['heads', 'kv_heads', 'f_scale', 'window'] as const
+
+/** The first position that token i sees. */
+const firstSeen = /* wgsl */ `
+fn first_seen(i: u32) -> u32 { return max(u32(starts(i)), i + 1u - min(i + 1u, p.window)); }
+`
 
 /** Causal within a packed segment; a thread a token and head. */
 export const attention = (d: number): Kernel => ({
   name: `attention ${d}`,
   args: { q: 'float', k: 'float', v: 'float', starts: 'int', out: 'floatOut', lse: 'floatOut' },
   params: ['n', ...sizes],
-  workgroup: 64,
-  code: /* wgsl */ `${expo}${ln}
+  code: /* wgsl */ `${expo}${ln}${firstSeen}
 fn kernel(id: u32, local: u32, group: u32) {
   if (id >= p.n * p.heads) { return; }
   let i = id / p.heads;
   let g = (id % p.heads) / (p.heads / p.kv_heads);
   let query = id * ${d}u;
-  var top = -1e30;
+  var top = ${LOG_ZERO};
   var total = 0.0;
   var acc: array<f32, ${d}>;
-  for (var j = u32(starts(i)); j <= i; j++) {
+  for (var j = first_seen(i); j <= i; j++) {
     let at = (j * p.kv_heads + g) * ${d}u;
     var s = 0.0;
     for (var c = 0u; c < ${d}u; c++) { s += q(query + c) * k(at + c); }
@@ -37,20 +42,26 @@ fn kernel(id: u32, local: u32, group: u32) {
 })
 
 /**
- * A row over the positions of its cache slot; a workgroup a row and head. In chunks of 64 positions each thread scores one key, then
- * sums the values of its own columns. Position -1: zeros.
+ * A row over the positions, or its window of them, of a slot of the cache [slots, kvHeads, capacity, d]: of slot r, or of one slot for all rows. A workgroup a
+ * row and head. In chunks of 64 positions each thread scores one key, then sums the values of its own columns. Position -1: zeros.
  */
-export const attentionCached = (d: number): Kernel => {
+export const attentionCached = (d: number, ofOneSlot: boolean): Kernel => {
   const own = Math.ceil(d / 64)
   const score =
     d % 4 === 0
       ? `for (var c = 0u; c < ${d}u; c += 4u) { s += dot(vec4f(query[c], query[c + 1u], query[c + 2u], query[c + 3u]), k4(at + c)); }`
       : `for (var c = 0u; c < ${d}u; c++) { s += query[c] * k(at + c); }`
   return {
-    name: `attentionCached ${d}`,
-    args: { q: 'float', k: 'float', v: 'float', slots: 'int', positions: 'int', out: 'floatOut' },
-    params: ['n', 'capacity', ...sizes],
-    workgroup: 64,
+    name: `attentionCached ${d}${ofOneSlot ? ' slot' : ''}`,
+    args: {
+      q: 'float',
+      k: 'float',
+      v: 'float',
+      positions: 'int',
+      ...(ofOneSlot && { slot: 'int' as const }),
+      out: 'floatOut',
+    },
+    params: ['capacity', ...sizes],
     code: /* wgsl */ `${expo}${reduce64}
 var<workgroup> query: array<f32, ${d}>;
 var<workgroup> weights: array<f32, 64>;
@@ -61,15 +72,15 @@ fn kernel(id: u32, local: u32, group: u32) {
   for (var c = local; c < ${d}u; c += 64u) { query[c] = q(group * ${d}u + c); }
   if (local == 0u) { position = positions(r); }
   let keys = u32(workgroupUniformLoad(&position) + 1);
-  let slot = u32(slots(r)) * p.capacity;
-  var top = -1e30;
+  let base = (${ofOneSlot ? 'u32(slot(0u))' : 'r'} * p.kv_heads + g) * p.capacity;
+  var top = ${LOG_ZERO};
   var total = 0.0;
   var acc: array<f32, ${own}>;
-  for (var first = 0u; first < keys; first += 64u) {
+  for (var first = keys - min(keys, p.window); first < keys; first += 64u) {
     let j = first + local;
-    var s = -1e30;
+    var s = ${LOG_ZERO};
     if (j < keys) {
-      let at = ((slot + j) * p.kv_heads + g) * ${d}u;
+      let at = (base + j) * ${d}u;
       s = 0.0;
       ${score}
       s *= p.f_scale;
@@ -84,9 +95,7 @@ fn kernel(id: u32, local: u32, group: u32) {
       let c = local + 64u * n;
       if (c >= ${d}u) { break; }
       var sum = 0.0;
-      for (var m = 0u; m < min(64u, keys - first); m++) {
-        sum += weights[m] * v(((slot + first + m) * p.kv_heads + g) * ${d}u + c);
-      }
+      for (var m = 0u; m < min(64u, keys - first); m++) { sum += weights[m] * v((base + first + m) * ${d}u + c); }
       acc[n] = acc[n] * old + sum;
     }
     top = higher;
@@ -101,19 +110,15 @@ fn kernel(id: u32, local: u32, group: u32) {
 }
 
 /** delta[i, h] = dout·out; a thread a token and head. */
-export const attentionDelta = (d: number): Kernel => ({
-  name: `attentionDelta ${d}`,
-  args: { dout: 'float', out: 'float', delta: 'floatOut' },
-  params: ['n'],
-  workgroup: 64,
-  code: /* wgsl */ `${expo}${ln}
-fn kernel(id: u32, local: u32, group: u32) {
-  if (id >= p.n) { return; }
-  var sum = 0.0;
-  for (var c = 0u; c < ${d}u; c++) { sum += dout(id * ${d}u + c) * out(id * ${d}u + c); }
-  set_delta(id, sum);
-}`,
-})
+export const attentionDelta = (d: number): Kernel =>
+  each(
+    `attentionDelta ${d}`,
+    { dout: 'float', out: 'float', delta: 'floatOut' },
+    [],
+    `var sum = 0.0;
+  for (var c = i * ${d}u; c < (i + 1u) * ${d}u; c++) { sum += dout(c) * out(c); }
+  set_delta(i, sum);`,
+  )
 
 const scores = (d: number) => /* wgsl */ `
     var s = 0.0;
@@ -137,15 +142,14 @@ export const attentionBackQuery = (d: number): Kernel => ({
   name: `attentionBackQuery ${d}`,
   args: { ...backArgs, dq: 'floatOut' },
   params: ['n', ...sizes],
-  workgroup: 64,
-  code: /* wgsl */ `${expo}${ln}
+  code: /* wgsl */ `${expo}${firstSeen}
 fn kernel(row: u32, local: u32, group: u32) {
   if (row >= p.n * p.heads) { return; }
   let i = row / p.heads;
   let g = (row % p.heads) / (p.heads / p.kv_heads);
   let query = row * ${d}u;
   var acc: array<f32, ${d}>;
-  for (var j = u32(starts(i)); j <= i; j++) {
+  for (var j = first_seen(i); j <= i; j++) {
     let at = (j * p.kv_heads + g) * ${d}u;
     ${scores(d)}
     for (var c = 0u; c < ${d}u; c++) { acc[c] += ds * k(at + c); }
@@ -159,8 +163,7 @@ export const attentionBackKeys = (d: number): Kernel => ({
   name: `attentionBackKeys ${d}`,
   args: { ...backArgs, dk: 'floatOut', dv: 'floatOut' },
   params: ['n', ...sizes],
-  workgroup: 64,
-  code: /* wgsl */ `${expo}${ln}
+  code: /* wgsl */ `${expo}${firstSeen}
 fn kernel(id: u32, local: u32, group: u32) {
   if (id >= p.n * p.kv_heads) { return; }
   let j = id / p.kv_heads;
@@ -170,7 +173,7 @@ fn kernel(id: u32, local: u32, group: u32) {
   var keys: array<f32, ${d}>;
   var values: array<f32, ${d}>;
   for (var i = j; i < p.n; i++) {
-    if (u32(starts(i)) > j) { continue; }
+    if (first_seen(i) > j) { continue; }
     for (var m = 0u; m < shared_by; m++) {
       let row = i * p.heads + g * shared_by + m;
       let query = row * ${d}u;

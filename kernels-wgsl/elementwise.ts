@@ -1,21 +1,14 @@
-import { type Access, expo, type Kernel } from './kernel.ts'
+import { each, expo, type Kernel } from './kernel.ts'
 
 // Elementwise ops, one thread an element; a step of 0 repeats a scalar argument. Bound by memory: measured in docs/performance.md.
 
-const each = (name: string, args: Record<string, Access>, params: string[], body: string, functions = ''): Kernel => ({
-  name,
-  args,
-  params: ['n', ...params],
-  workgroup: 64,
-  code: `${functions}fn kernel(i: u32, local: u32, group: u32) {\n  if (i >= p.n) { return; }\n  ${body}\n}`,
-})
-
-const binary = (name: string, expression: string): Kernel =>
+const binary = (name: string, expression: string, functions = ''): Kernel =>
   each(
     name,
     { a: 'float', b: 'float', y: 'floatOut' },
     ['step_a', 'step_b'],
     `let u = a(i * p.step_a);\n  let v = b(i * p.step_b);\n  set_y(i, ${expression});`,
+    functions,
   )
 
 const unary = (name: string, expression: string, params: string[] = [], functions = ''): Kernel =>
@@ -36,13 +29,7 @@ export const mul = binary('mul', 'u * v')
 export const div = binary('div', 'u / v')
 export const min = binary('min', 'min(u, v)')
 export const max = binary('max', 'max(u, v)')
-export const logAddExp: Kernel = each(
-  'logAddExp',
-  { a: 'float', b: 'float', y: 'floatOut' },
-  ['step_a', 'step_b'],
-  'let u = a(i * p.step_a);\n  let v = b(i * p.step_b);\n  set_y(i, max(u, v) + log1p_(exp(-abs(u - v))));',
-  log1p,
-)
+export const logAddExp = binary('logAddExp', 'max(u, v) + log1p_(exp(-abs(u - v)))', log1p)
 export const scale = unary('scale', 'u * p.f_factor', ['f_factor'])
 /** exp of less than -100 is 0; WGSL leaves what underflows open. */
 export const exp = unary('exp', 'select(exp(u), 0.0, u < -100.0)')
@@ -57,29 +44,41 @@ export const where: Kernel = each(
 )
 export const expand: Kernel = each('expand', { a: 'float', y: 'floatOut' }, ['width'], 'set_y(i, a(i / p.width));')
 export const fill: Kernel = each('fill', { y: 'floatOut' }, ['f_value'], 'set_y(i, p.f_value);')
-export const accumulate: Kernel = each('accumulate', { y: 'floatOut', x: 'float' }, [], 'set_y(i, y(i) + x(i));')
 export const copy: Kernel = each('copy', { a: 'float', y: 'floatOut' }, [], 'set_y(i, a(i));')
 
-const sigmoid = `${expo}fn sigmoid(x: f32) -> f32 { return 1.0 / (1.0 + expo(-clamp(x, -80.0, 80.0))); }\n`
-export const swiglu: Kernel = each(
-  'swiglu',
-  { gate: 'float', up: 'float', y: 'floatOut' },
-  [],
-  'let x = gate(i);\n  set_y(i, x * sigmoid(x) * up(i));',
-  sigmoid,
-)
-export const swigluBack: Kernel = each(
-  'swigluBack',
-  { dy: 'float', gate: 'float', up: 'float', dgate: 'floatOut', dup: 'floatOut' },
-  [],
-  `let x = gate(i);
-  let s = sigmoid(x);
+type Activation = 'silu' | 'gelu_tanh'
+/** sigmoid(u(x)) and x·u'(x) of an activation x·sigmoid(u(x)): sdk/ops/swiglu.ts. Beyond 20 the sigmoid is 0 or 1. */
+const activation = (name: Activation): string => `${expo}
+fn sigmoid(x: f32) -> f32 { return 1.0 / (1.0 + expo(-clamp(x, -80.0, 80.0))); }
+${
+  name === 'silu'
+    ? `fn gate_of(x: f32) -> f32 { return sigmoid(x); }
+fn steepness(x: f32) -> f32 { return x; }`
+    : `fn gate_of(x: f32) -> f32 { let c = clamp(x, -20.0, 20.0); return sigmoid(c * (1.59576912 + 0.0713548163 * c * c)); }
+fn steepness(x: f32) -> f32 { let c = clamp(x, -20.0, 20.0); return c * (1.59576912 + 0.214064449 * c * c); }`
+}
+`
+export const swiglu = (name: Activation): Kernel =>
+  each(
+    `swiglu ${name}`,
+    { gate: 'float', up: 'float', y: 'floatOut' },
+    [],
+    'let x = gate(i);\n  set_y(i, x * gate_of(x) * up(i));',
+    activation(name),
+  )
+export const swigluBack = (name: Activation): Kernel =>
+  each(
+    `swigluBack ${name}`,
+    { dy: 'float', gate: 'float', up: 'float', dgate: 'floatOut', dup: 'floatOut' },
+    [],
+    `let x = gate(i);
+  let s = gate_of(x);
   let d = dy(i);
   let u = up(i);
-  set_dgate(i, d * u * s * (1.0 + x * (1.0 - s)));
+  set_dgate(i, d * u * s * (1.0 + steepness(x) * (1.0 - s)));
   set_dup(i, d * x * s);`,
-  sigmoid,
-)
+    activation(name),
+  )
 
 /** The counter-based mask of sdk/ops/dropout.ts; `kept` is 1/(1 - p). */
 export const dropout: Kernel = each(
@@ -88,7 +87,7 @@ export const dropout: Kernel = each(
   ['stream', 'least', 'f_kept'],
   `let key = mix(p.stream ^ mix(bitcast<u32>(seed(1u)) ^ mix(bitcast<u32>(seed(0u)))));
   set_y(i, select(0.0, x(i) * p.f_kept, mix(i ^ key) >= p.least));`,
-  /* wgsl */ `fn mix(x: u32) -> u32 {
+  `fn mix(x: u32) -> u32 {
   var h = x + 0x9e3779b9u;
   h = (h ^ (h >> 16u)) * 0x21f0aaadu;
   h = (h ^ (h >> 15u)) * 0x735a2d97u;

@@ -1,7 +1,8 @@
 /**
  * How a kernel sees an argument. Reads are `x(i)` for floats of any stored type, written ones have `set_x(i, value)` as well;
- * `i` counts elements from the argument's first. `x4(i)` reads elements i to i + 3, and `x2x4(i)` these and i + 16 to i + 19 of a
- * block of 32: whole words of quantized weights. For them i and the argument's place are multiples of 4 (of a block where it has any).
+ * `i` counts elements from the argument's first. `x4(i)` reads elements i to i + 3 (i and the argument's place are multiples of 4),
+ * `x8(i)` elements i to i + 7 as the two columns of a mat2x4f (multiples of 8): whole words of quantized weights. Of halves
+ * `set_x2(i, a, b)` writes two (i even), and there is no `set_x`.
  */
 export type Access = 'float' | 'floatOut' | 'int' | 'intOut'
 
@@ -11,50 +12,51 @@ export interface Kernel {
   readonly args: Readonly<Record<string, Access>>
   /** Numbers of a dispatch, `p.name` in the code: u32, or f32 where the name begins with `f_`, i32 with `i_`. */
   readonly params: readonly string[]
-  /** Threads of a workgroup, in one dimension. */
-  readonly workgroup: number
   /** Defines `fn kernel(id: u32, local: u32, group: u32)`: thread of all, in its workgroup, and the workgroup. */
   readonly code: string
 }
 
-/** A sum over the workgroup's 64 threads, the same for the same numbers: every thread gets it. */
-export const reduce64 = /* wgsl */ `
-var<workgroup> partial: array<f32, 64>;
-fn sum64(local: u32, value: f32) -> f32 {
-  partial[local] = value;
+/** Threads of a workgroup, in one dimension. */
+export const workgroup = 64
+
+/** A kernel of its `body`, after the functions that it calls. */
+type Frame = (name: string, args: Kernel['args'], params: readonly string[], body: string, functions?: string) => Kernel
+
+/** A workgroup each: `body` runs in every thread of a workgroup, `local` is the thread's number in it, `group` the workgroup's. */
+export const byGroup: Frame = (name, args, params, body, functions = '') => ({
+  name,
+  args,
+  params,
+  code: `${functions}fn kernel(thread: u32, local: u32, group: u32) {\n  ${body}\n}`,
+})
+
+/** A thread each: `body` runs for i from 0 to p.n - 1. */
+export const each: Frame = (name, args, params, body, functions) =>
+  byGroup(name, args, ['n', ...params], `let i = thread;\n  if (i >= p.n) { return; }\n  ${body}`, functions)
+
+/** `name(local, value)`: over the workgroup's 64 threads, eight times eight, then eight: each barrier costs more than eight reads. */
+const over64 = (name: string, type: string, both: (a: string, b: string) => string): string => {
+  const all = (at: (n: number) => string) => [1, 2, 3, 4, 5, 6, 7].reduce((sum, n) => both(sum, at(n)), at(0))
+  return /* wgsl */ `
+var<workgroup> of_${name}: array<${type}, 64>;
+fn ${name}(local: u32, value: ${type}) -> ${type} {
+  of_${name}[local] = value;
   workgroupBarrier();
-  for (var half = 32u; half > 0u; half = half / 2u) {
-    if (local < half) { partial[local] += partial[local + half]; }
-    workgroupBarrier();
-  }
-  let total = partial[0];
+  if (local < 8u) { of_${name}[local] = ${all((n) => `of_${name}[local + ${8 * n}u]`)}; }
   workgroupBarrier();
-  return total;
-}
-var<workgroup> partial4: array<vec4f, 64>;
-fn sum64x4(local: u32, value: vec4f) -> vec4f {
-  partial4[local] = value;
+  let all = ${all((n) => `of_${name}[${n}]`)};
   workgroupBarrier();
-  for (var half = 32u; half > 0u; half = half / 2u) {
-    if (local < half) { partial4[local] += partial4[local + half]; }
-    workgroupBarrier();
-  }
-  let total = partial4[0];
-  workgroupBarrier();
-  return total;
-}
-fn max64(local: u32, value: f32) -> f32 {
-  partial[local] = value;
-  workgroupBarrier();
-  for (var half = 32u; half > 0u; half = half / 2u) {
-    if (local < half) { partial[local] = max(partial[local], partial[local + half]); }
-    workgroupBarrier();
-  }
-  let top = partial[0];
-  workgroupBarrier();
-  return top;
+  return all;
 }
 `
+}
+
+/** Sums and the greatest over the workgroup's 64 threads, the same for the same numbers: every thread gets it. */
+export const reduce64: string = [
+  over64('sum64', 'f32', (a, b) => `${a} + ${b}`),
+  over64('sum64x4', 'vec4f', (a, b) => `${a} + ${b}`),
+  over64('max64', 'f32', (a, b) => `max(${a}, ${b})`),
+].join('')
 
 /** log(x), near 1 by the series of atanh: WGSL's own has an absolute error of 2^-21 there. */
 export const ln = /* wgsl */ `

@@ -1,4 +1,4 @@
-import { type Kernel, reduce64 } from './kernel.ts'
+import { byGroup, each, type Kernel, reduce64 } from './kernel.ts'
 
 export interface MatmulOptions {
   /** Another [rows, columns] that the product is added to; `y` itself where there are gradients to add to. */
@@ -71,7 +71,6 @@ export const matmul = (o: MatmulOptions, a: Along, b: Along, fours: number): Ker
     name: `${nameOf('matmul', o)} ${a} ${b} ${fours}`,
     args: args(o),
     params,
-    workgroup: 64,
     code: /* wgsl */ `
 fn store(r0: u32, c0: u32, s: mat4x4f) {
   for (var i = 0u; i < min(4u, p.rows - min(r0, p.rows)); i++) {
@@ -102,18 +101,20 @@ fn kernel(id: u32, local: u32, group: u32) {
   }
 }
 
+export const matmulThreads = (rows: number, columns: number, fours: number): number =>
+  Math.ceil(rows / (4 * fours)) * Math.ceil(columns / 4)
+
 /**
- * The same for 1 to 4 rows, both operands along the inner axis, a multiple of 32: a workgroup four output columns. Neighbouring
- * threads read neighbouring words of a column; what they read serves all rows. One row of q4 on two cores: 0.1 to 0.3 GFLOP/s on
- * SwiftShader, 1.4 to 2.8 on lavapipe (0.9 GB/s of weights); no GPU was at hand.
+ * The same for 1 to 4 rows, both operands along the inner axis, a multiple of 8: a workgroup four output columns. Neighbouring
+ * threads read neighbouring weights of a column, eight each; what they read serves all rows. One row of q4 on two cores with
+ * SwiftShader: 896 x 896 in 13 ms, 4864 x 896 in 63, 896 x 4864 in 24 (0.12 to 0.36 GFLOP/s); no GPU was at hand.
  */
 export const matvec = (o: MatmulOptions, rows: number): Kernel => {
   const all = Array.from({ length: rows }, (_, r) => r)
   const dots = (r: number) =>
-    `vec4f(${[0, 1, 2, 3].map((c) => `dot(low${r}, w${c}[0]) + dot(high${r}, w${c}[1])`).join(', ')})`
+    `vec4f(${[0, 1, 2, 3].map((c) => `dot(x${r}[0], w${c}[0]) + dot(x${r}[1], w${c}[1])`).join(', ')})`
   const step = (r: number) => `
-    let low${r} = a4(${r}u * p.a_row + k);
-    let high${r} = a4(${r}u * p.a_row + k + 16u);
+    let x${r} = a8(${r}u * p.a_row + k);
     sum${r} += ${dots(r)};`
   const end = (r: number) => `
   let total${r} = sum64x4(local, sum${r});
@@ -125,51 +126,77 @@ export const matvec = (o: MatmulOptions, rows: number): Kernel => {
     name: `${nameOf('matvec', o)} ${rows}`,
     args: args(o),
     params,
-    workgroup: 64,
     code: /* wgsl */ `${reduce64}
 fn kernel(id: u32, local: u32, group: u32) {
   let c0 = group * 4u;
   let c = c0 + local;
   let b_at = min(vec4u(c0) + vec4u(0u, 1u, 2u, 3u), vec4u(p.columns - 1u)) * p.b_column;
   ${all.map((r) => `var sum${r} = vec4f();`).join(' ')}
-  for (var u = local; u < p.inner / 8u; u += 64u) {
-    let k = (u / 4u) * 32u + (u % 4u) * 4u;
-    ${[0, 1, 2, 3].map((n) => `let w${n} = b2x4(b_at[${n}] + k);`).join(' ')}${all.map(step).join('')}
+  for (var k = 8u * local; k < p.inner; k += 512u) {
+    ${[0, 1, 2, 3].map((n) => `let w${n} = b8(b_at[${n}] + k);`).join(' ')}${all.map(step).join('')}
   }${all.map(end).join('')}
 }`,
   }
 }
 
+/** h[r, q] = scale·x[r]·A of the adapter of row r, zeros for -1. A workgroup a row and q. */
+export const loraDown = byGroup(
+  'loraDown',
+  { x: 'float', a: 'float', scale: 'float', adapters: 'int', h: 'floatOut' },
+  ['inner', 'rank'],
+  `let row = group / p.rank;
+  let adapter = adapters(row);
+  var sum = 0.0;
+  if (adapter >= 0) {
+    let at = (u32(adapter) * p.rank + group % p.rank) * p.inner;
+    for (var k = local; k < p.inner; k += 64u) { sum += x(row * p.inner + k) * a(at + k); }
+  }
+  let total = sum64(local, sum);
+  if (local == 0u) { set_h(group, select(0.0, scale(u32(max(adapter, 0))) * total, adapter >= 0)); }`,
+  reduce64,
+)
+
+/** out[r, c] = y[r, c] + h[r]·B of the adapter of row r, y for -1. A thread an element. */
+export const loraUp = each(
+  'loraUp',
+  { y: 'float', h: 'float', b: 'float', adapters: 'int', out: 'floatOut' },
+  ['columns', 'rank'],
+  `let row = i / p.columns;
+  let adapter = adapters(row);
+  var sum = 0.0;
+  if (adapter >= 0) {
+    let at = (u32(adapter) * p.columns + i % p.columns) * p.rank;
+    for (var q = 0u; q < p.rank; q++) { sum += h(row * p.rank + q) * b(at + q); }
+  }
+  set_out(i, y(i) + sum);`,
+)
+
+/** Whether `matvec` takes a product: fewer steps would leave most of its threads idle. */
+export const fitsMatvec = (rows: number, inner: number): boolean => rows <= 4 && inner >= 32 && inner % 8 === 0
+export const matvecGroups = (columns: number): number => Math.ceil(columns / 4)
+
 /** norm[c] = length of row c of w + scale·B·A. A workgroup a row. */
-export const doraNorm: Kernel = {
-  name: 'doraNorm',
-  args: { w: 'float', a: 'float', b: 'float', factor: 'float', y: 'floatOut' },
-  params: ['columns', 'rank'],
-  workgroup: 64,
-  code: /* wgsl */ `${reduce64}
-fn kernel(id: u32, local: u32, row: u32) {
-  var squares = 0.0;
+export const doraNorm = byGroup(
+  'doraNorm',
+  { w: 'float', a: 'float', b: 'float', factor: 'float', y: 'floatOut' },
+  ['columns', 'rank'],
+  `var squares = 0.0;
   for (var k = local; k < p.columns; k += 64u) {
     var low = 0.0;
-    for (var q = 0u; q < p.rank; q++) { low += b(row * p.rank + q) * a(q * p.columns + k); }
-    let v = w(row * p.columns + k) + factor(0u) * low;
+    for (var q = 0u; q < p.rank; q++) { low += b(group * p.rank + q) * a(q * p.columns + k); }
+    let v = w(group * p.columns + k) + factor(0u) * low;
     squares += v * v;
   }
   let total = sum64(local, squares);
-  if (local == 0u) { set_y(row, sqrt(total)); }
-}`,
-}
+  if (local == 0u) { set_y(group, sqrt(total)); }`,
+  reduce64,
+)
 
 /** out = y·gain + bias by column; a thread an element. */
-export const scaleColumns = (withBias: boolean): Kernel => ({
-  name: `scaleColumns ${withBias}`,
-  args: { y: 'float', gain: 'float', ...(withBias && { bias: 'float' as const }), out: 'floatOut' },
-  params: ['n', 'columns'],
-  workgroup: 64,
-  code: /* wgsl */ `
-fn kernel(i: u32, local: u32, group: u32) {
-  if (i >= p.n) { return; }
-  let c = i % p.columns;
-  set_out(i, y(i) * gain(c)${withBias ? ' + bias(c)' : ''});
-}`,
-})
+export const scaleColumns = (withBias: boolean): Kernel =>
+  each(
+    `scaleColumns ${withBias}`,
+    { y: 'float', gain: 'float', ...(withBias && { bias: 'float' as const }), out: 'floatOut' },
+    ['columns'],
+    `let c = i % p.columns;\n  set_out(i, y(i) * gain(c)${withBias ? ' + bias(c)' : ''});`,
+  )

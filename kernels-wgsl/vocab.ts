@@ -1,7 +1,11 @@
-import { expo, type Kernel, ln, reduce64 } from './kernel.ts'
+import { LOG_ZERO } from '../sdk/log-zero.ts'
+import { byGroup, each, expo, ln, reduce64 } from './kernel.ts'
 
 // The vocabulary in slices: a slice's logits [rows, width] are in scratch, and what is known of all slices so far in `stats`.
 // stats[r] = greatest z, Σ exp(z - greatest), Σ exp(z - greatest)·(z - greatest), then greatest and sum of those that are not picked.
+
+/** Numbers of a row of `stats`. */
+export const statsWidth = 5
 
 const picked = /* wgsl */ `
 fn picked(row: u32, v: u32) -> bool {
@@ -11,21 +15,18 @@ fn picked(row: u32, v: u32) -> bool {
 `
 
 /** Adds a slice to the statistics, and notes the logits of the picked ids in it. A workgroup a row. */
-export const vocabStats: Kernel = {
-  name: 'vocabStats',
-  args: { z: 'float', ids: 'int', temperature: 'float', logProbs: 'floatOut', stats: 'floatOut' },
-  params: ['k', 'width', 'first'],
-  workgroup: 64,
-  code: /* wgsl */ `${reduce64}${expo}${picked}
-fn kernel(id: u32, local: u32, row: u32) {
-  let heat = 1.0 / temperature(0u);
-  let at = row * p.width;
-  var top = -1e30;
-  var outer = -1e30;
+export const vocabStats = byGroup(
+  'vocabStats',
+  { z: 'float', ids: 'int', temperature: 'float', logProbs: 'floatOut', stats: 'floatOut' },
+  ['k', 'width', 'first'],
+  `let inverse_t = 1.0 / temperature(0u);
+  let at = group * p.width;
+  var top = ${LOG_ZERO};
+  var outer = ${LOG_ZERO};
   for (var v = local; v < p.width; v += 64u) {
-    let x = z(at + v) * heat;
+    let x = z(at + v) * inverse_t;
     top = max(top, x);
-    if (!picked(row, p.first + v)) { outer = max(outer, x); }
+    if (!picked(group, p.first + v)) { outer = max(outer, x); }
   }
   top = max64(local, top);
   outer = max64(local, outer);
@@ -33,24 +34,24 @@ fn kernel(id: u32, local: u32, row: u32) {
   var weighted = 0.0;
   var outside = 0.0;
   for (var v = local; v < p.width; v += 64u) {
-    let x = z(at + v) * heat;
+    let x = z(at + v) * inverse_t;
     let e = expo(x - top);
     mass += e;
     weighted += e * (x - top);
-    if (!picked(row, p.first + v)) { outside += expo(x - outer); }
+    if (!picked(group, p.first + v)) { outside += expo(x - outer); }
   }
   mass = sum64(local, mass);
   weighted = sum64(local, weighted);
   outside = sum64(local, outside);
   for (var j = local; j < p.k; j += 64u) {
-    let own = ids(row * p.k + j);
-    if (own < 0) { set_logProbs(row * p.k + j, 0.0); }
+    let own = ids(group * p.k + j);
+    if (own < 0) { set_logProbs(group * p.k + j, 0.0); }
     else if (u32(own) >= p.first && u32(own) < p.first + p.width) {
-      set_logProbs(row * p.k + j, z(at + u32(own) - p.first) * heat);
+      set_logProbs(group * p.k + j, z(at + u32(own) - p.first) * inverse_t);
     }
   }
   if (local != 0u) { return; }
-  let s = row * 5u;
+  let s = group * ${statsWidth}u;
   if (p.first == 0u) {
     set_stats(s, top); set_stats(s + 1u, mass); set_stats(s + 2u, weighted); set_stats(s + 3u, outer); set_stats(s + 4u, outside);
     return;
@@ -65,45 +66,41 @@ fn kernel(id: u32, local: u32, row: u32) {
   set_stats(s + 1u, stats(s + 1u) * old + mass * new_);
   set_stats(s, t);
   set_stats(s + 3u, o);
-  set_stats(s + 4u, before);
-}`,
-}
+  set_stats(s + 4u, before);`,
+  `${reduce64}${expo}${picked}`,
+)
 
 /** Log-sum-exp, entropy, the picked log-probabilities and the log of the mass outside. A thread a row. */
-export const vocabCombine: Kernel = {
-  name: 'vocabCombine',
-  args: { stats: 'float', ids: 'int', logProbs: 'floatOut', lse: 'floatOut', entropy: 'floatOut', tail: 'floatOut' },
-  params: ['rows', 'k'],
-  workgroup: 64,
-  code: /* wgsl */ `${ln}${expo}
-fn kernel(row: u32, local: u32, group: u32) {
-  if (row >= p.rows) { return; }
-  let s = row * 5u;
+export const vocabCombine = each(
+  'vocabCombine',
+  { stats: 'float', ids: 'int', logProbs: 'floatOut', lse: 'floatOut', entropy: 'floatOut', tail: 'floatOut' },
+  ['k'],
+  `let s = i * ${statsWidth}u;
   let total = stats(s) + ln(stats(s + 1u));
-  set_lse(row, total);
-  set_entropy(row, ln(stats(s + 1u)) - stats(s + 2u) / stats(s + 1u));
+  set_lse(i, total);
+  set_entropy(i, ln(stats(s + 1u)) - stats(s + 2u) / stats(s + 1u));
   var own = 0.0;
   for (var j = 0u; j < p.k; j++) {
-    let at = row * p.k + j;
+    let at = i * p.k + j;
     if (ids(at) < 0) { continue; }
     let logProb = logProbs(at) - total;
     set_logProbs(at, logProb);
     own += expo(logProb);
   }
   let outer = stats(s + 3u);
-  var rest = -1e30;
+  var rest = ${LOG_ZERO};
   // What is left of 1 where little is picked, else the sum of the others.
-  if (outer > -1e29) {
+  if (outer > ${LOG_ZERO / 10}) {
     if (own < 0.5) { rest = ln_rest(own); } else { rest = outer - stats(s) + ln(stats(s + 4u) / stats(s + 1u)); }
   }
-  set_tail(row, rest);
-}`,
-}
+  set_tail(i, rest);`,
+  `${ln}${expo}`,
+)
 
 /** A slice's logits become their gradient over T, in place. A thread an element. */
-export const vocabGradient: Kernel = {
-  name: 'vocabGradient',
-  args: {
+export const vocabGradient = each(
+  'vocabGradient',
+  {
     z: 'floatOut',
     ids: 'int',
     dLogProbs: 'float',
@@ -115,15 +112,11 @@ export const vocabGradient: Kernel = {
     tail: 'float',
     temperature: 'float',
   },
-  params: ['n', 'k', 'width', 'first'],
-  workgroup: 64,
-  code: /* wgsl */ `${expo}
-fn kernel(i: u32, local: u32, group: u32) {
-  if (i >= p.n) { return; }
-  let row = i / p.width;
+  ['k', 'width', 'first'],
+  `let row = i / p.width;
   let id = i32(p.first + i % p.width);
-  let heat = 1.0 / temperature(0u);
-  let logP = z(i) * heat - lse(row);
+  let inverse_t = 1.0 / temperature(0u);
+  let logP = z(i) * inverse_t - lse(row);
   var all = 0.0;
   var own = 0.0;
   var is_own = false;
@@ -134,9 +127,9 @@ fn kernel(i: u32, local: u32, group: u32) {
     all += d;
     if (pick == id) { own += d; is_own = true; }
   }
-  let rest = select(0.0, dTail(row), tail(row) > -1e29);
+  let rest = select(0.0, dTail(row), tail(row) > ${LOG_ZERO / 10});
   var grad = expo(logP) * (dLse(row) - all - dEntropy(row) * (logP + entropy(row)) - rest) + own;
   if (!is_own && rest != 0.0) { grad += rest * expo(logP - tail(row)); }
-  set_z(i, grad * heat);
-}`,
-}
+  set_z(i, grad * inverse_t);`,
+  expo,
+)

@@ -1,112 +1,34 @@
-import { DeviceError } from './errors.ts'
+import {
+  type DeviceName,
+  type DeviceOptions,
+  type DeviceReport,
+  deviceNames,
+  type FindOptions,
+  findHere,
+  openHere,
+} from './device-here.ts'
 import { checkWord } from './options.ts'
-import type { Speed } from './speed.ts'
-import type { CompileProgress, Target } from './target.ts'
+import { isNode } from './runtime.ts'
+import type { Target } from './target.ts'
 
-/** `auto` takes webgpu on a GPU that passes its self-test, else wasm. `reference` is the float64 definition of every operation: slow, for tests. */
-export const deviceNames = ['auto', 'webgpu', 'wasm', 'reference'] as const
-export type DeviceName = (typeof deviceNames)[number]
+export { type DeviceName, type DeviceOptions, type DeviceReport, deviceNames, type FindOptions }
 
-/** What computes. */
-export interface DeviceOptions {
-  /** Default: the HALFLING_DEVICE environment variable, then 'auto'. */
-  readonly device?: DeviceName
-  /** Compute threads; default: as many as the machine has, at most 8. */
-  readonly threads?: number
-  /** Told while kernels are compiled for the GPU, whenever a shape is new. */
-  readonly onCompile?: (progress: CompileProgress) => void
-}
-
-const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined
-
-/** A target that was looked at. */
-export interface DeviceReport {
-  readonly name: string
-  readonly available: boolean
-  /** What it is, or why it cannot be had. */
-  readonly reason: string
-  readonly threads?: number
-  /** Bytes that weights, state and scratch may take together. */
-  readonly memoryLimit?: number
-  /** With `measure`. */
-  readonly speed?: Speed
-}
+/** In a page what computes has a Worker of its own: whatever it does, the page goes on. (The name: thread.ts.) */
+const startWorker = (): Worker =>
+  new Worker(new URL('./device-worker.js', import.meta.url), { type: 'module', name: 'halfling' })
 
 /** Opens the best target, or the one asked for. Throws DeviceError, OptionError. */
 export async function openTarget(options: DeviceOptions = {}): Promise<Target> {
   const fromEnvironment = typeof process === 'undefined' ? undefined : process.env.HALFLING_DEVICE
+  const { threads, onCompile } = options
   const device = options.device ?? ((fromEnvironment || 'auto') as DeviceName)
   checkWord(device, deviceNames, 'device')
-  if (device === 'reference') return (await import('../targets/reference/index.ts')).referenceTarget()
-  const { onCompile } = options
-  if (device === 'webgpu') return (await import('../targets/webgpu/node.ts')).openWebGpu({ onCompile })
-  if (device === 'auto') {
-    const gpu = await findGpu({ onCompile }).catch(() => null)
-    if (gpu?.why === null) return gpu.target
-    await gpu?.target.close()
-  }
-  try {
-    return await (await import('../targets/wasm/index.ts')).wasmTarget({ threads: options.threads })
-  } catch (cause) {
-    throw new DeviceError(`wasm: ${(cause as Error).message}`, { cause })
-  }
+  if (isNode) return openHere({ device, threads, onCompile })
+  return (await import('../targets/remote/index.ts')).remoteTarget(startWorker(), { device, threads, onCompile })
 }
 
-/**
- * Every target with its state, in the order of preference: what `halfling devices` prints. Throws nothing.
- *
- * @param options `threads` to open them with; `measure` their speed, for about a second each (not that of `reference`)
- */
-export async function findDevices({
-  threads,
-  measure = false,
-}: Pick<DeviceOptions, 'threads'> & { readonly measure?: boolean } = {}): Promise<DeviceReport[]> {
-  const reports: DeviceReport[] = [
-    { name: 'cuda', available: false, reason: inNode ? 'not built yet' : 'not in browsers' },
-    await report('webgpu', measure),
-    await report('wasm', measure, threads),
-  ]
-  reports.push({ name: 'reference', available: true, reason: 'float64, slow: for tests' })
-  return reports
-}
-
-/** What is wrong with adapters that were tested. */
-const tested = new Map<string, readonly string[]>()
-
-/** WebGPU, and why `auto` does not take it: it takes hardware that computes every op rightly. Throws DeviceError when there is none. */
-async function findGpu(
-  options: Pick<DeviceOptions, 'onCompile'> = {},
-): Promise<{ target: Target; why: string | null }> {
-  const { isSoftware, openWebGpu, whyNoGpu } = await import('../targets/webgpu/node.ts')
-  const why = await whyNoGpu()
-  if (why !== null) throw new DeviceError(`webgpu: ${why}`)
-  const target = await openWebGpu(options)
-  const { description } = target.info
-  if (isSoftware(description))
-    return {
-      target,
-      why: `webgpu: ${description} computes in software, wasm is faster: ask for the device webgpu to have it anyway`,
-    }
-  const wrong = tested.get(description) ?? (await (await import('./self-test.ts')).selfTest(target))
-  tested.set(description, wrong)
-  if (wrong.length === 0) return { target, why: null }
-  return { target, why: `webgpu: ${description} computes ${wrong.length} operations wrongly (${wrong[0]})` }
-}
-
-async function report(device: 'webgpu' | 'wasm', measure: boolean, asked?: number): Promise<DeviceReport> {
-  try {
-    const { target, why } =
-      device === 'webgpu' ? await findGpu() : { target: await openTarget({ device, threads: asked }), why: null }
-    try {
-      const { description, threads, features, memoryLimit } = target.info
-      const parts = [description, ...(threads > 0 ? [`${threads} threads`] : []), ...features]
-      const speed = measure ? await (await import('./speed.ts')).measureSpeed(target) : undefined
-      const own = { name: device, available: why === null, reason: why ?? parts.join(', '), memoryLimit }
-      return { ...own, ...(threads > 0 && { threads }), ...(speed && { speed }) }
-    } finally {
-      await target.close()
-    }
-  } catch (error) {
-    return { name: device, available: false, reason: (error as Error).message }
-  }
+/** Every target with its state, in the order of preference: what `halfling devices` prints. Throws DeviceError in a page without Workers. */
+export async function findDevices({ threads, measure }: FindOptions = {}): Promise<DeviceReport[]> {
+  if (isNode) return findHere({ threads, measure })
+  return (await import('../targets/remote/index.ts')).askWorker(startWorker(), 'find', { threads, measure })
 }

@@ -50,6 +50,11 @@ export class DeviceError extends HalflingError {
   }
 }
 
+/** A device went away: a driver was updated, a laptop slept, a Worker died. What it held must be made again. */
+export class DeviceLostError extends DeviceError {
+  override readonly code = 'device-lost'
+}
+
 /** A generation needs more positions than the model or the cache has. */
 export class ContextError extends HalflingError {
   constructor(message: string) {

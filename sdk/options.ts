@@ -5,8 +5,7 @@ import { nearest } from './nearest.ts'
 
 /** Throws OptionError for what is no object, and for a key that is not among the known, naming the nearest. */
 export function checkKeys(given: unknown, known: readonly string[], what: string): void {
-  if (typeof given !== 'object' || given === null || Array.isArray(given))
-    throw new OptionError(`${what}: wanted an object, got ${shown(given)}`)
+  if (!isObject(given)) throw new OptionError(`${what}: wanted an object, got ${shown(given)}`)
   for (const key of Object.keys(given)) {
     if (known.includes(key)) continue
     const near = nearest(
@@ -26,3 +25,7 @@ export function checkWord(value: unknown, words: readonly string[], what: string
 /** A value in a message. */
 export const shown = (value: unknown): string =>
   typeof value === 'string' ? `"${value}"` : value !== null && typeof value === 'object' ? 'an object' : String(value)
+
+/** Is it an object of keys and values, as in JSON? */
+export const isObject = (x: unknown): x is Record<string, unknown> =>
+  typeof x === 'object' && x !== null && !Array.isArray(x)

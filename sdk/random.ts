@@ -6,7 +6,7 @@
 const lanes = new Uint32Array(2)
 
 /** A bijection of 32-bit integers with full avalanche (Chris Wellons' lowbias32). */
-function mix(x: number): number {
+export function mix(x: number): number {
   x = Math.imul(x ^ (x >>> 16), 0x21f0aaad)
   x = Math.imul(x ^ (x >>> 15), 0x735a2d97)
   return x ^ (x >>> 15)

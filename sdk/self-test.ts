@@ -1,10 +1,11 @@
-import { type DType, elementCount, type TensorType } from './dtype.ts'
-import { relativeError } from './graph/compare.ts'
+import { elementCount, type TensorType } from './dtype.ts'
+import { ShapeError } from './errors.ts'
 import { Graph, type Tensor } from './graph/graph.ts'
 import { type Program, toProgram } from './graph/program.ts'
 import type { CaseInput, OpCase, OpSpec } from './graph/spec.ts'
 import { ops, scale } from './ops/index.ts'
-import { fromFloats, toFloats } from './quant/convert.ts'
+import { rounded, toBytes, toFloats, toNumbers } from './quant/convert.ts'
+import { nameCounter, normal } from './random.ts'
 import type { Buffer, Target } from './target.ts'
 
 // One op on one target against its own reference: what the tests run for every case, and what a target must pass for one case of
@@ -30,19 +31,6 @@ export async function selfTest(target: Target): Promise<string[]> {
   return wrong
 }
 
-/** Standard normal numbers, the same for the same seed text. */
-export function normals(seed: string): () => number {
-  let state = 2166136261
-  for (let i = 0; i < seed.length; i++) state = Math.imul(state ^ seed.charCodeAt(i), 16777619)
-  const uniform = () => {
-    state = (state + 0x6d2b79f5) | 0
-    let t = Math.imul(state ^ (state >>> 15), state | 1)
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
-  }
-  return () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform())
-}
-
 /** The bytes that every target gets for one argument, and the numbers that they stand for. */
 export interface Filled {
   readonly bytes: Uint8Array
@@ -50,21 +38,15 @@ export interface Filled {
 }
 
 export function fillCase(spec: OpSpec, c: OpCase): Filled[] {
-  const random = normals(`${spec.name}/${c.name}`)
-  return c.inputs.map(({ type, fill }) => {
+  const seed = nameCounter(`${spec.name}/${c.name}`)
+  return c.inputs.map(({ type, fill }, input) => {
     const values = Float64Array.from({ length: elementCount(type.shape) }, (_, i) =>
-      fill.kind === 'values' ? fill.values[i] : random() * (fill.scale ?? 1) + (fill.offset ?? 0),
+      fill.kind === 'values' ? fill.values[i] : normal(seed, input, i) * (fill.scale ?? 1) + (fill.offset ?? 0),
     )
-    const bytes = encode(type.dtype, values)
-    return { bytes, data: decode(type.dtype, bytes) }
+    const bytes = toBytes(values, type.dtype)
+    return { bytes, data: toNumbers(bytes, type.dtype) }
   })
 }
-
-const decode = (dtype: DType, bytes: Uint8Array): Float64Array =>
-  new Float64Array(dtype === 'i32' ? new Int32Array(bytes.slice().buffer) : toFloats(bytes, dtype))
-
-const encode = (dtype: DType, values: Float64Array): Uint8Array =>
-  dtype === 'i32' ? new Uint8Array(Int32Array.from(values).buffer) : fromFloats(Float32Array.from(values), dtype)
 
 const stateInputs = (spec: OpSpec): Set<number> => new Set(spec.state?.map(([input]) => input))
 
@@ -102,7 +84,12 @@ export function expectedOf(spec: OpSpec, c: OpCase, filled: readonly Filled[]): 
     c.attrs,
   )
   const stateOf = new Map(spec.state?.map(([input, output]) => [output, input]))
-  return Object.fromEntries(outputs.map((y, o) => [stateOf.has(o) ? `state${stateOf.get(o)}` : `output${o}`, y.data]))
+  return Object.fromEntries(
+    outputs.map(({ data }, o) => {
+      const i = stateOf.get(o)
+      return i === undefined ? [`output${o}`, data] : [`state${i}`, rounded(data, c.inputs[i].type.dtype)]
+    }),
+  )
 }
 
 const guardType: TensorType = { dtype: 'i32', shape: [16] }
@@ -134,10 +121,12 @@ export async function runCase(
     await target.write(guards.at(-1)!, guardBytes)
   }
   const executable = await target.compile(caseProgram(spec, c, viaTemps), bound)
-  const results = (await executable.run(inputs)) as Record<string, Float32Array | Int32Array>
+  const results = await executable.run(inputs)
   for (const [name, buffer] of Object.entries(bound)) {
     const after = await target.read(buffer)
-    if (name.startsWith('state')) results[name] = new Float32Array(after)
+    if (name.startsWith('state'))
+      results[name] =
+        buffer.type.dtype === 'i32' ? new Int32Array(after) : toFloats(new Uint8Array(after), buffer.type.dtype)
     else if (!sameBytes(new Uint8Array(after), filled[Number(name.slice(6))].bytes))
       throw new Error(`${spec.name}/${c.name}: ${name} was written into`)
   }
@@ -151,6 +140,23 @@ export async function runCase(
 
 export const sameBytes = (a: Uint8Array, b: Uint8Array): boolean =>
   a.length === b.length && a.every((v, i) => v === b[i])
+
+/** max|a - b| / max|b|; Infinity where one is not finite and they are not the same. */
+export function relativeError(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  if (a.length !== b.length) throw new ShapeError(`cannot compare ${a.length} elements with ${b.length}`)
+  let difference = 0
+  let largest = 0
+  for (let i = 0; i < a.length; i++) {
+    if (Object.is(a[i], b[i])) {
+      if (Number.isFinite(b[i])) largest = Math.max(largest, Math.abs(b[i]))
+      continue
+    }
+    if (!Number.isFinite(a[i]) || !Number.isFinite(b[i])) return Number.POSITIVE_INFINITY
+    difference = Math.max(difference, Math.abs(a[i] - b[i]))
+    largest = Math.max(largest, Math.abs(b[i]))
+  }
+  return difference / Math.max(largest, 1e-30)
+}
 
 /** Σ(a-b)² / Σb² */
 export function normalizedError(a: ArrayLike<number>, b: ArrayLike<number>): number {

@@ -1,4 +1,4 @@
-import { byteLength, type TensorType } from './dtype.ts'
+import { byteLength, type FloatDType, floatDTypes } from './dtype.ts'
 import { Graph } from './graph/graph.ts'
 import { bindings, toProgram } from './graph/program.ts'
 import { linear } from './ops/index.ts'
@@ -8,8 +8,8 @@ import type { Buffer, Target } from './target.ts'
 export interface Speed {
   /** Operations of an f32 matrix product, in 10^9 (a multiplication and its addition are two). */
   readonly gflops: number
-  /** Bytes of weights (q4, and a q8 table) that products with one row read, in 10^9: what limits decoding. */
-  readonly gigabytes: number
+  /** Bytes of weights of each dtype that products with one row read, in 10^9: what limits decoding. */
+  readonly gigabytes: Readonly<Record<FloatDType, number>>
   /** Reckoned from these for Qwen2.5-0.5B in q4, short contexts; no model is run. */
   readonly tokensOfHalfBillion: {
     readonly decode: number
@@ -34,52 +34,75 @@ const [layers, vocabulary] = [24, 151_936]
 const layerWeights = matrices.reduce((sum, [o, i]) => sum + o * i, 0)
 const billion = 1e9
 
-/** Measures for about a second. */
-export async function measureSpeed(target: Target): Promise<Speed> {
-  const product = (
-    g: Graph,
-    rows: number,
-    name: string,
-    dtype: TensorType['dtype'],
-    [o, i]: readonly [number, number],
-  ) =>
-    g.output(
-      `y/${name}`,
-      linear(g, g.input(`x/${name}`, { dtype: 'f32', shape: [rows, i] }), g.weight(name, { dtype, shape: [o, i] })),
-    )
+/** Its shape, and its bytes in q4. */
+export const halfBillion = {
+  numHiddenLayers: layers,
+  numKeyValueHeads: 2,
+  headDim: 64,
+  weightBytes:
+    layers * matrices.reduce((sum, shape) => sum + byteLength({ dtype: 'q4', shape }), 0) +
+    byteLength({ dtype: 'q8', shape: [vocabulary, hidden] }),
+} as const
 
+/** More than caches hold. */
+const sampleBytes = 48e6
+/** Seconds for one product: a GPU in software takes longer. */
+const patience = 0.05
+
+/** Measures for about two seconds. */
+export async function measureSpeed(target: Target): Promise<Speed> {
   const gemm = new Graph()
   const [rows, o, i] = [128, 4864, hidden]
   product(gemm, rows, 'w', 'f32', [o, i])
   const gflops = (2 * rows * o * i) / (await bestSeconds(target, gemm)) / billion
 
-  // A sixth of the layers and of the table: more than caches hold.
-  const share = 6
-  const gemv = new Graph()
-  for (let layer = 0; layer < layers / share; layer++)
-    for (const [m, shape] of matrices.entries()) product(gemv, 1, `${layer}.${m}`, 'q4', shape)
-  product(gemv, 1, 'table', 'q8', [Math.ceil(vocabulary / share), hidden])
-  const read = [...bindings(toProgram(gemv, 'read'), 'weight').values()].reduce(
-    (sum, type) => sum + byteLength(type),
-    0,
-  )
-  const seconds = await bestSeconds(target, gemv)
+  const gigabytes = {} as Record<FloatDType, number>
+  for (const dtype of floatDTypes) {
+    const bytes = byteLength({ dtype, shape: [o, i] })
+    const secondsOf = (count: number, milliseconds?: number) => {
+      const gemv = new Graph()
+      for (let n = 0; n < count; n++) product(gemv, 1, `${n}`, dtype, [o, i])
+      return bestSeconds(target, gemv, milliseconds)
+    }
+    const [count, alone] = [Math.ceil(sampleBytes / bytes), await secondsOf(1, 0)]
+    // One matrix shows how fast a slow device is.
+    gigabytes[dtype] = (alone > patience ? bytes / alone : (count * bytes) / (await secondsOf(count))) / billion
+  }
 
+  const table = vocabulary * hidden
+  const reads = {
+    q4: byteLength({ dtype: 'q4', shape: [layers, layerWeights] }),
+    q8: byteLength({ dtype: 'q8', shape: [vocabulary, hidden] }),
+  }
   return {
     gflops,
-    gigabytes: read / seconds / billion,
+    gigabytes,
     tokensOfHalfBillion: {
-      decode: 1 / (seconds * share),
+      decode: predictDecode({ gigabytes }, { reads }),
       // Of a prompt only the last token goes through the table.
       prefill: (gflops * billion) / (2 * layers * layerWeights),
       // Forward, forward again and backward; no gradients of the weights.
-      training: (gflops * billion) / (2 * 3 * (layers * layerWeights + vocabulary * hidden)),
+      training: (gflops * billion) / (2 * 3 * (layers * layerWeights + table)),
     },
   }
 }
 
+/** Tokens in a second that a model writes where its weights are read so fast; attention and a context are not counted. */
+export function predictDecode(
+  { gigabytes }: Pick<Speed, 'gigabytes'>,
+  { reads }: { readonly reads: Partial<Readonly<Record<FloatDType, number>>> },
+): number {
+  const seconds = Object.entries(reads).map(([dtype, bytes]) => bytes / gigabytes[dtype as FloatDType] / billion)
+  return 1 / seconds.reduce((sum, s) => sum + s, 0)
+}
+
+function product(g: Graph, rows: number, name: string, dtype: FloatDType, [o, i]: readonly [number, number]): void {
+  const x = g.input(`x/${name}`, { dtype: 'f32', shape: [rows, i] })
+  g.output(`y/${name}`, linear(g, x, g.weight(name, { dtype, shape: [o, i] })))
+}
+
 /** The fastest run of a program on zeros, after one that is not timed. */
-async function bestSeconds(target: Target, g: Graph): Promise<number> {
+async function bestSeconds(target: Target, g: Graph, milliseconds = 200): Promise<number> {
   const program = toProgram(g, 'speed')
   const bound: Record<string, Buffer> = {}
   try {
@@ -93,7 +116,7 @@ async function bestSeconds(target: Target, g: Graph): Promise<number> {
     const executable = await target.compile(program, bound)
     await executable.run(inputs)
     let best = Number.POSITIVE_INFINITY
-    const until = performance.now() + 300
+    const until = performance.now() + milliseconds
     do {
       const start = performance.now()
       await executable.run(inputs)

@@ -18,21 +18,27 @@ export interface Buffer {
 }
 
 export interface RunOptions {
-  /** Outputs that stay on the target as Buffers; the caller frees them. */
-  readonly keep?: readonly string[]
-  /** Looked at between nodes: an aborted run rejects with the signal's reason. */
+  /** The program is run so many times, without the host in between; default 1. */
+  readonly steps?: number
+  /** Input -> output: from the second step on the input is what the output was a step before. */
+  readonly carry?: Readonly<Record<string, string>>
+  /** The outputs that come back; default all. */
+  readonly collect?: readonly string[]
+  /** Looked at between nodes and steps: an aborted run rejects with the signal's reason. */
   readonly signal?: AbortSignal
 }
 
-export type RunInputs = Readonly<Record<string, ArrayBufferView | Buffer>>
-export type RunOutputs = Record<string, ArrayBufferView | Buffer>
+/** Of one step; with several steps also of all of them, one after the other: [steps, ...shape]. */
+export type RunInputs = Readonly<Record<string, ArrayBufferView>>
+/** f32 and i32 outputs, copied: [...shape] of one step, [steps, ...shape] of several. */
+export type RunOutputs = Record<string, Float32Array | Int32Array>
 
 export interface Executable {
   /** Exact scratch bytes. */
   readonly memory: MemoryPlan
   /**
-   * Runs are carried out in the order of the calls. f32 outputs come as Float32Array, i32 as Int32Array, copied.
-   * Throws ShapeError for a missing, unknown or wrongly sized input.
+   * Runs are carried out in the order of the calls. Throws ShapeError for a missing, unknown or wrongly sized input, and for
+   * outputs that do not exist.
    */
   run(inputs: RunInputs, options?: RunOptions): Promise<RunOutputs>
   free(): void
@@ -59,7 +65,7 @@ export interface KernelProfile {
   readonly operations: number | null
 }
 
-/** All that a target implements. */
+/** All that a target implements. Whatever it does rejects with DeviceLostError once its device is gone. */
 export interface Target {
   readonly name: 'cuda' | 'cpu' | 'webgpu' | 'wasm' | 'reference'
   readonly info: DeviceInfo
@@ -67,14 +73,15 @@ export interface Target {
   supports(op: string, inputs: readonly TensorType[], attrs: unknown): true | string
   /** Zero-filled memory. Failure surfaces here or at the next await as a MemoryError that names it. */
   create(type: TensorType, name: string): Buffer
-  /** Bytes in the canonical layout of the buffer's dtype (sdk/dtype.ts). */
+  /** Bytes in the canonical layout of the buffer's dtype (sdk/dtype.ts); they are there for the runs asked for afterwards. */
   write(buffer: Buffer, data: ArrayBufferView, byteOffset?: number): void | Promise<void>
   read(buffer: Buffer, byteOffset?: number, bytes?: number): Promise<ArrayBuffer>
+  /** Given back once the runs asked for before are done. Freeing twice does nothing. */
   free(buffer: Buffer): void
   /** `bound`: a Buffer for every weight and state by name. Names ALL unsupported ops at once. */
   compile(program: Program, bound: Readonly<Record<string, Buffer>>): Promise<Executable>
   /** Bytes that these programs take together once compiled, beside weights and state: exact, and nothing is allocated for it. */
-  scratchBytes(programs: readonly Program[]): number
+  scratchBytes(programs: readonly Program[]): Promise<number>
   /** Times each kernel of what `work` runs, the slowest first. Throws DeviceError where that cannot be; absent where it never can. */
   profile?(work: () => Promise<unknown>): Promise<KernelProfile[]>
   close(): Promise<void>

@@ -3,19 +3,47 @@ import { dirname, join, relative, resolve } from 'node:path'
 import { describe, expect, it } from 'vitest'
 
 // Who may import whom (docs/tour.md). A room may always import itself and the leaves.
-const leaves = ['sdk/errors.ts', 'sdk/dtype.ts', 'sdk/random.ts', 'sdk/pattern.ts', 'sdk/options.ts', 'sdk/nearest.ts']
+const leaves = [
+  'sdk/errors.ts',
+  'sdk/bytes.ts',
+  'sdk/hash.ts',
+  'sdk/blocks.ts',
+  'sdk/log-zero.ts',
+  'sdk/dtype.ts',
+  'sdk/random.ts',
+  'sdk/pattern.ts',
+  'sdk/options.ts',
+  'sdk/option-table.ts',
+  'sdk/nearest.ts',
+  'sdk/runtime.ts',
+  'sdk/thread.ts',
+  'sdk/same-settings.ts',
+  'sdk/zod.ts',
+  'sdk/turn.ts',
+]
 const may: Record<string, string[]> = {
-  'sdk/graph': ['sdk/target.ts'],
+  'sdk/graph': [],
   'sdk/target.ts': ['sdk/graph'],
   'sdk/ops': ['sdk/graph', 'sdk/quant'],
   'sdk/quant': ['sdk/graph'],
-  'sdk/formats': ['sdk/quant'],
+  'sdk/store': [],
+  'sdk/formats': ['sdk/quant', 'sdk/store'],
   'sdk/text': [],
-  'sdk/hub': ['sdk/formats'],
-  'sdk/data': ['sdk/hub', 'sdk/text', 'sdk/formats', 'sdk/quant'],
-  'sdk/rewards': ['sdk/eval', 'sdk/text'],
-  'sdk/model': ['sdk/ops', 'sdk/graph', 'sdk/quant', 'sdk/formats', 'sdk/target.ts'],
-  'sdk/generate': ['sdk/model', 'sdk/ops', 'sdk/graph', 'sdk/data', 'sdk/text', 'sdk/formats', 'sdk/target.ts'],
+  'sdk/hub': ['sdk/formats', 'sdk/store'],
+  'sdk/data': ['sdk/hub', 'sdk/text', 'sdk/formats', 'sdk/store', 'sdk/quant'],
+  'sdk/answers': [],
+  'sdk/rewards': ['sdk/answers', 'sdk/text'],
+  'sdk/model': ['sdk/ops', 'sdk/graph', 'sdk/quant', 'sdk/text', 'sdk/formats', 'sdk/store', 'sdk/target.ts'],
+  'sdk/generate': [
+    'sdk/model',
+    'sdk/ops',
+    'sdk/graph',
+    'sdk/data',
+    'sdk/text',
+    'sdk/formats',
+    'sdk/store',
+    'sdk/target.ts',
+  ],
   'sdk/serve': ['sdk/generate', 'sdk/model'],
   'sdk/train': [
     'sdk/generate',
@@ -25,30 +53,55 @@ const may: Record<string, string[]> = {
     'sdk/data',
     'sdk/text',
     'sdk/formats',
+    'sdk/store',
     'sdk/rewards',
     'sdk/target.ts',
   ],
-  'sdk/eval': ['sdk/generate', 'sdk/model', 'sdk/data', 'sdk/text', 'sdk/formats', 'sdk/rewards', 'sdk/target.ts'],
-  'sdk/device.ts': ['targets', 'sdk/target.ts', 'sdk/speed.ts', 'sdk/self-test.ts'],
+  'sdk/eval': [
+    'sdk/answers',
+    'sdk/generate',
+    'sdk/model',
+    'sdk/data',
+    'sdk/text',
+    'sdk/formats',
+    'sdk/store',
+    'sdk/target.ts',
+  ],
+  'sdk/device.ts': ['targets', 'sdk/target.ts', 'sdk/device-here.ts'],
+  'sdk/device-here.ts': ['targets', 'sdk/target.ts', 'sdk/speed.ts', 'sdk/self-test.ts'],
+  'sdk/device-worker.ts': ['targets', 'sdk/device-here.ts'],
   'sdk/self-test.ts': ['sdk/graph', 'sdk/ops', 'sdk/quant', 'sdk/target.ts'],
   'sdk/speed.ts': ['sdk/graph', 'sdk/ops', 'sdk/target.ts'],
-  'sdk/load.ts': ['sdk/hub', 'sdk/device.ts', 'sdk/generate', 'sdk/model', 'sdk/text', 'sdk/formats', 'sdk/target.ts'],
-  'sdk/quantize.ts': ['sdk/hub', 'sdk/model', 'sdk/formats', 'sdk/quant', 'sdk/text'],
+  'sdk/load.ts': [
+    'sdk/hub',
+    'sdk/device.ts',
+    'sdk/generate',
+    'sdk/model',
+    'sdk/text',
+    'sdk/formats',
+    'sdk/store',
+    'sdk/target.ts',
+  ],
+  'sdk/quantize.ts': ['sdk/hub', 'sdk/model', 'sdk/formats', 'sdk/store'],
   'sdk/cli': [
     'sdk/serve',
     'sdk/quantize.ts',
+    'sdk/speed.ts',
     'sdk/hub',
     'sdk/index.ts',
     'sdk/rewards',
     'sdk/load.ts',
+    'sdk/speed.ts',
     'sdk/device.ts',
     'sdk/train',
     'sdk/generate',
     'sdk/eval',
+    'sdk/answers',
     'sdk/data',
     'sdk/text',
     'sdk/model',
     'sdk/formats',
+    'sdk/store',
     'sdk/target.ts',
     'sdk/graph',
   ],
@@ -61,20 +114,22 @@ const may: Record<string, string[]> = {
     'sdk/train',
     'sdk/generate',
     'sdk/eval',
+    'sdk/answers',
     'sdk/data',
     'sdk/text',
     'sdk/model',
     'sdk/formats',
+    'sdk/store',
     'sdk/target.ts',
     'sdk/graph',
     'sdk/ops',
     'sdk/rewards',
   ],
   targets: ['sdk/graph', 'sdk/ops', 'sdk/quant', 'sdk/target.ts', 'kernels-as', 'kernels-wgsl'],
-  'kernels-as': [],
+  // AssemblyScript writes no endings.
+  'kernels-as': ['sdk/blocks', 'sdk/log-zero'],
   'kernels-wgsl': [],
-  'sdk/browser': ['sdk/index.ts', 'sdk/data'],
-  examples: ['sdk/index.ts', 'sdk/browser'],
+  examples: ['sdk/index.ts'],
 }
 
 const room = (file: string): string => {
@@ -109,8 +164,38 @@ describe('imports run downward only', () => {
         }
       })
 
-  it('only device.ts imports targets', () => {
+  it('no two rooms import each other', () => {
+    const pairs = Object.entries(may).flatMap(([from, to]) => to.map((other) => [from, other]))
+    expect(pairs.filter(([from, to]) => may[to]?.includes(from))).toEqual([])
+  })
+
+  it('targets share one queue and one set of checks, and know nothing of each other', () => {
+    const shared = [
+      'targets/checks.ts',
+      'targets/lowering.ts',
+      'targets/owned-buffer.ts',
+      'targets/queue.ts',
+      'targets/queued-target.ts',
+    ]
+    const folders = new Set(
+      [...sources('targets')].filter((file) => !shared.includes(file)).map((file) => file.split('/')[1]),
+    )
+    expect([...folders].every((folder) => !folder.endsWith('.ts'))).toBe(true)
+    for (const folder of folders) {
+      const files = [...sources(`targets/${folder}`)]
+      const imported = files.flatMap((file) => imports(file).filter((path) => path.startsWith('targets/')))
+      for (const path of imported)
+        expect([...shared, folder], path).toContain(shared.includes(path) ? path : path.split('/')[1])
+      // A target in another thread has its queue there.
+      if (folder !== 'remote') expect(imported).toContain('targets/queued-target.ts')
+      // Nobody but the shared target checks or queues.
+      for (const file of files)
+        expect(readFileSync(file, 'utf8'), file).not.toMatch(/checkOps|checkBound|checkRange|new Queue\b/)
+    }
+  })
+
+  it('only what opens devices imports targets', () => {
     const importers = [...sources('sdk')].filter((file) => imports(file).some((path) => path.startsWith('targets/')))
-    expect(importers.filter((file) => file !== 'sdk/device.ts')).toEqual([])
+    expect(importers.sort()).toEqual(['sdk/device-here.ts', 'sdk/device-worker.ts', 'sdk/device.ts'])
   })
 })

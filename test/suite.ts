@@ -1,9 +1,16 @@
 import { existsSync } from 'node:fs'
+import { nameCounter, normal } from '../sdk/random.ts'
 import type { Target } from '../sdk/target.ts'
 import { referenceTarget } from '../targets/reference/index.ts'
 import { useSwiftShader } from './swiftshader.ts'
 
 export * from '../sdk/self-test.ts'
+
+/** Standard normal numbers, the same for the same seed text. */
+export function normals(seed: string): () => number {
+  let drawn = 0
+  return () => normal(nameCounter(seed), drawn++)
+}
 
 // What the tests of ops share: the targets at hand, and running one op case on one of them (sdk/self-test.ts).
 
@@ -23,7 +30,7 @@ function webgpuCandidate(): Candidate {
   return {
     label: 'webgpu, SwiftShader',
     skip: useSwiftShader(),
-    open: async () => (await import('../targets/webgpu/node.ts')).openWebGpu({ defaultLimits: true }),
+    open: async () => (await (await import('./webgpu/gpu.ts')).openGpu()).target,
   }
 }
 

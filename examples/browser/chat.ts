@@ -1,10 +1,10 @@
-import type { Engine } from '../../sdk/browser/index.ts'
 import type { ChatMessage } from '../../sdk/index.ts'
 import { $, button, make, notice } from './dom.ts'
+import { loaded } from './model.ts'
 import { suggestions } from './sample.ts'
 
 /** A conversation: answers come as they are made, and stop when asked to. */
-export function wireChat(engine: Engine): { enable(canChat: boolean): void; clear(): void } {
+export function wireChat(): { enable(canChat: boolean): void; clear(): void } {
   const messages: ChatMessage[] = []
   const [form, box, send, stop] = [
     $<HTMLFormElement>('chat-form'),
@@ -21,25 +21,39 @@ export function wireChat(engine: Engine): { enable(canChat: boolean): void; clea
     $('welcome').hidden = false
   }
 
-  async function ask(question: string): Promise<void> {
+  function ask(question: string): Promise<void> {
     $('welcome').hidden = true
     messages.push({ role: 'user', content: question })
     $('conversation').append(make('li', { class: 'user' }, make('p', {}, question)))
-    const [said, told] = [make('div', { class: 'said' }), make('p', { class: 'hint' })]
-    const item = make('li', { class: 'model', 'aria-busy': 'true' }, said, told)
+    const item = make('li', { class: 'model' }, make('div', { class: 'said' }), make('p', { class: 'hint' }))
     $('conversation').append(item)
+    return reply(item, '', [])
+  }
+
+  /** An answer into its item of the list, after what was said of it already. */
+  async function reply(item: HTMLElement, begun: string, answerPrefix: readonly number[]): Promise<void> {
+    for (const old of $('conversation').querySelectorAll('button')) old.remove()
+    const [said, told] = item.children
+    item.setAttribute('aria-busy', 'true')
     item.scrollIntoView({ block: 'nearest' })
     const controller = new AbortController()
     running = controller
     send.hidden = true
     stop.hidden = false
-    let [text, tokens, start, ended] = ['', 0, performance.now(), '']
+    const tokenIds = [...answerPrefix]
+    let [text, start, ended] = [begun, performance.now(), '']
+    const perSecond = () => (1000 * (tokenIds.length - answerPrefix.length - 1)) / (performance.now() - start)
     try {
-      const options = { temperature: 0, contextOverflow: 'dropOldest', signal: controller.signal } as const
-      for await (const piece of engine.chat(messages, options)) {
-        if (tokens === 0) start = performance.now()
+      const options = {
+        temperature: 0,
+        contextOverflow: 'dropOldest',
+        answerPrefix,
+        signal: controller.signal,
+      } as const
+      for await (const piece of loaded().chat(messages, options)) {
+        if (tokenIds.length === answerPrefix.length) start = performance.now()
         text += piece.text
-        tokens += piece.tokenIds.length
+        tokenIds.push(...piece.tokenIds)
         if (piece.finishReason === 'length') ended = ', cut off'
         said.replaceChildren(...answer(text))
         item.scrollIntoView({ block: 'nearest' })
@@ -48,17 +62,26 @@ export function wireChat(engine: Engine): { enable(canChat: boolean): void; clea
       if (controller.signal.aborted) ended = ', stopped'
       else notice((error as Error).message)
     }
-    const perSecond = (1000 * (tokens - 1)) / (performance.now() - start)
-    told.textContent = `${tokens} tokens${tokens > 1 ? `, ${perSecond.toFixed(0)} a second` : ''}${ended}`
+    const speed = tokenIds.length > answerPrefix.length + 1 ? `, ${perSecond().toFixed(0)} a second` : ''
+    told.textContent = `${tokenIds.length} tokens${speed}${ended}`
     item.removeAttribute('aria-busy')
     if (running === controller) {
-      messages.push({ role: 'assistant', content: text })
+      const message = { role: 'assistant', content: text }
+      messages.push(message)
       running = null
+      if (ended !== '') told.append(' ', goOn(item, message, tokenIds))
     }
     send.hidden = false
     stop.hidden = true
     if (document.activeElement === document.body) box.focus()
   }
+
+  /** For the last answer, where it did not come to its end. */
+  const goOn = (item: HTMLElement, { content }: ChatMessage, tokenIds: readonly number[]): HTMLButtonElement =>
+    button('Go on', () => {
+      messages.pop()
+      return reply(item, String(content).replace(/\ufffd$/, ''), tokenIds)
+    })
 
   form.addEventListener('submit', (event) => {
     event.preventDefault()

@@ -1,62 +1,108 @@
-import type { Engine, LoadSettings, ModelInfo, ModelPlace } from '../../sdk/browser/index.ts'
-import type { DeviceReport } from '../../sdk/index.ts'
+import {
+  type DeviceReport,
+  fileFolder,
+  findDevices,
+  importModel,
+  type LanguageModel,
+  type LoadOptions,
+  listModels,
+  loadModel,
+  removeModel,
+} from '../../sdk/index.ts'
 import { $, busy, button, count, make, megabytes, notice } from './dom.ts'
+import { facts } from './facts.ts'
+import { current } from './model.ts'
 
 const form = $<HTMLFormElement>('model-form')
+const submit = form.querySelector<HTMLButtonElement>('[type=submit]')!
+const choosers = [$<HTMLInputElement>('model-file'), $<HTMLInputElement>('model-folder')] as const
 const choice = (name: string) => (form.elements.namedItem(name) as RadioNodeList | HTMLSelectElement).value
 
 /** The Model tab: where a model comes from, and what computes it. */
-export function wireModels(engine: Engine, onChange: (info: ModelInfo | null) => Promise<void>): void {
-  async function load(): Promise<void> {
-    const [place, name] = await chosen()
-    const settings = { device: choice('device'), dtype: choice('dtype') } as LoadSettings
+export function wireModels(onChange: (model: LanguageModel | null) => Promise<void>): void {
+  let loading: AbortController | null = null
+  let reports: readonly DeviceReport[] = []
+  const showFacts = () => {
+    const { model } = current
+    $('model-facts').hidden = model === null
+    if (model) $('model-facts').replaceChildren(make('h2', {}, 'What it is'), ...facts(model, reports))
+  }
+
+  async function load(dropped?: readonly File[]): Promise<void> {
+    const { place, name, files } = await chosen(dropped)
+    const settings = { device: choice('device'), dtype: choice('dtype') } as LoadOptions
+    const controller = new AbortController()
+    loading = controller
+    const { signal } = controller
     $('status').textContent = `Loading ${name} …`
+    $('loading').hidden = false
     notice('')
+    await current.model?.close()
+    current.model = null
     await onChange(null)
     try {
-      const info = await engine.load(place, settings, told(name))
-      const { device, parameters, context } = info
-      const threads = device.threads > 0 ? `, ${device.threads} thread${device.threads === 1 ? '' : 's'}` : ''
-      $('status').textContent = `${name} on ${device.name}${threads}`
-      $('model-loaded').textContent =
-        `${name}: ${count(parameters)} parameters, reads ${count(context)} tokens, on ${device.name} (${device.description}${threads}).`
-      await onChange(info)
+      if (files) await importModel(files, name, { onProgress: told('Copying', name), signal })
+      const model = await loadModel(place, {
+        ...settings,
+        signal,
+        onProgress: told('Loading', name),
+        onWarning: notice,
+        onDeviceLost: () => notice('The GPU was lost; going on with another.'),
+      })
+      current.model = model
+      const { description, threads: used } = model.model.target.info
+      const threads = used > 0 ? `, ${used} thread${used === 1 ? '' : 's'}` : ''
+      $('status').textContent = `${name} on ${model.model.target.name}${threads}`
+      $('model-loaded').textContent = `${name} is computed by ${model.model.target.name} (${description}${threads}).`
+      await onChange(model)
       await list()
     } catch (error) {
-      $('status').textContent = 'No model is loaded'
+      $('status').textContent = signal.aborted ? 'Loading was cancelled' : 'No model is loaded'
       $('model-loaded').textContent = ''
-      throw error
+      if (!signal.aborted) throw error
+    } finally {
+      loading = null
+      $('loading').hidden = true
+      showFacts()
     }
   }
 
-  async function chosen(): Promise<[ModelPlace, string]> {
+  /** Where the model is, and what it is called; `files` are to be copied under that name first. */
+  async function chosen(
+    dropped?: readonly File[],
+  ): Promise<{ place: Parameters<typeof loadModel>[0]; name: string; files?: readonly File[] }> {
     const place = choice('place')
-    if (place === 'url') {
+    if (place === 'url' && !dropped) {
       const name = $<HTMLInputElement>('model-url').value.trim()
       if (name === '') throw new Error('Which model? A name such as Qwen/Qwen2.5-0.5B-Instruct, or a URL')
-      return [name, name.split('/').filter(Boolean).at(-1)!]
+      return { place: name, name: name.split('/').filter(Boolean).at(-1)! }
     }
-    if (place !== 'files') return [place, place]
-    const files = [...($<HTMLInputElement>('model-folder').files ?? [])]
-    if (files.length === 0) throw new Error('Which folder? Choose one with config.json and model.safetensors')
-    const name = files[0].webkitRelativePath.split('/')[0].replace(/[^\w.-]+/g, '-')
-    if (!$<HTMLInputElement>('model-keep').checked) return [files, name]
-    await engine.importModel(files, name, told(name))
-    return [name, name]
+    if (place !== 'files' && !dropped) return { place, name: place }
+    const files = dropped ?? choosers.flatMap((chooser) => [...(chooser.files ?? [])])
+    if (files.length === 0)
+      throw new Error('Which model? Choose a .gguf file, or a folder with config.json and model.safetensors')
+    await checkModelFiles(files)
+    const [folder, inFolder] = files[0].webkitRelativePath.split('/')
+    const name = (inFolder ? folder : files[0].name.replace(/\.gguf$/i, '')).replace(/[^\w.-]+/g, '-')
+    // What is dropped is looked at, and kept where it is.
+    if (dropped || !$<HTMLInputElement>('model-keep').checked) return { place: fileFolder(files), name }
+    return { place: name, name, files }
   }
 
   async function devices(measure: boolean): Promise<void> {
-    $('device-list').replaceChildren(...(await engine.devices({ measure })).filter(forPages).map(line))
+    reports = await findDevices({ measure })
+    $('device-list').replaceChildren(...reports.filter(forPages).map(line))
+    showFacts()
   }
 
   /** The built-in model, and those that were downloaded. */
   async function list(): Promise<void> {
-    const kept = (await engine.models()).filter(({ kind }) => kind !== 'bundled' && kind !== 'dataset')
+    const kept = (await listModels()).filter(({ kind }) => kind !== 'bundled' && kind !== 'dataset')
     const asked = choice('place')
     $('model-list').replaceChildren(
       option('nano', ', built in'),
       ...kept.map(({ name, bytes }) => {
-        const remove = button('Remove', () => engine.removeModel(name).then(list), 'quiet')
+        const remove = button('Remove', () => removeModel(name).then(list), 'quiet')
         return make('div', { class: 'row' }, option(name, `, ${megabytes(bytes)}`), remove)
       }),
     )
@@ -66,11 +112,28 @@ export function wireModels(engine: Engine, onChange: (info: ModelInfo | null) =>
 
   form.addEventListener('submit', (event) => {
     event.preventDefault()
-    void busy(form.querySelector<HTMLButtonElement>('[type=submit]')!, load)
+    void busy(submit, load)
   })
   form.addEventListener('input', () => {
     for (const part of form.querySelectorAll<HTMLElement>('[data-for]'))
       part.hidden = part.dataset.for !== choice('place')
+  })
+  $('load-cancel').addEventListener('click', () => loading?.abort())
+  // One of the two is chosen.
+  for (const [i, chooser] of choosers.entries())
+    chooser.addEventListener('change', () => {
+      if (chooser.files?.length) choosers[1 - i].value = ''
+    })
+  document.addEventListener('dragover', (event) => {
+    if (event.dataTransfer?.types.includes('Files')) event.preventDefault()
+  })
+  // Boxes that take rows have seen theirs before.
+  document.addEventListener('drop', (event) => {
+    const files = [...(event.dataTransfer?.files ?? [])]
+    if (event.defaultPrevented || files.length === 0) return
+    event.preventDefault()
+    if (loading) notice('A model is being loaded: wait for it, or cancel it')
+    else void busy(submit, () => load(files))
   })
   const measure = $<HTMLButtonElement>('measure')
   measure.addEventListener('click', () => void busy(measure, () => devices(true)))
@@ -78,15 +141,30 @@ export function wireModels(engine: Engine, onChange: (info: ModelInfo | null) =>
   form.querySelector<HTMLInputElement>('[name=place]')!.checked = true
   const device = new URLSearchParams(location.search).get('device')
   if (device) (form.elements.namedItem('device') as HTMLSelectElement).value = device
-  void busy(form.querySelector<HTMLButtonElement>('[type=submit]')!, load).then(() => devices(false))
+  void busy(submit, load).then(() => devices(false))
   void list().catch((error) => notice(error.message))
 }
 
 const told =
-  (name: string) =>
-  ({ loadedBytes, totalBytes }: { readonly loadedBytes: number; readonly totalBytes: number }): void => {
-    $('status').textContent = `Loading ${name} … ${megabytes(loadedBytes)} of ${megabytes(totalBytes)}`
+  (what: string, name: string) =>
+  (progress: { readonly file?: string; readonly loadedBytes: number; readonly totalBytes: number }): void => {
+    const { file, loadedBytes, totalBytes } = progress
+    const doing = file === undefined || what === 'Copying' ? what : 'Downloading'
+    $('status').textContent = `${doing} ${name} … ${megabytes(loadedBytes)} of ${megabytes(totalBytes)}`
+    $<HTMLProgressElement>('load-progress').value = loadedBytes / totalBytes
   }
+
+/** Before the model that is loaded goes away. */
+async function checkModelFiles(files: readonly File[]): Promise<void> {
+  const [{ name }] = files
+  if (files.some((file) => file.name === 'config.json')) return
+  const gguf = files.find((file) => /\.gguf$/i.test(file.name))
+  if (!gguf)
+    throw new Error(`${name} is no model: give a .gguf file, or the folder that has config.json and model.safetensors`)
+  const head = await gguf.slice(0, 4).text()
+  if (head !== 'GGUF')
+    throw new Error(`${gguf.name} is no GGUF file: it does not begin with those letters (was the download cut off?)`)
+}
 
 const option = (name: string, more: string): HTMLElement =>
   make(
@@ -106,7 +184,7 @@ function line({ name, available, reason, memoryLimit, speed }: DeviceReport): HT
     ...(speed
       ? [
           `${count(Math.round(speed.gflops))} GFLOP/s`,
-          `reads ${speed.gigabytes.toFixed(1)} GB/s`,
+          `reads ${speed.gigabytes.q4.toFixed(1)} GB/s of q4 weights`,
           `a 0.5B model would write about ${count(Math.round(speed.tokensOfHalfBillion.decode))} tokens a second`,
         ]
       : []),

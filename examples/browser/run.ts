@@ -1,18 +1,10 @@
-import type { Engine, Job, TrainEvent } from '../../sdk/browser/index.ts'
-import type { ExactMatch, Question, TrainLog } from '../../sdk/index.ts'
+import { type Evaluation, evaluate, type ScoredRollout, type TrainLog } from '../../sdk/index.ts'
 import { Chart } from './chart.ts'
 import { answer } from './chat.ts'
 import { $, count, make, megabytes, notice, percent } from './dom.ts'
+import { type Job, type Lesson, trainerOf } from './lesson.ts'
+import { loaded } from './model.ts'
 import { begun, discarded, finished, freeName, type Points, reached, type Unfinished } from './storage.ts'
-
-/** Something to learn. */
-export interface Lesson {
-  /** Of the adapter that comes of it. */
-  readonly name: string
-  readonly job: Job
-  /** Held back from training; may be none. */
-  readonly questions: readonly Question[]
-}
 
 const titles = { sft: 'Learning from examples', grpo: 'Learning from rewards', distill: 'Learning from a teacher' }
 /** Held-out accuracy is measured so often on the way. */
@@ -20,7 +12,6 @@ const checks = 5
 
 /** Runs lessons, one at a time, and shows how they go. */
 export class LessonRunner {
-  private readonly engine: Engine
   private readonly onChange: (running: boolean) => void
   private controller: AbortController | null = null
   private paused = false
@@ -28,19 +19,13 @@ export class LessonRunner {
   private reached = 0
   private goOn = () => {}
 
-  constructor(engine: Engine, onChange: (running: boolean) => void) {
-    this.engine = engine
+  constructor(onChange: (running: boolean) => void) {
     this.onChange = onChange
     $('pause').addEventListener('click', () => this.setPaused(!this.paused))
     $('cancel').addEventListener('click', () => {
       $('run-status').textContent = 'Cancelling …'
-      const { controller } = this
-      controller?.abort()
+      this.controller?.abort()
       this.goOn()
-      // A reward that never ends holds up the engine, though not the page.
-      setTimeout(() => {
-        if (this.controller === controller) notice('It does not answer. Reload the page: what came before is kept.')
-      }, 10_000)
     })
   }
 
@@ -61,13 +46,13 @@ export class LessonRunner {
 
   /** Teaches the lesson, or goes on with it from an `earlier` visit. What goes wrong is shown. */
   async run(asked: Lesson, earlier: Unfinished | null): Promise<void> {
-    const { engine } = this
+    const model = loaded()
     const controller = new AbortController()
     this.controller = controller
     this.setPaused(false)
     this.reached = 0
     this.onChange(true)
-    const active = (await engine.adapters()).filter((adapter) => adapter.active).map(({ name }) => name)
+    const active = [...model.model.activeAdapters]
     const status = (text: string) => {
       $('run-status').textContent = text
     }
@@ -75,7 +60,7 @@ export class LessonRunner {
     this.show(lesson)
     try {
       // A lesson starts from the bare model.
-      await engine.setAdapters([])
+      await model.setAdapters([])
       status('Measuring what it can do now …')
       const before = earlier ? earlier.before : await this.test(lesson, controller.signal)
       if (!earlier) await begun(lesson, before)
@@ -94,7 +79,7 @@ export class LessonRunner {
       status(cancelled ? 'Cancelled: the model is as it was before.' : 'It stopped. What went wrong stands above.')
       // What broke on the way is offered again, from its last checkpoint.
       if (cancelled || (this.reached === 0 && !earlier)) await discarded(lesson.name)
-      await engine.setAdapters(active).catch(() => {})
+      await model.setAdapters(active).catch(() => {})
     } finally {
       this.controller = null
       $('run').classList.add('ended')
@@ -105,8 +90,8 @@ export class LessonRunner {
     }
   }
 
-  private test({ questions }: Lesson, signal: AbortSignal): Promise<ExactMatch> | null {
-    return questions.length === 0 ? null : this.engine.accuracy(questions, { maxNewTokens: 128, signal })
+  private test({ questions }: Lesson, signal: AbortSignal): Promise<Evaluation> | null {
+    return questions.length === 0 ? null : evaluate(loaded(), questions, { grader: 'exact', maxNewTokens: 128, signal })
   }
 
   private show({ job }: Lesson): void {
@@ -123,11 +108,11 @@ export class LessonRunner {
 
   private async learn(
     lesson: Lesson,
-    before: ExactMatch | null,
+    before: Evaluation | null,
     earlier: Points | null,
     signal: AbortSignal,
-  ): Promise<ExactMatch | null> {
-    const { kind, options } = lesson.job
+  ): Promise<Evaluation | null> {
+    const { kind } = lesson.job
     const main =
       kind === 'grpo'
         ? new Chart({ title: 'Mean reward', format: short, range: [0, 0.1] })
@@ -140,16 +125,22 @@ export class LessonRunner {
 
     const points: Points = { main: [], second: [] }
     if (before && !earlier && kind !== 'grpo') points.second.push([0, before.accuracy])
-    const onEvent = (event: TrainEvent) => this.tell(event)
-    const call = { resume: earlier !== null, signal, onEvent }
-    const { engine } = this
-    const logs =
-      kind === 'sft'
-        ? engine.sft(options, call)
-        : kind === 'grpo'
-          ? engine.grpo(options, call)
-          : engine.distill(options, call)
-    let [after, first, started]: [ExactMatch | null, number, number] = [null, 0, performance.now()]
+    const logs = trainerOf(loaded(), lesson.job, {
+      onWarning(warning) {
+        $('run-warning').textContent = warning
+        $('run-warning').hidden = false
+      },
+      onRollouts: showTries,
+    }).train({
+      resume: earlier !== null,
+      signal,
+      onProgress(progress) {
+        if (progress.phase === 'ready')
+          $('run-status').textContent =
+            `${progress.totalSteps} steps, ${megabytes(progress.forecast.total)} of memory …`
+      },
+    })
+    let [after, first, started]: [Evaluation | null, number, number] = [null, 0, performance.now()]
     for await (const log of logs) {
       if (!('loss' in log)) continue
       if (first === 0) {
@@ -177,51 +168,12 @@ export class LessonRunner {
     return after
   }
 
-  private tell(event: TrainEvent): void {
-    if (event.kind === 'warning') {
-      $('run-warning').textContent = event.warning
-      $('run-warning').hidden = false
-    } else if (event.kind === 'rollouts') this.showTries(event.rollouts)
-    else if (event.progress.phase === 'ready')
-      $('run-status').textContent =
-        `${event.progress.totalSteps} steps, ${megabytes(event.progress.forecast.total)} of memory …`
-  }
-
-  private showTries(rollouts: Extract<TrainEvent, { kind: 'rollouts' }>['rollouts']): void {
-    // The group with the widest spread of rewards is the one to learn from.
-    const groups = [...new Set(rollouts.map(({ group }) => group))].map((own) =>
-      rollouts.filter(({ group }) => group === own),
-    )
-    const spread = (group: typeof rollouts) => Math.max(...group.map(({ advantage }) => Math.abs(advantage)))
-    const [group] = groups.sort((a, b) => spread(b) - spread(a))
-    const { prompt } = group[0]
-    $('rollouts').hidden = false
-    $('rollouts-question').textContent = typeof prompt === 'string' ? prompt : String(prompt.at(-1)!.content)
-    $('rollouts-list').replaceChildren(
-      ...[...group]
-        .sort((a, b) => b.reward - a.reward)
-        .map(({ completion, reward, advantage }) =>
-          make(
-            'li',
-            {},
-            make('span', { class: 'reward' }, reward.toFixed(2)),
-            make('span', { class: 'grow' }, completion.replace(/\s+/g, ' ').trim() || '(nothing)'),
-            make(
-              'span',
-              { class: 'hint' },
-              advantage > 0.01 ? 'more of this' : advantage < -0.01 ? 'less of this' : 'as good as the rest',
-            ),
-          ),
-        ),
-    )
-  }
-
   /** Held-out questions that it learned, then others. */
-  private compare(before: ExactMatch, after: ExactMatch): void {
+  private compare(before: Evaluation, after: Evaluation): void {
     const pairs = before.items.map((item, i) => [item, after.items[i]] as const)
     const learned = pairs.filter(([then, now]) => !then.correct && now.correct)
     const rest = pairs.filter((pair) => !learned.includes(pair))
-    const cell = (when: string, { text, correct }: ExactMatch['items'][number]) =>
+    const cell = (when: string, { text, correct }: Evaluation['items'][number]) =>
       make(
         'td',
         { 'data-when': when },
@@ -246,17 +198,17 @@ export class LessonRunner {
 
   /** The new adapter under the lesson's name. */
   private async keep(name: string): Promise<void> {
-    const trained = (await this.engine.adapters()).filter((adapter) => adapter.active).at(-1)!
-    await this.engine.renameAdapter(trained.name, name)
+    const model = loaded()
+    await model.renameAdapter(model.model.activeAdapters.at(-1)!, name)
   }
 }
 
 /** The lesson under a name of its own, with a folder of that name. */
 async function named(lesson: Lesson): Promise<Lesson> {
   const name = await freeName(lesson.name)
-  const { options, ...job } = lesson.job
+  const { options } = lesson.job
   const args = { ...options.args, outputDir: `runs/${name}` }
-  return { ...lesson, name, job: { ...job, options: { ...options, args } } as Job }
+  return { ...lesson, name, job: { ...lesson.job, options: { ...options, args } } as Job }
 }
 
 const short = (value: number): string => {
@@ -269,4 +221,34 @@ function lineOf(log: Extract<TrainLog, { loss: number }>, millisecondsAStep: num
   const score = log.reward === undefined ? `loss ${short(log.loss)}` : `reward ${short(log.reward)}`
   const time = left > 90 ? `${Math.round(left / 60)} min left` : `${left} s left`
   return `Step ${log.step} of ${log.totalSteps}, ${score}, ${count(Math.round(log.tokensPerSecond))} tokens a second, ${time}`
+}
+
+/** Those of one question. */
+function showTries(rollouts: readonly ScoredRollout[]): void {
+  // The group with the widest spread of rewards is the one to learn from.
+  const groups = [...new Set(rollouts.map(({ group }) => group))].map((own) =>
+    rollouts.filter(({ group }) => group === own),
+  )
+  const spread = (group: typeof rollouts) => Math.max(...group.map(({ advantage }) => Math.abs(advantage)))
+  const [group] = groups.sort((a, b) => spread(b) - spread(a))
+  const { prompt } = group[0]
+  $('rollouts').hidden = false
+  $('rollouts-question').textContent = typeof prompt === 'string' ? prompt : String(prompt.at(-1)!.content)
+  $('rollouts-list').replaceChildren(
+    ...[...group]
+      .sort((a, b) => b.reward - a.reward)
+      .map(({ completion, reward, advantage }) =>
+        make(
+          'li',
+          {},
+          make('span', { class: 'reward' }, reward.toFixed(2)),
+          make('span', { class: 'grow' }, completion.replace(/\s+/g, ' ').trim() || '(nothing)'),
+          make(
+            'span',
+            { class: 'hint' },
+            advantage > 0.01 ? 'more of this' : advantage < -0.01 ? 'less of this' : 'as good as the rest',
+          ),
+        ),
+      ),
+  )
 }

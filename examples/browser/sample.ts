@@ -7,7 +7,12 @@ const [trainSeed, testSeed] = [4, 5]
 const problems = (seed: number, count: number): Problem[] =>
   Array.from({ length: count }, (_, i) => ({ ...makeProblem('backward', seed, i) }))
 
-export const trainingProblems = (count: number): Problem[] => problems(trainSeed, count)
+const made: Problem[] = []
+
+export function trainingProblems(count: number): Problem[] {
+  while (made.length < count) made.push({ ...makeProblem('backward', trainSeed, made.length) })
+  return made.slice(0, count)
+}
 export const heldOutProblems = (count: number): Problem[] => problems(testSeed, count)
 
 export const suggestions: readonly string[] = [
@@ -15,12 +20,3 @@ export const suggestions: readonly string[] = [
   'What is 17 + 25?',
   problems(testSeed, 1)[0].question,
 ]
-
-export const sampleReward = `function reward(completions) {
-  return completions.map(({ completion, completionIds, row }) => {
-    const answer = /<answer>(.*?)<\\/answer>/.exec(completion)?.[1]
-    if (answer !== row.answer) return 0
-    // A right answer is worth more when it is short.
-    return 1 - completionIds.length / 200
-  })
-}`

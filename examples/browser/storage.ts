@@ -1,5 +1,5 @@
-import type { ExactMatch } from '../../sdk/index.ts'
-import type { Lesson } from './run.ts'
+import type { Evaluation } from '../../sdk/index.ts'
+import type { Lesson } from './lesson.ts'
 
 // The browser's own storage for this page (OPFS). A lesson has a folder, runs/<name>: its checkpoints while it runs, its adapter
 // once it is done, and lesson.json until then, so that a page that was closed goes on with it.
@@ -12,7 +12,7 @@ export interface Points {
 
 export interface Unfinished {
   readonly lesson: Lesson
-  readonly before: ExactMatch | null
+  readonly before: Evaluation | null
   readonly points: Points
 }
 
@@ -55,7 +55,7 @@ export async function freeName(wanted: string): Promise<string> {
   return name
 }
 
-export const begun = (lesson: Lesson, before: ExactMatch | null): Promise<void> =>
+export const begun = (lesson: Lesson, before: Evaluation | null): Promise<void> =>
   write(`runs/${lesson.name}`, lessonFile, JSON.stringify({ lesson, before }))
 
 export const reached = (name: string, points: Points): void =>

@@ -1,9 +1,11 @@
-import type { Engine, Job, ModelInfo } from '../../sdk/browser/index.ts'
-import type { Forecast, Question } from '../../sdk/index.ts'
+import { type Forecast, previewRows, type Question } from '../../sdk/index.ts'
 import { $, busy, count, make, megabytes, notice, takesFiles } from './dom.ts'
+import { type Job, type Lesson, trainerOf } from './lesson.ts'
+import { current, loaded, parametersOf } from './model.ts'
+import { type Points, pointNames } from './rewards.ts'
 import { holdOut, parseRows, type RowValues } from './rows.ts'
-import { type Lesson, LessonRunner } from './run.ts'
-import { heldOutProblems, sampleReward, trainingProblems } from './sample.ts'
+import { LessonRunner } from './run.ts'
+import { heldOutProblems, trainingProblems } from './sample.ts'
 import { discarded, keepFiles, lessons } from './storage.ts'
 
 /** Of the ready-made problems. */
@@ -21,20 +23,16 @@ function field(form: HTMLFormElement, name: string): string {
 const number = (form: HTMLFormElement, name: string): number => Number(field(form, name))
 
 /** The forms of the Teach tab, and the run that they start. */
-export function wireTeach(
-  engine: Engine,
-  onTaught: () => Promise<void>,
-): { modelChanged(info: ModelInfo | null): Promise<void> } {
-  let info: ModelInfo | null = null
+export function wireTeach(onTaught: () => Promise<void>): { modelChanged(): Promise<void> } {
   let running = false
-  const runner = new LessonRunner(engine, (now) => {
+  const runner = new LessonRunner((now) => {
     running = now
     enable()
     if (!now) void onTaught()
   })
   const enable = () => {
     for (const kind of kinds)
-      formOf(kind).querySelector<HTMLButtonElement>('[type=submit]')!.disabled = running || info === null
+      formOf(kind).querySelector<HTMLButtonElement>('[type=submit]')!.disabled = running || current.model === null
   }
 
   /** Rows and what is held back of them, as the form has it. */
@@ -60,7 +58,7 @@ export function wireTeach(
       learningRate: number(form, 'rate'),
       warmupSteps: Math.min(10, Math.floor(steps / 10)),
       lrSchedulerType: 'cosine',
-      gradientCheckpointing: (info?.parameters ?? 0) > manyParameters,
+      gradientCheckpointing: parametersOf(loaded()) > manyParameters,
       saveSteps: 10,
       saveTotalLimit: 1,
     } as const
@@ -69,7 +67,6 @@ export function wireTeach(
       const { rows, questions } = dataOf('grpo', groups)
       const options = {
         trainDataset: rows,
-        rewards: $<HTMLTextAreaElement>('reward').value,
         peft,
         args: {
           ...args,
@@ -80,7 +77,7 @@ export function wireTeach(
           maxCompletionLength: number(form, 'tokens'),
         },
       }
-      return { name, questions, job: { kind, options } }
+      return { name, questions, job: { kind, options, points: pointsOf(form) } }
     }
     const size = number(form, 'batch')
     if (kind === 'distill') {
@@ -97,12 +94,13 @@ export function wireTeach(
 
   async function look(kind: Kind): Promise<void> {
     const told = formOf(kind).querySelector('.forecast')!
-    if (info === null || running || !formOf(kind).checkValidity()) return
+    const { model } = current
+    if (model === null || running || !formOf(kind).checkValidity()) return
     try {
       const lesson = await lessonOf(kind)
       if (kind === 'sft') await preview(lesson)
-      const forecast = await engine.forecast(lesson.job)
-      told.replaceChildren(...forecastOf(forecast, info.device.memoryLimit))
+      const { forecast } = await trainerOf(model, lesson.job).plan()
+      told.replaceChildren(...forecastOf(forecast, model.model.target.info.memoryLimit))
       told.classList.remove('wrong')
     } catch (error) {
       if (running) return
@@ -113,9 +111,9 @@ export function wireTeach(
   }
 
   async function preview({ job, questions }: Lesson): Promise<void> {
-    const { examples, rows, tokens, scoredTokens, warnings, refusals } = await engine.preview(
+    const { examples, rows, tokens, scoredTokens, warnings, refusals } = await previewRows(
+      loaded(),
       job.options.trainDataset,
-      3,
     )
     const held = questions.length > 0 ? `, ${questions.length} more are held back for the test` : ''
     $('sft-preview').replaceChildren(
@@ -166,7 +164,6 @@ export function wireTeach(
         part.hidden = part.dataset.for !== field(form, 'data')
       })
   }
-  $<HTMLTextAreaElement>('reward').value = sampleReward
   for (const [kind, name] of [
     ['sft', 'lesson'],
     ['grpo', 'practice'],
@@ -193,14 +190,19 @@ export function wireTeach(
   }
 
   return {
-    async modelChanged(now) {
-      info = now
+    async modelChanged() {
       enable()
-      if (info === null) return
+      if (current.model === null) return
       await offer()
       for (const kind of ['sft', 'grpo'] as const) lookSoon(kind)
     },
   }
+}
+
+/** What the form gives points for. */
+function pointsOf(form: HTMLFormElement): Points {
+  const points = pointNames.map((name) => [name, field(form, name) === '' ? 0 : number(form, name)])
+  return { ...(Object.fromEntries(points) as Omit<Points, 'words'>), words: field(form, 'words') }
 }
 
 /** Memory as a sentence and a bar. */

@@ -1,7 +1,5 @@
 import { defineConfig } from 'vite'
-
-/** Threads share memory in pages that are isolated from other origins. */
-const headers = { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp' }
+import { headers } from './headers.ts'
 
 export default defineConfig({
   base: './',

@@ -8,7 +8,7 @@
 import { existsSync } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { evaluateExactMatch, loadModel, quantizeModel, SFTTrainer, type TrainLog } from '../../sdk/index.ts'
+import { evaluate, loadModel, quantizeModel, SFTTrainer, type TrainLog } from '../../sdk/index.ts'
 import { backwardFamily, knownFamilies, makeMixed, makeProblem, type Problem } from './problems.ts'
 import { specialTokens, tagTokens, writeRandomQwen2 } from './random-qwen2.ts'
 import { makeTalk } from './talk.ts'
@@ -149,7 +149,7 @@ for (const [name, trained] of [
   const scores: Record<string, number> = {}
   for (const family of [...knownFamilies, backwardFamily] as const) {
     const problems = range(200, (i) => makeProblem(family, testSeed, i))
-    scores[family] = (await evaluateExactMatch(model, problems)).accuracy
+    scores[family] = (await evaluate(model, problems, { grader: 'exact' })).accuracy
   }
   console.log(name, scores)
   await model.close()

@@ -1,8 +1,8 @@
 import { CommanderError } from 'commander'
-import { HalflingError } from '../errors.ts'
+import { HalflingError, OptionError } from '../errors.ts'
 
 /** The command line itself is wrong: exit code 2. */
-export class UsageError extends Error {}
+export class UsageError extends OptionError {}
 
 /** Ctrl-C: exit code 130. */
 export class Interrupted extends Error {

@@ -1,12 +1,12 @@
 import type { LanguageModel } from '../generate/language-model.ts'
 import { loadModel } from '../load.ts'
 import type { ModelFlags } from './options.ts'
-import { formatNumber } from './output.ts'
+import { formatNumber, log } from './output.ts'
 import { Progress } from './progress.ts'
 
 /** Loads the model that the flags name, with progress. */
 export async function openModel(
-  { model, adapter, device, threads, dtype }: ModelFlags,
+  { model, adapter, device, threads, dtype, cacheDtype }: ModelFlags,
   signal: AbortSignal,
 ): Promise<{ lm: LanguageModel; loadSeconds: number }> {
   const start = performance.now()
@@ -17,7 +17,9 @@ export async function openModel(
     device,
     threads,
     dtype,
+    cacheDType: cacheDtype,
     signal,
+    onWarning: (message) => log(`warning: ${message}`),
     onCompile: ({ program, pipelines, totalPipelines }) => {
       if (pipelines === 0) compiling = new Progress('compiling')
       compiling.update(pipelines, totalPipelines, `${pipelines} of ${totalPipelines} kernels of ${program}`)

@@ -1,8 +1,9 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { parse } from 'yaml'
 import { type DeviceName, deviceNames } from '../device.ts'
-import type { GenerateOptions } from '../generate/language-model.ts'
-import type { WeightDType } from '../model/model.ts'
+import { type FloatDType, weightDTypes } from '../dtype.ts'
+import type { GenerateOptions } from '../generate/request.ts'
+import { type CacheDType, cacheDTypes } from '../model/cache-dtype.ts'
 
 export interface JsonFlag {
   readonly json?: boolean
@@ -16,22 +17,26 @@ export interface ModelFlags {
   readonly adapter?: string | string[]
   readonly device?: DeviceName
   readonly threads?: number
-  readonly dtype?: WeightDType
+  readonly dtype?: 'auto' | FloatDType
+  readonly cacheDtype?: CacheDType
 }
 
-export const dtypes = ['auto', 'f32', 'f16', 'bf16', 'q8', 'q4'] as const satisfies readonly WeightDType[]
-
 /** What --model takes, everywhere. */
-export const modelDescription =
-  'nano, nano-base, a Hugging Face folder, a .gguf file, or org/name of the hub (default: nano)'
+export const modelDescription = 'nano, nano-base, a Hugging Face folder, a .gguf file, or org/name of the hub'
 
 export const addModel = (command: Command): Command =>
   command
-    .option('--model <name>', modelDescription)
+    .option('--model <name>', `${modelDescription} (default: nano)`)
     .option('--adapter <names...>', 'PEFT folders, or org/name')
     .option('--device <name>', deviceNames.join(', '))
     .addOption(integer('--threads <n>', 'compute threads (default: the cores, 8 at most)', 1))
-    .addOption(new Option('--dtype <type>', 'weights in memory (default: auto, as in the file)').choices(dtypes))
+    .addOption(new Option('--dtype <type>', 'weights in memory (default: auto, as in the file)').choices(weightDTypes))
+
+/** For commands that answer. */
+export const addCache = (command: Command): Command =>
+  command.addOption(
+    new Option('--cache-dtype <type>', 'keys and values in memory (default: f32; f16 takes half)').choices(cacheDTypes),
+  )
 
 export type SamplingFlags = Pick<
   GenerateOptions,
@@ -47,10 +52,10 @@ export type SamplingFlags = Pick<
   | 'stop'
 >
 
-/** Defaults are the model's (generation_config.json). */
-export const addSampling = (command: Command): Command =>
+/** Defaults are the model's (generation_config.json); of the tokens of an answer then `most`. */
+export const addSampling = (command: Command, most = 'all that the context leaves'): Command =>
   command
-    .addOption(integer('--max-new-tokens <n>', 'at most so many tokens', 1))
+    .addOption(integer('--max-new-tokens <n>', `at most so many tokens (default: ${most})`, 1))
     .addOption(decimal('--temperature <t>', '0 is greedy'))
     .addOption(integer('--top-k <k>', 'keep the k likeliest tokens; 0 keeps all', 0))
     .addOption(decimal('--top-p <p>', 'keep the likeliest tokens of this mass'))

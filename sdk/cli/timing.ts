@@ -1,4 +1,5 @@
-import type { Completion, LanguageModel, Piece } from '../generate/language-model.ts'
+import { type Completion, joined, type Piece } from '../generate/answer.ts'
+import type { LanguageModel } from '../generate/language-model.ts'
 
 export interface Timed extends Completion {
   /** Of the prompt's tokens that were not in the cache; includes compiling at the first call. null: too short to tell. */
@@ -21,17 +22,15 @@ export async function timed(
     onText(piece.text)
   }
   const end = performance.now()
-  const tokenIds = all.flatMap((p) => p.tokenIds)
+  const answer = joined(all)
+  const { tokenIds } = answer
   // The first token comes of the prefill; a piece holds more than one where it took several to make a whole character.
   const early = all[0].tokenIds.length
   const secondsPerToken = tokenIds.length > early ? (end - firstAt) / 1000 / (tokenIds.length - early) : null
   const prefillSeconds = (firstAt - start) / 1000 - (early - 1) * (secondsPerToken ?? 0)
   const timedPrefill = prefillSeconds > 0 && (early === 1 || secondsPerToken !== null)
   return {
-    text: all.map((p) => p.text).join(''),
-    tokenIds,
-    logProbs: all.flatMap((p) => p.logProbs),
-    finishReason: all.at(-1)!.finishReason!,
+    ...answer,
     prefillTokensPerSecond: timedPrefill ? (lm.prefilledTokens - prefilledBefore) / prefillSeconds : null,
     decodeTokensPerSecond: secondsPerToken === null ? null : 1 / secondsPerToken,
   }

@@ -1,5 +1,6 @@
 import { type Command, Option } from 'commander'
-import type { FileDType, QuantizeOptions } from '../quantize.ts'
+import type { FloatDType } from '../dtype.ts'
+import type { WriteOptions } from '../model/write.ts'
 import { formatNumber } from './output.ts'
 import { Progress } from './progress.ts'
 
@@ -7,16 +8,16 @@ import { Progress } from './progress.ts'
 
 export interface WriteFlags {
   readonly output: string
-  readonly dtype: FileDType
+  readonly dtype: FloatDType
   readonly force?: boolean
 }
 
-const types = ['q8', 'q4', 'f16', 'bf16', 'f32'] as const satisfies readonly FileDType[]
+const types = ['q8', 'q4a', 'q4', 'f16', 'bf16', 'f32'] as const satisfies readonly FloatDType[]
 
-export const addOutput = (command: Command, dtype: FileDType): Command =>
+export const addOutput = (command: Command, dtype: FloatDType): Command =>
   command
     .requiredOption('--output <path>', 'a new folder (Hugging Face), or a file that ends in .gguf')
-    .addOption(new Option('--dtype <type>', 'of the weights; q4 for .gguf only').choices(types).default(dtype))
+    .addOption(new Option('--dtype <type>', 'of the weights; q4a and q4 for .gguf only').choices(types).default(dtype))
     .option('--force', 'replace the file, or a folder that holds a model and nothing else')
 
 export const megabytes = (bytes: number): string => `${formatNumber(bytes / 1e6)} MB`
@@ -25,10 +26,10 @@ export const megabytes = (bytes: number): string => `${formatNumber(bytes / 1e6)
 export async function withProgress<T>(
   { dtype, force }: WriteFlags,
   signal: AbortSignal,
-  write: (options: QuantizeOptions) => Promise<T>,
+  write: (options: WriteOptions) => Promise<T>,
 ): Promise<T> {
   const progress = new Progress('writing')
-  const onProgress: QuantizeOptions['onProgress'] = ({ writtenBytes, totalBytes }) =>
+  const onProgress: WriteOptions['onProgress'] = ({ writtenBytes, totalBytes }) =>
     progress.update(writtenBytes, totalBytes, `${megabytes(writtenBytes)} of ${megabytes(totalBytes)}`)
   return write({ dtype, force, signal, onProgress }).finally(() => progress.end())
 }

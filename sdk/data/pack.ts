@@ -55,6 +55,13 @@ export function packBatch(
   return { ids, positions, starts, rows, targets, tokens, scored }
 }
 
+/** Its first tokens. */
+export const truncated = (example: Example, length: number): Example => ({
+  ...example,
+  inputIds: example.inputIds.slice(0, length),
+  labels: example.labels.slice(0, length),
+})
+
 /** The label of a token that is not scored. */
 export const notScored = -100
 
@@ -76,11 +83,7 @@ export function packBins(examples: readonly Example[], maxLength: number): Examp
   const bins: Example[][] = []
   const sorted = examples
     .filter((e) => e.inputIds.length > 0)
-    .map((e) =>
-      e.inputIds.length > maxLength
-        ? { ...e, inputIds: e.inputIds.slice(0, maxLength), labels: e.labels.slice(0, maxLength) }
-        : e,
-    )
+    .map((e) => (e.inputIds.length > maxLength ? truncated(e, maxLength) : e))
     .sort((a, b) => b.inputIds.length - a.inputIds.length)
   for (const example of sorted) {
     const length = example.inputIds.length

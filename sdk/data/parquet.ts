@@ -1,16 +1,10 @@
 import { DataError } from '../errors.ts'
+import { nodeThread, type Thread } from '../thread.ts'
+import type { ParquetFile, ParquetReply } from './parquet-worker.ts'
 
 const mega = 2 ** 20
-/** Reads files of Node: not in the URL itself, or bundlers for browsers would take it along. */
-const workerFile = './parquet-worker.mjs'
-
-/** One of parquet-worker.mjs. */
-interface Message {
-  readonly rows?: readonly Record<string, unknown>[]
-  readonly from?: number
-  readonly done?: true
-  readonly error?: string
-}
+/** A thread that came to a file's end, for the next file: to start one takes longer than to read a small file. */
+let resting: { readonly thread: Thread; readonly megabytes: number } | undefined
 
 /**
  * The rows of a parquet file in order, each with its number from 0. Lists and structs are arrays and objects; whole numbers of 64
@@ -24,50 +18,35 @@ interface Message {
  */
 export async function* readParquet(path: string): AsyncGenerator<{ values: Record<string, unknown>; index: number }> {
   const { stat } = await import('node:fs/promises')
-  const { Worker } = await import('node:worker_threads')
   const { size } = await stat(path).catch((cause) => {
     throw new DataError(`${path}: cannot be read: ${cause.message}`, { cause })
   })
   const megabytes = Math.ceil(size / mega)
-  const worker = new Worker(new URL(workerFile, import.meta.url), {
-    execArgv: [],
-    workerData: { path, decodedLimit: (64 + 32 * megabytes) * mega },
-    resourceLimits: { maxOldGenerationSizeMb: 96 + 48 * megabytes, maxYoungGenerationSizeMb: 32 },
-  })
+  const file: ParquetFile = { path, decodedLimit: (64 + 32 * megabytes) * mega }
   const fail = (what: string, cause?: unknown) =>
     new DataError(`${path}: is not a readable parquet file: ${what}`, { cause })
-  const seconds = 20 + 2 * megabytes
-  const ask = (): Promise<Message> =>
-    new Promise((resolve, reject) => {
-      const timer = setTimeout(() => settle(() => reject(fail(`no rows within ${seconds} s`))), seconds * 1000)
-      const onMessage = (message: Message) => settle(() => resolve(message))
-      const onError = (cause: NodeJS.ErrnoException) => {
-        const tooMuch = cause.code === 'ERR_WORKER_OUT_OF_MEMORY'
-        const what = tooMuch ? 'it asks for more memory than its size can need' : cause.message
-        settle(() => reject(fail(what, cause)))
-      }
-      const onExit = () => settle(() => reject(fail('its reader ended')))
-      const settle = (end: () => void) => {
-        clearTimeout(timer)
-        worker.off('message', onMessage)
-        worker.off('error', onError)
-        worker.off('exit', onExit)
-        end()
-      }
-      worker.on('message', onMessage)
-      worker.on('error', onError)
-      worker.on('exit', onExit)
-      worker.postMessage({})
-    })
+  const thread = await threadFor(megabytes)
+  let atRest = false
   try {
     for (;;) {
-      const { rows, from, error, done } = await ask()
-      if (error !== undefined) throw fail(error)
-      if (done) return
-      for (const [i, values] of rows!.entries()) yield { values, index: from! + i }
+      const reply = await thread.ask<ParquetReply>(file, 20 + 2 * megabytes).catch((cause) => {
+        throw fail(cause.message, cause)
+      })
+      atRest = !('rows' in reply)
+      if ('error' in reply) throw fail(reply.error)
+      if ('done' in reply) return
+      for (const [i, values] of reply.rows.entries()) yield { values, index: reply.from + i }
     }
   } finally {
-    worker.on('error', () => {})
-    await worker.terminate()
+    if (atRest && !resting) resting = { thread, megabytes }
+    else await thread.end()
   }
+}
+
+async function threadFor(megabytes: number): Promise<Thread> {
+  const last = resting
+  resting = undefined
+  if (last?.megabytes === megabytes) return last.thread
+  await last?.thread.end()
+  return nodeThread('./parquet-worker', import.meta.url, 96 + 48 * megabytes)
 }

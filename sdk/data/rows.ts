@@ -1,7 +1,9 @@
 import { DataError } from '../errors.ts'
-import { fileSystem, isNode } from '../formats/file-system.ts'
-import { openFile } from '../formats/node-file.ts'
 import { shown } from '../options.ts'
+import { isNode } from '../runtime.ts'
+import { type ByteSource, blobSource } from '../store/byte-source.ts'
+import { storeAt } from '../store/store.ts'
+import { turn } from '../turn.ts'
 import { readParquet } from './parquet.ts'
 
 /** A row of data as it stands in its source. */
@@ -32,8 +34,16 @@ const chunkBytes = 2 ** 18
  *   HubError for a dataset that cannot be had
  */
 export async function* readRows(source: RowSource): AsyncGenerator<Row, void> {
+  for await (const row of rowsOf(source)) {
+    yield row
+    await turn()
+  }
+}
+
+async function* rowsOf(source: RowSource): AsyncGenerator<Row, void> {
   if (source instanceof Blob) {
-    yield* textRows(source instanceof File ? source.name : 'rows.jsonl', blobChunks(source), 0)
+    const name = source instanceof File ? source.name : 'rows.jsonl'
+    yield* textRows(name, fileChunks(blobSource(name, source)), 0)
     return
   }
   if (typeof source !== 'string') {
@@ -45,7 +55,9 @@ export async function* readRows(source: RowSource): AsyncGenerator<Row, void> {
   for (const path of await findFiles(source)) {
     if (isNode && isParquet(path))
       for await (const { values, index: own } of readParquet(path)) yield row(values, index++, `${path} row ${own}`)
-    else for await (const found of textRows(path, fileChunks(path), index)) yield { ...found, index: index++ }
+    else
+      for await (const found of textRows(path, fileChunks(await opened(path)), index))
+        yield { ...found, index: index++ }
   }
 }
 
@@ -62,12 +74,7 @@ async function* textRows(path: string, chunks: AsyncIterable<Uint8Array>, index:
 
 /** The file itself where there is one of that name, else those of a dataset on the hub. */
 async function findFiles(source: string): Promise<string[]> {
-  const { access } = await fileSystem()
-  const isThere = await access(source).then(
-    () => true,
-    () => false,
-  )
-  if (isThere) return [source]
+  if ((await (await storeAt(source)).list()).length > 0) return [source]
   const { findRows, isDatasetName } = await import('../hub/rows.ts')
   if (isDatasetName(source)) return findRows(source)
   throw new DataError(
@@ -97,22 +104,20 @@ interface JsonRecord {
   readonly line: number
 }
 
-async function* fileChunks(path: string): AsyncGenerator<Uint8Array, void> {
-  const cannot = (cause: Error): never => {
+const cannot =
+  (path: string) =>
+  (cause: Error): never => {
     throw new DataError(`${path}: cannot be read: ${cause.message}`, { cause })
   }
-  const source = await openFile(path).catch(cannot)
-  try {
-    for (let at = 0; at < source.size; at += chunkBytes)
-      yield await source.read(at, Math.min(chunkBytes, source.size - at)).catch(cannot)
-  } finally {
-    await source.close()
-  }
+
+async function opened(path: string): Promise<ByteSource> {
+  const file = await (await storeAt(path)).open('').catch(cannot(path))
+  return file ?? cannot(path)(new Error('it is not a file'))
 }
 
-async function* blobChunks(blob: Blob): AsyncGenerator<Uint8Array, void> {
-  for (let at = 0; at < blob.size; at += chunkBytes)
-    yield new Uint8Array(await blob.slice(at, at + chunkBytes).arrayBuffer())
+async function* fileChunks(file: ByteSource): AsyncGenerator<Uint8Array, void> {
+  for (let at = 0; at < file.size; at += chunkBytes)
+    yield await file.read(at, Math.min(chunkBytes, file.size - at)).catch(cannot(file.name))
 }
 
 async function* records(path: string, chunks: AsyncIterable<Uint8Array>): AsyncGenerator<JsonRecord, void> {

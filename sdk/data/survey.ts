@@ -3,7 +3,7 @@ import type { ChatTemplate } from '../text/chat-template.ts'
 import type { Tokenizer } from '../text/tokenizer.ts'
 import { readContent } from './columns.ts'
 import { datasetHash } from './dataset-hash.ts'
-import { notScored, packBins, scoredTokens } from './pack.ts'
+import { notScored, packBins, scoredTokens, truncated } from './pack.ts'
 import { type RowSource, readRows } from './rows.ts'
 import { type Example, rowTokenizer, type TokenizeOptions } from './tokenize.ts'
 
@@ -85,8 +85,7 @@ export async function surveyRows(
     if (example.inputIds.length > maxLength) {
       tooLong++
       if (options.truncationMode !== undefined && options.truncationMode !== 'keep_start') continue
-      const [inputIds, labels] = [example.inputIds.slice(0, maxLength), example.labels.slice(0, maxLength)]
-      example = { ...example, inputIds, labels }
+      example = truncated(example, maxLength)
       if (scoredTokens(example) === 0) {
         refused++
         if (refusals.length < 5) refusals.push(`${row.place}: nothing is scored in its first ${maxLength} tokens`)

@@ -1,10 +1,14 @@
+import { bytesOf, concatenate } from '../bytes.ts'
 import { DataError, FormatError, OptionError } from '../errors.ts'
-import type { ByteSource } from '../formats/byte-source.ts'
-import { join } from '../formats/file-system.ts'
-import { type Folder, objectOf, textOf } from '../formats/folder.ts'
-import { makeFolder, openFile, writeAtomically } from '../formats/node-file.ts'
 import { openSafetensors, safetensorsChunks, type TensorData, type TensorFile } from '../formats/safetensors.ts'
+import { sha256 } from '../hash.ts'
+import { LOG_ZERO } from '../log-zero.ts'
+import { isObject } from '../options.ts'
 import { f16ToF32, f32ToF16 } from '../quant/float16.ts'
+import { checkSameSettings } from '../same-settings.ts'
+import { join } from '../store/path.ts'
+import { type Source, type Store, storeAt } from '../store/store.ts'
+import { jsonChunks, opened, readJson } from '../store/text.ts'
 
 // What a teacher said of every scored token of a data set, in a folder: teacher.json and safetensors shards of a fixed number
 // of rows. A token of `topk` takes 4K bytes (6K for vocabularies above 65,536); of `sampled`, 1 + 3 per distinct id (or 5).
@@ -52,7 +56,6 @@ export interface TeacherRow {
 }
 
 const indexFile = 'teacher.json'
-const nothing = -1e30
 const wideVocabulary = 65_536
 
 export const shardCount = ({ rows, shardRows }: TeacherSettings): number => Math.ceil(rows / shardRows)
@@ -75,39 +78,31 @@ export function checkTeacherSettings(settings: TeacherSettings): void {
  *
  * @throws OptionError when the folder holds a cache of other settings, naming the first that differs
  */
-export async function startTeacherCache(folder: string, settings: TeacherSettings): Promise<Set<number>> {
+export async function startTeacherCache(store: Store, settings: TeacherSettings): Promise<Set<number>> {
   checkTeacherSettings(settings)
-  await makeFolder(folder)
-  const there = await readIndex(folder).catch((error) => {
-    if (error.cause?.code === 'ENOENT') return null
-    throw error
-  })
+  const there = await readIndex(store)
   if (there === null) {
-    await writeIndex(folder, settings, new Map())
+    await writeIndex(store, settings, new Map())
     return new Set()
   }
-  for (const [key, value] of Object.entries(settings))
-    if (there.settings[key as keyof TeacherSettings] !== value)
-      throw new OptionError(
-        `${folder}: holds a cache with ${key} ${JSON.stringify(there.settings[key as keyof TeacherSettings])}, not ${JSON.stringify(value)}: give another folder, or delete it`,
-      )
-  const broken = new Set(await brokenShards(folder, there.shards))
+  checkSameSettings(store.name, there.settings, settings)
+  const broken = new Set(await brokenShards(store, there.shards))
   return new Set([...there.shards.keys()].filter((i) => !broken.has(i)))
 }
 
 /** Writes shard `i` whole, then its line in teacher.json. */
 export async function writeTeacherShard(
-  folder: string,
+  store: Store,
   settings: TeacherSettings,
   i: number,
   rows: readonly TeacherRow[],
 ): Promise<void> {
   const tensors = settings.method === 'topk' ? encodeTopK(rows, settings) : encodeSampled(rows, settings)
   const bytes = concatenate(safetensorsChunks(tensors))
-  await writeAtomically(join(folder, shardName(i)), [bytes])
-  const { shards } = await readIndex(folder)
+  await store.write(shardName(i), [bytes])
+  const { shards } = (await readIndex(store))!
   shards.set(i, { file: shardName(i), bytes: bytes.length, sha256: await sha256(bytes) })
-  await writeIndex(folder, settings, shards)
+  await writeIndex(store, settings, shards)
 }
 
 /** A finished cache, read row by row. */
@@ -116,27 +111,30 @@ export class TeacherCache {
   readonly settings: TeacherSettings
   /** Bytes of all shards. */
   readonly bytes: number
-  private readonly place: string | Folder
+  private readonly source: Source
   private readonly shards: ReadonlyMap<number, Shard>
   private readonly open = new Map<number, Promise<OpenShard>>()
 
-  private constructor(place: string | Folder, settings: TeacherSettings, shards: ReadonlyMap<number, Shard>) {
-    this.place = place
-    this.folder = nameOf(place)
+  private constructor(source: Source, settings: TeacherSettings, shards: ReadonlyMap<number, Shard>) {
+    this.source = source
+    this.folder = source.name
     this.settings = settings
     this.shards = shards
     this.bytes = [...shards.values()].reduce((sum, { bytes }) => sum + bytes, 0)
   }
 
   /** Throws FormatError for a folder that is no cache, DataError for one whose building was interrupted. */
-  static async open(place: string | Folder): Promise<TeacherCache> {
-    const { settings, shards } = await readIndex(place)
+  static async open(place: string | Source): Promise<TeacherCache> {
+    const source = await storeAt(place)
+    const index = await readIndex(source)
+    if (!index) throw new FormatError(`${join(source.name, indexFile)}: no such file`)
+    const { settings, shards } = index
     const missing = shardCount(settings) - shards.size
     if (missing > 0)
       throw new DataError(
-        `${nameOf(place)}: ${missing} of ${shardCount(settings)} shards are not built yet: run the same \`halfling teacher build\` again, it goes on`,
+        `${source.name}: ${missing} of ${shardCount(settings)} shards are not built yet: run the same \`halfling teacher build\` again, it goes on`,
       )
-    return new TeacherCache(place, settings, shards)
+    return new TeacherCache(source, settings, shards)
   }
 
   /** What the teacher said of row `i` of the data set. Throws FormatError for a torn shard. */
@@ -147,7 +145,7 @@ export class TeacherCache {
     const number = Math.floor(i / shardRows)
     let shard = this.open.get(number)
     if (!shard) {
-      shard = openShard(this.place, this.settings, number)
+      shard = openShard(this.source, this.settings, number)
       this.open.set(number, shard)
     }
     const { file, starts, distinctStarts } = await shard
@@ -160,12 +158,7 @@ export class TeacherCache {
 
   /** Numbers of the shards that are missing or whose bytes are not those that were written. */
   verify(): Promise<number[]> {
-    return brokenShards(this.place, this.shards)
-  }
-
-  async close(): Promise<void> {
-    for (const shard of this.open.values()) await (await shard.catch(() => null))?.file.close()
-    this.open.clear()
+    return brokenShards(this.source, this.shards)
   }
 }
 
@@ -177,45 +170,38 @@ interface OpenShard {
   readonly distinctStarts: Uint32Array | null
 }
 
-async function openShard(folder: string | Folder, settings: TeacherSettings, i: number): Promise<OpenShard> {
-  const source = await openIn(folder, shardName(i))
-  try {
-    const file = await openSafetensors(source)
-    const { method, k, vocabSize, rows, shardRows } = settings
-    const own = Math.min(shardRows, rows - i * shardRows)
-    const fail = (what: string): never => {
-      throw new FormatError(
-        `${source.name}: ${what} (\`halfling teacher verify\` finds and \`build\` mends torn shards)`,
-      )
-    }
-    const shapes = (name: string, dtype: string, ...wanted: (number | null)[]): number[] => {
-      const tensor = file.tensors.get(name)
-      const fits = tensor?.dtype === dtype && tensor.shape.length === wanted.length
-      if (!fits || wanted.some((n, axis) => n !== null && tensor.shape[axis] !== n))
-        fail(`${name}: expected ${dtype} [${wanted.map((n) => n ?? '*').join(', ')}]`)
-      return [...tensor!.shape]
-    }
-    const idType = vocabSize > wideVocabulary ? 'U32' : 'U16'
-    shapes('starts', 'U32', own + 1)
-    const starts = new Uint32Array((await file.tensors.get('starts')!.read()).buffer)
-    const tokens = starts[own]
-    if (starts[0] !== 0 || starts.some((start, row) => row > 0 && start < starts[row - 1])) fail('starts do not ascend')
-    if (method === 'topk') {
-      shapes('ids', idType, tokens, k)
-      shapes('log_probs', 'F16', tokens, k)
-      return { file, starts, distinctStarts: null }
-    }
-    shapes('distinct', 'U8', tokens)
-    const distinct = await file.tensors.get('distinct')!.read()
-    const distinctStarts = new Uint32Array(tokens + 1)
-    for (let t = 0; t < tokens; t++) distinctStarts[t + 1] = distinctStarts[t] + distinct[t]
-    shapes('ids', idType, distinctStarts[tokens])
-    shapes('counts', 'U8', distinctStarts[tokens])
-    return { file, starts, distinctStarts }
-  } catch (error) {
-    await source.close()
-    throw error
+async function openShard(folder: Source, settings: TeacherSettings, i: number): Promise<OpenShard> {
+  const source = await opened(folder, shardName(i))
+  const file = await openSafetensors(source)
+  const { method, k, vocabSize, rows, shardRows } = settings
+  const own = Math.min(shardRows, rows - i * shardRows)
+  const fail = (what: string): never => {
+    throw new FormatError(`${source.name}: ${what} (\`halfling teacher verify\` finds and \`build\` mends torn shards)`)
   }
+  const shapes = (name: string, dtype: string, ...wanted: (number | null)[]): number[] => {
+    const tensor = file.tensors.get(name)
+    const fits = tensor?.dtype === dtype && tensor.shape.length === wanted.length
+    if (!fits || wanted.some((n, axis) => n !== null && tensor.shape[axis] !== n))
+      fail(`${name}: expected ${dtype} [${wanted.map((n) => n ?? '*').join(', ')}]`)
+    return [...tensor!.shape]
+  }
+  const idType = vocabSize > wideVocabulary ? 'U32' : 'U16'
+  shapes('starts', 'U32', own + 1)
+  const starts = new Uint32Array((await file.tensors.get('starts')!.read()).buffer)
+  const tokens = starts[own]
+  if (starts[0] !== 0 || starts.some((start, row) => row > 0 && start < starts[row - 1])) fail('starts do not ascend')
+  if (method === 'topk') {
+    shapes('ids', idType, tokens, k)
+    shapes('log_probs', 'F16', tokens, k)
+    return { file, starts, distinctStarts: null }
+  }
+  shapes('distinct', 'U8', tokens)
+  const distinct = await file.tensors.get('distinct')!.read()
+  const distinctStarts = new Uint32Array(tokens + 1)
+  for (let t = 0; t < tokens; t++) distinctStarts[t + 1] = distinctStarts[t] + distinct[t]
+  shapes('ids', idType, distinctStarts[tokens])
+  shapes('counts', 'U8', distinctStarts[tokens])
+  return { file, starts, distinctStarts }
 }
 
 const startsOf = (rows: readonly TeacherRow[]): Uint32Array => {
@@ -223,8 +209,6 @@ const startsOf = (rows: readonly TeacherRow[]): Uint32Array => {
   for (const [i, { tail }] of rows.entries()) starts[i + 1] = starts[i] + tail.length
   return starts
 }
-
-const bytesOf = (a: ArrayBufferView): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength)
 
 const idTensor = (ids: Int32Array, shape: number[], vocabSize: number): TensorData =>
   vocabSize > wideVocabulary
@@ -272,7 +256,7 @@ async function decodeTopK(file: TensorFile, settings: TeacherSettings, from: num
     readRange(file, 'log_probs', 2 * k, from, to),
   ])
   const ids = readIds(idBytes, settings, file)
-  const logProbs = f16ToF32(new Uint16Array(halves.buffer)).map((x) => Math.max(x, nothing))
+  const logProbs = f16ToF32(new Uint16Array(halves.buffer)).map((x) => Math.max(x, LOG_ZERO))
   const tail = new Float32Array(to - from)
   for (let t = 0; t < tail.length; t++) {
     const stored = logProbs[t * k]
@@ -335,14 +319,14 @@ async function decodeSampled(
   let width = 1
   for (let t = from; t < to; t++) width = Math.max(width, starts[t + 1] - starts[t])
   const ids = new Int32Array((to - from) * width).fill(-1)
-  const logProbs = new Float32Array((to - from) * width).fill(nothing)
+  const logProbs = new Float32Array((to - from) * width).fill(LOG_ZERO)
   for (let t = from; t < to; t++)
     for (let j = starts[t]; j < starts[t + 1]; j++) {
       const at = (t - from) * width + j - starts[t]
       ids[at] = flat[j - first]
       logProbs[at] = Math.log(counts[j - first] / k)
     }
-  return { ids, logProbs, tail: new Float32Array(to - from).fill(nothing) }
+  return { ids, logProbs, tail: new Float32Array(to - from).fill(LOG_ZERO) }
 }
 
 const readRange = (file: TensorFile, name: string, bytes: number, from: number, to: number): Promise<Uint8Array> =>
@@ -357,10 +341,11 @@ function readIds(bytes: Uint8Array, { vocabSize }: TeacherSettings, file: Tensor
   return ids
 }
 
-async function readIndex(folder: string | Folder): Promise<{ settings: TeacherSettings; shards: Map<number, Shard> }> {
-  const source = await openIn(folder, indexFile)
-  const file = source.name
-  const json = objectOf(file, await textOf(source))
+/** null where there is no cache. */
+async function readIndex(source: Source): Promise<{ settings: TeacherSettings; shards: Map<number, Shard> } | null> {
+  const file = join(source.name, indexFile)
+  const json = await readJson(source, indexFile)
+  if (!json) return null
   const fail = (what: string): never => {
     throw new FormatError(`${file}: ${what}`)
   }
@@ -376,7 +361,7 @@ async function readIndex(folder: string | Folder): Promise<{ settings: TeacherSe
   } catch (error) {
     fail((error as Error).message)
   }
-  if (typeof listed !== 'object' || listed === null || Array.isArray(listed)) return fail('shards is not an object')
+  if (!isObject(listed)) return fail('shards is not an object')
   const shards = new Map<number, Shard>()
   for (const [name, given] of Object.entries(listed)) {
     const { bytes, sha256: hash } = (given ?? {}) as Record<string, unknown>
@@ -388,54 +373,19 @@ async function readIndex(folder: string | Folder): Promise<{ settings: TeacherSe
   return { settings, shards }
 }
 
-async function writeIndex(
-  folder: string,
-  settings: TeacherSettings,
-  shards: ReadonlyMap<number, Shard>,
-): Promise<void> {
+async function writeIndex(store: Store, settings: TeacherSettings, shards: ReadonlyMap<number, Shard>): Promise<void> {
   const sorted = [...shards].sort(([a], [b]) => a - b).map(([, { file, bytes, sha256 }]) => [file, { bytes, sha256 }])
-  const json = { version: 1, ...settings, shards: Object.fromEntries(sorted) }
-  await writeAtomically(join(folder, indexFile), [new TextEncoder().encode(`${JSON.stringify(json, null, 2)}\n`)])
+  await store.write(indexFile, jsonChunks({ version: 1, ...settings, shards: Object.fromEntries(sorted) }))
 }
 
-async function brokenShards(folder: string | Folder, shards: ReadonlyMap<number, Shard>): Promise<number[]> {
+async function brokenShards(source: Source, shards: ReadonlyMap<number, Shard>): Promise<number[]> {
   const broken: number[] = []
   for (const [i, { file, bytes, sha256: hash }] of shards) {
-    const whole = await openIn(folder, file)
-      .then(async (source) => {
-        try {
-          return source.size === bytes && (await sha256(await source.read(0, source.size))) === hash
-        } finally {
-          await source.close()
-        }
-      })
-      .catch(() => false)
-    if (!whole) broken.push(i)
+    const isWhole = async () => {
+      const found = await source.open(file)
+      return found?.size === bytes && (await sha256(await found.read(0, bytes))) === hash
+    }
+    if (!(await isWhole().catch(() => false))) broken.push(i)
   }
   return broken
-}
-
-const nameOf = (place: string | Folder): string => (typeof place === 'string' ? place : place.name)
-
-async function openIn(place: string | Folder, file: string): Promise<ByteSource> {
-  if (typeof place === 'string') return openFile(join(place, file))
-  const source = await place.open(file)
-  if (!source) throw new FormatError(`${place.name}: has no ${file}`)
-  return source
-}
-
-/** In hexadecimal. */
-export async function sha256(bytes: Uint8Array): Promise<string> {
-  const digest = await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>)
-  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('')
-}
-
-function concatenate(chunks: readonly Uint8Array[]): Uint8Array {
-  const all = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0))
-  let at = 0
-  for (const chunk of chunks) {
-    all.set(chunk, at)
-    at += chunk.length
-  }
-  return all
 }

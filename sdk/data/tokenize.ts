@@ -2,7 +2,7 @@ import { DataError, OptionError } from '../errors.ts'
 import { type ChatMessage, type ChatTemplate, renderChat, requireChatTemplate } from '../text/chat-template.ts'
 import type { Tokenizer } from '../text/tokenizer.ts'
 import { type ColumnNames, type Content, readContent } from './columns.ts'
-import { notScored, scoredTokens } from './pack.ts'
+import { notScored, scoredTokens, truncated } from './pack.ts'
 import { type Row, type RowSource, readRows } from './rows.ts'
 
 /** A row as a model sees it. */
@@ -56,7 +56,7 @@ export function rowTokenizer(
   const { columns, maxLength = 1024, truncationMode = 'keep_start' } = options
   const { completionOnlyLoss = true, assistantOnlyLoss = true } = options
   if (maxLength !== null && !(Number.isInteger(maxLength) && maxLength > 1))
-    throw new OptionError(`maxLength: ${maxLength} is not an integer above 1`)
+    throw new OptionError(`maxLength: ${maxLength} is not an integer from 2`)
   const warn = once(options.warn ?? console.warn)
 
   return (row) => {
@@ -175,14 +175,13 @@ export function rowTokenizer(
       warn('skip', `${place}: ${length} tokens, maxLength is ${limit}: such rows are left out`)
       return null
     }
-    const [inputIds, labels] = [example.inputIds.slice(0, limit), example.labels.slice(0, limit)]
-    const truncated = { ...example, inputIds, labels }
-    if (scoredTokens(truncated) === 0)
+    const kept = truncated(example, limit)
+    if (scoredTokens(kept) === 0)
       throw new DataError(
         `${place}: nothing is scored in its first ${limit} of ${length} tokens: raise maxLength, or use truncationMode 'skip'`,
       )
     warn('truncate', `${place}: ${length} tokens, maxLength is ${limit}: the end of such rows is cut off`)
-    return truncated
+    return kept
   }
 }
 

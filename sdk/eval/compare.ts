@@ -1,6 +1,8 @@
 import { OptionError } from '../errors.ts'
+import { differingKeys } from '../same-settings.ts'
+import { type Source, storeAt } from '../store/store.ts'
 import { groupsOf, resultsOf } from './results.ts'
-import { type AnsweredItem, differingKeys, type EvalSettings, readFinished } from './run-folder.ts'
+import { type AnsweredItem, type EvalSettings, readFinished } from './run-folder.ts'
 import { type Estimate, estimate, mcNemar } from './statistics.ts'
 
 /** Two evaluations of the same questions, question by question. */
@@ -24,15 +26,16 @@ export interface Comparison {
  *
  * @throws OptionError for folders without a finished run, or with other questions: named is what differs first
  */
-export async function compareRuns(folderA: string, folderB: string): Promise<Comparison> {
-  const [a, b] = [await readFinished(folderA), await readFinished(folderB)]
+export async function compareRuns(folderA: string | Source, folderB: string | Source): Promise<Comparison> {
+  const [placeA, placeB] = [await storeAt(folderA), await storeAt(folderB)]
+  const [a, b] = [await readFinished(placeA), await readFinished(placeB)]
   for (const key of ['task', 'rows'] as const)
     if (a.settings[key] !== b.settings[key])
       throw new OptionError(
-        `${folderB}: ${key} is ${b.settings[key]}, and in ${folderA} ${a.settings[key]}: only runs over the same questions can be compared`,
+        `${placeB.name}: ${key} is ${b.settings[key]}, and in ${placeA.name} ${a.settings[key]}: only runs over the same questions can be compared`,
       )
   if (a.settings.rowsHash !== b.settings.rowsHash)
-    throw new OptionError(`${folderB}: ${firstOther(a.items, b.items)} is another one than in ${folderA}`)
+    throw new OptionError(`${placeB.name}: ${firstOther(a.items, b.items)} is another one than in ${placeA.name}`)
   const [sharesA, sharesB] = [sharesOf(a), sharesOf(b)]
   const differences = sharesB.map((share, i) => share - sharesA[i])
   const rowsWhere = (is: (d: number) => boolean) => differences.flatMap((d, row) => (is(d) ? [row] : []))
@@ -49,7 +52,7 @@ export async function compareRuns(folderA: string, folderB: string): Promise<Com
     better,
     worse,
     pValue: mcNemar(better.length, worse.length),
-    settings: differingKeys(a.settings, b.settings),
+    settings: differingKeys(b.settings, a.settings),
   }
 }
 

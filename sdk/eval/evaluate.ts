@@ -1,33 +1,33 @@
-import { sha256 } from '../data/teacher-cache.ts'
+import { type GraderName, graders } from '../answers/graders.ts'
 import { ContextError, DataError, OptionError } from '../errors.ts'
-import { lockFolder } from '../formats/lock.ts'
 import { type BatchOptions, generateBatch } from '../generate/batch.ts'
 import type { LanguageModel } from '../generate/language-model.ts'
-import { resolveSampling } from '../generate/sampling.ts'
+import { batchTokens } from '../generate/request.ts'
+import { resolveSampling, samplingNumbers } from '../generate/sampling.ts'
 import { scoreExamples } from '../generate/score.ts'
+import { sha256 } from '../hash.ts'
 import { checkWord } from '../options.ts'
 import { randomBits } from '../random.ts'
-import type { Question } from './exact-match.ts'
-import { type GraderName, graders } from './graders.ts'
-import { encodeQuestion, nextQuestion } from './prompts.ts'
+import { lockStore, type Store, storeAt } from '../store/store.ts'
+import { encodeQuestion, type Question, stopsOf } from './prompts.ts'
 import { reportOf } from './report.ts'
 import { type EvalResults, resultsOf } from './results.ts'
-import { type AnsweredItem, type EvalSettings, RunFolder } from './run-folder.ts'
+import { type AnsweredItem, byRow, type EvalSettings, RunFolder } from './run-folder.ts'
 
 /** What `evaluate` takes. */
 export interface EvalOptions extends Omit<BatchOptions, 'numReturnSequences' | 'topLogProbs' | 'logitBias'> {
-  /** What is measured, for the record: a run goes on only with the same. */
-  readonly subject: Pick<EvalSettings, 'task' | 'model' | 'adapters' | 'dtype'>
+  /** What is measured, for the record: a run goes on only with the same. Default: an unnamed model, rows of one's own. */
+  readonly subject?: Pick<EvalSettings, 'task' | 'model' | 'adapters' | 'dtype'>
   /** `chat` (default), `lighteval`, or a text with {question} in it. */
   readonly template?: string
   /** System message; only with a chat template. */
   readonly system?: string
-  /** Default: math. */
+  /** `math` (default): by mathematical value; `exact`: as it is written, numbers by value. */
   readonly grader?: GraderName
   /** Answers to each question; default 1. */
   readonly numSamples?: number
   /** A folder for the answers and the results: an interrupted run goes on there. Default: nothing is written. */
-  readonly output?: string
+  readonly output?: string | Store
   readonly onProgress?: (progress: EvalProgress) => void
 }
 
@@ -43,6 +43,13 @@ export interface EvalProgress {
   readonly tokens: number
 }
 
+/** What `evaluate` gives: the numbers, and all answers in the order of the rows. */
+export interface Evaluation extends EvalResults {
+  readonly items: readonly AnsweredItem[]
+}
+
+const unnamed = { task: null, model: 'unnamed', adapters: [], dtype: 'auto' }
+
 /** Answers of a block, which are drawn with a seed of their own: what an interruption loses at most. */
 const blockAnswers = 256
 
@@ -56,8 +63,8 @@ const blockAnswers = 256
 export async function evaluate(
   lm: LanguageModel,
   questions: readonly Question[],
-  options: EvalOptions,
-): Promise<EvalResults> {
+  options: EvalOptions = {},
+): Promise<Evaluation> {
   const settings = await settingsOf(lm, questions, options)
   const { output } = options
   const prompts = questions.map(({ question }) =>
@@ -67,15 +74,16 @@ export async function evaluate(
   if (output === undefined) {
     const items: AnsweredItem[] = []
     for await (const item of answers(lm, questions, prompts, settings, options, [])) items.push(item)
-    return resultsOf(settings, items)
+    return { ...resultsOf(settings, items), items: items.sort(byRow) }
   }
-  const release = await lockFolder(output)
+  const store = await storeAt(output)
+  const release = await lockStore(store)
   try {
-    const run = await RunFolder.open(output, settings, await probe(lm, prompts[0]))
+    const run = await RunFolder.open(store, settings, await probe(lm, prompts[0]))
     for await (const item of answers(lm, questions, prompts, settings, options, [...run.done])) await run.append(item)
     const results = resultsOf(settings, run.done)
     await run.finish(results, reportOf(results, run.done))
-    return results
+    return { ...results, items: [...run.done].sort(byRow) }
   } finally {
     await release()
   }
@@ -86,7 +94,14 @@ async function settingsOf(
   questions: readonly Question[],
   options: EvalOptions,
 ): Promise<EvalSettings> {
-  const { subject, template = 'chat', system = null, grader = 'math', numSamples = 1, temperature = 0 } = options
+  const {
+    subject = unnamed,
+    template = 'chat',
+    system = null,
+    grader = 'math',
+    numSamples = 1,
+    temperature = 0,
+  } = options
   if (questions.length === 0) throw new DataError('evaluate: no questions')
   checkWord(grader, Object.keys(graders), 'grader')
   if (!(Number.isInteger(numSamples) && numSamples >= 1))
@@ -98,7 +113,7 @@ async function settingsOf(
     lm.generationConfig,
   )
   const { task, model, adapters, dtype } = subject
-  const rowsHash = await sha256(new TextEncoder().encode(JSON.stringify(questions.map((q) => [q.question, q.answer]))))
+  const rowsHash = await sha256(JSON.stringify(questions.map((q) => [q.question, q.answer])))
   return {
     task,
     rows: questions.length,
@@ -110,16 +125,9 @@ async function settingsOf(
     system,
     grader,
     numSamples,
-    maxNewTokens: lm.maxNewTokens(options),
-    temperature: sampling.temperature,
-    topK: sampling.topK,
-    topP: sampling.topP,
-    minP: sampling.minP,
-    repetitionPenalty: sampling.repetitionPenalty,
-    frequencyPenalty: sampling.frequencyPenalty,
-    presencePenalty: sampling.presencePenalty,
-    seed: sampling.seed,
-    stop: options.stop ?? (lm.chatTemplate ? [] : nextQuestion),
+    maxNewTokens: lm.maxNewTokens(options) ?? batchTokens,
+    ...sampling,
+    stop: stopsOf(lm, options),
   }
 }
 
@@ -146,37 +154,27 @@ async function* answers(
   { slots, signal, onProgress }: EvalOptions,
   before: readonly AnsweredItem[],
 ): AsyncGenerator<AnsweredItem, void> {
-  const { numSamples, rows, maxNewTokens, temperature, topK, topP, minP, stop } = settings
-  const { repetitionPenalty, frequencyPenalty, presencePenalty } = settings
-  const penalties = { repetitionPenalty, frequencyPenalty, presencePenalty }
-  const sampling = { maxNewTokens, temperature, topK, topP, minP, ...penalties, stop, slots, signal }
+  const { numSamples, rows, maxNewTokens, stop } = settings
+  const sampling = Object.fromEntries(samplingNumbers.map((name) => [name, settings[name]]))
+  const options = { ...sampling, maxNewTokens, stop, slots, signal, numReturnSequences: numSamples }
   const grader = graders[settings.grader as GraderName]
   const there = new Set(before.map(({ index, sample }) => `${index} ${sample}`))
   const isDone = (index: number) =>
     Array.from({ length: numSamples }, (_, s) => s).every((s) => there.has(`${index} ${s}`))
   let [done, correct, tokens] = [before.length, before.filter((item) => item.correct).length, 0]
   for (const { rows: asked, seed } of batches(settings, isDone)) {
-    const batch = { ...sampling, seed, numReturnSequences: numSamples }
     const given = asked.map((row) => prompts[row])
-    for await (const { index: i, sample, text, tokenIds, finishReason } of generateBatch(lm, given, batch)) {
+    for await (const { index: i, sample, text, tokenIds, finishReason } of generateBatch(lm, given, {
+      ...options,
+      seed,
+    })) {
       tokens += tokenIds.length
       const index = asked[i]
       if (there.has(`${index} ${sample}`)) continue
       const { question, answer } = questions[index]
       const graded = await grader.grade(answer, text)
       const gold = grader.gold(answer)
-      const length = tokenIds.length
-      yield {
-        index,
-        sample,
-        question,
-        gold,
-        text,
-        answer: graded.answer,
-        correct: graded.correct,
-        tokens: length,
-        finishReason,
-      }
+      yield { index, sample, question, gold, text, ...graded, tokens: tokenIds.length, finishReason }
       done++
       if (graded.correct) correct++
       onProgress?.({ done, total: rows * numSamples, before: before.length, correct, tokens })

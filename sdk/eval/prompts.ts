@@ -1,6 +1,7 @@
 import { questionPrompt } from '../data/tokenize.ts'
 import { OptionError } from '../errors.ts'
 import type { LanguageModel } from '../generate/language-model.ts'
+import type { GenerateOptions } from '../generate/request.ts'
 import { shown } from '../options.ts'
 
 /** How a question is put. */
@@ -13,8 +14,16 @@ export const templates = {
 {question}`,
 }
 
-/** Without a chat template a model may go on asking itself. */
-export const nextQuestion = ['\nQuestion:']
+/** A row of a test set. */
+export interface Question {
+  readonly question: string
+  /** The answer, or a solution that ends with one as GSM8K's do ("... #### 18"). */
+  readonly answer: string
+}
+
+/** Where an answer ends: without a chat template a model may go on asking itself. */
+export const stopsOf = ({ chatTemplate }: LanguageModel, { stop }: GenerateOptions): readonly string[] =>
+  stop ?? (chatTemplate ? [] : ['\nQuestion:'])
 
 /**
  * Token ids that ask a question.

@@ -1,4 +1,4 @@
-import { normalizeAnswer } from './answer.ts'
+import { normalizeAnswer } from '../answers/extract.ts'
 import type { AnsweredItem, EvalSettings } from './run-folder.ts'
 import { type Estimate, estimate, passAtK } from './statistics.ts'
 

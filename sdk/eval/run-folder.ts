@@ -1,34 +1,10 @@
-import { z } from 'zod'
 import { FormatError, HalflingError, OptionError } from '../errors.ts'
-import { exists, readTextFile, writeAtomically, writeError } from '../formats/node-file.ts'
-import type { FinishReason } from '../generate/language-model.ts'
-
-/** Everything that decides an evaluation's numbers, and whose numbers they are. */
-export interface EvalSettings {
-  /** null: rows of the user's own. */
-  readonly task: string | null
-  readonly rows: number
-  /** SHA-256 of questions and answers. */
-  readonly rowsHash: string
-  readonly model: string
-  readonly adapters: readonly string[]
-  readonly dtype: string
-  /** A name of `templates`, or the text itself. */
-  readonly template: string
-  readonly system: string | null
-  readonly grader: string
-  readonly numSamples: number
-  readonly maxNewTokens: number
-  readonly temperature: number
-  readonly topK: number
-  readonly topP: number
-  readonly minP: number
-  readonly repetitionPenalty: number
-  readonly frequencyPenalty: number
-  readonly presencePenalty: number
-  readonly seed: number
-  readonly stop: readonly string[]
-}
+import type { FinishReason } from '../generate/answer.ts'
+import { checkSameSettings } from '../same-settings.ts'
+import { join } from '../store/path.ts'
+import type { Source, Store } from '../store/store.ts'
+import { jsonChunks, readText, textChunks } from '../store/text.ts'
+import { z } from '../zod.ts'
 
 /** One answer to one question: a line of items.jsonl. */
 export interface AnsweredItem {
@@ -63,13 +39,17 @@ const itemSchema: z.ZodType<AnsweredItem> = z.object({
   finishReason: z.enum(['stop', 'length']),
 })
 
-const settingsSchema: z.ZodType<EvalSettings> = z.object({
+/** Everything that decides an evaluation's numbers, and whose numbers they are. */
+const settingsSchema = z.object({
+  /** null: rows of the user's own. */
   task: z.string().nullable(),
   rows: count,
+  /** SHA-256 of questions and answers. */
   rowsHash: z.string(),
   model: z.string(),
-  adapters: z.array(z.string()),
+  adapters: z.array(z.string()).readonly(),
   dtype: z.string(),
+  /** A name of `templates`, or the text itself. */
   template: z.string(),
   system: z.string().nullable(),
   grader: z.string(),
@@ -83,8 +63,10 @@ const settingsSchema: z.ZodType<EvalSettings> = z.object({
   frequencyPenalty: z.number(),
   presencePenalty: z.number(),
   seed: z.number(),
-  stop: z.array(z.string()),
+  stop: z.array(z.string()).readonly(),
 })
+
+export type EvalSettings = Readonly<z.infer<typeof settingsSchema>>
 
 /** `probe`: a number that the weights decide. */
 const runSchema = z.object({ settings: settingsSchema, probe: z.number() })
@@ -92,25 +74,18 @@ const runSchema = z.object({ settings: settingsSchema, probe: z.number() })
 /** Of weights that are the same, on whatever device. */
 const probeTolerance = 1e-3
 
-const join = async (folder: string, name: string): Promise<string> => (await import('node:path')).join(folder, name)
-const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text)
+const [runFile, itemsFile] = ['run.json', 'items.jsonl']
 const line = (item: AnsweredItem): string => `${JSON.stringify(item)}\n`
-const byRow = (a: AnsweredItem, b: AnsweredItem): number => a.index - b.index || a.sample - b.sample
-
-/** The keys of settings that are not the same, in the order of EvalSettings. */
-export const differingKeys = (a: EvalSettings, b: EvalSettings): (keyof EvalSettings)[] =>
-  (Object.keys(a) as (keyof EvalSettings)[]).filter((key) => JSON.stringify(a[key]) !== JSON.stringify(b[key]))
+export const byRow = (a: AnsweredItem, b: AnsweredItem): number => a.index - b.index || a.sample - b.sample
 
 /** A folder that holds one evaluation: what was asked (run.json), each answer as it comes (items.jsonl), and the results. */
 export class RunFolder {
-  readonly folder: string
-  private readonly items: string
+  private readonly store: Store
   /** The answers so far. */
   readonly done: AnsweredItem[]
 
-  private constructor(folder: string, items: string, done: AnsweredItem[]) {
-    this.folder = folder
-    this.items = items
+  private constructor(store: Store, done: AnsweredItem[]) {
+    this.store = store
     this.done = done
   }
 
@@ -119,30 +94,26 @@ export class RunFolder {
    *
    * @throws OptionError naming the first setting that differs, FormatError for a broken file
    */
-  static async open(folder: string, settings: EvalSettings, probe: number): Promise<RunFolder> {
-    const [run, items] = await Promise.all([join(folder, 'run.json'), join(folder, 'items.jsonl')])
-    if (await exists(run)) checkSame(folder, await readRun(run), { settings, probe })
-    else if (await exists(items))
-      throw new OptionError(`${items}: belongs to no run: delete it, or give another output`)
-    else await writeAtomically(run, [bytesOf(`${JSON.stringify({ settings, probe }, null, 2)}\n`)])
-    return new RunFolder(folder, items, await readItems(items, true))
+  static async open(store: Store, settings: EvalSettings, probe: number): Promise<RunFolder> {
+    const before = await readRun(store)
+    if (before) checkSame(store.name, before, { settings, probe })
+    else if (await store.open(itemsFile))
+      throw new OptionError(`${join(store.name, itemsFile)}: belongs to no run: delete it, or give another output`)
+    else await store.write(runFile, jsonChunks({ settings, probe }))
+    await dropTornLine(store)
+    return new RunFolder(store, await readItems(store))
   }
 
   async append(item: AnsweredItem): Promise<void> {
-    const { appendFile } = await import('node:fs/promises')
-    await appendFile(this.items, line(item)).catch((cause) => {
-      throw writeError(this.items, cause)
-    })
+    await this.store.append(itemsFile, textChunks(line(item)))
     this.done.push(item)
   }
 
   /** Brings the answers into the order of the rows and writes what came of them: the same bytes, however often interrupted. */
   async finish(results: object, report: string): Promise<void> {
-    const items = [...this.done].sort(byRow).map(line).join('')
-    await writeAtomically(this.items, [bytesOf(items)])
-    await writeAtomically(await join(this.folder, 'report.md'), [bytesOf(report)])
-    const json = `${JSON.stringify(results, null, 2)}\n`
-    await writeAtomically(await join(this.folder, 'results.json'), [bytesOf(json)])
+    await this.store.write(itemsFile, textChunks([...this.done].sort(byRow).map(line).join('')))
+    await this.store.write('report.md', textChunks(report))
+    await this.store.write('results.json', jsonChunks(results))
   }
 }
 
@@ -151,65 +122,57 @@ export class RunFolder {
  *
  * @throws OptionError for a folder without one, FormatError for a broken file
  */
-export async function readFinished(folder: string): Promise<{ settings: EvalSettings; items: AnsweredItem[] }> {
-  if (!(await exists(await join(folder, 'run.json'))))
-    throw new OptionError(`${folder}: holds no evaluation: give the --output of halfling eval`)
-  const { settings } = await readRun(await join(folder, 'run.json'))
-  const items = await readItems(await join(folder, 'items.jsonl'), false)
+export async function readFinished(folder: Source): Promise<{ settings: EvalSettings; items: AnsweredItem[] }> {
+  const run = await readRun(folder)
+  if (!run) throw new OptionError(`${folder.name}: holds no evaluation: give the --output of halfling eval`)
+  const { settings } = run
+  const items = await readItems(folder)
   const [got, wanted] = [items.length, settings.rows * settings.numSamples]
   if (got !== wanted)
-    throw new OptionError(`${folder}: has ${got} of ${wanted} answers: run the same halfling eval again, it goes on`)
+    throw new OptionError(
+      `${folder.name}: has ${got} of ${wanted} answers: run the same halfling eval again, it goes on`,
+    )
   return { settings, items: items.sort(byRow) }
 }
 
 type Run = z.infer<typeof runSchema>
 
 function checkSame(folder: string, before: Run, now: Run): void {
-  const [key] = differingKeys(now.settings, before.settings)
-  if (key !== undefined) {
-    const [given, there] = [now, before].map(({ settings }) => JSON.stringify(settings[key]))
-    throw new OptionError(
-      `${folder}: holds an evaluation with another ${key} (${there}, now ${given}): give another output, or delete it`,
-    )
-  }
+  checkSameSettings(folder, before.settings, now.settings)
   if (Math.abs(now.probe - before.probe) > probeTolerance * Math.max(1, Math.abs(before.probe)))
     throw new OptionError(
       `${folder}: holds an evaluation of other weights, although they have the same name: give another output, or delete it`,
     )
 }
 
-async function readRun(path: string): Promise<Run> {
-  return parse(runSchema, await readTextFile(path), path)
+async function readRun(folder: Source): Promise<Run | null> {
+  const text = await readText(folder, runFile)
+  return text === null ? null : parse(runSchema, text, join(folder.name, runFile))
 }
 
-/** `mend`: a last line that was cut off is dropped, from the file too. */
-async function readItems(path: string, mend: boolean): Promise<AnsweredItem[]> {
-  if (!(await exists(path))) return []
-  const fs = await import('node:fs/promises')
-  if (mend) await dropTornLine(path)
+async function readItems(folder: Source): Promise<AnsweredItem[]> {
+  const file = join(folder.name, itemsFile)
   const items: AnsweredItem[] = []
   const seen = new Set<string>()
-  const lines = (await fs.readFile(path, 'utf8')).split('\n')
-  for (const [i, text] of lines.entries()) {
+  for (const [i, text] of ((await readText(folder, itemsFile)) ?? '').split('\n').entries()) {
     if (text === '') continue
-    const item = parse(itemSchema, text, `${path}:${i + 1}`)
+    const item = parse(itemSchema, text, `${file}:${i + 1}`)
     const key = `${item.index} ${item.sample}`
     if (seen.has(key))
-      throw new FormatError(`${path}:${i + 1}: answers row ${item.index} a second time: delete the line`)
+      throw new FormatError(`${file}:${i + 1}: answers row ${item.index} a second time: delete the line`)
     seen.add(key)
     items.push(item)
   }
   return items
 }
 
-async function dropTornLine(path: string): Promise<void> {
-  const fs = await import('node:fs/promises')
-  const bytes = await fs.readFile(path)
+/** A last line that was cut off goes. */
+async function dropTornLine(store: Store): Promise<void> {
+  const file = await store.open(itemsFile)
+  if (!file) return
+  const bytes = await file.read(0, file.size)
   const whole = bytes.lastIndexOf(10) + 1
-  if (whole === bytes.length) return
-  await fs.truncate(path, whole).catch((cause) => {
-    throw writeError(path, cause)
-  })
+  if (whole < bytes.length) await store.append(itemsFile, [], whole)
 }
 
 function parse<T>(schema: z.ZodType<T>, text: string, place: string): T {

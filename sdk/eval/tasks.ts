@@ -1,7 +1,9 @@
+import { type ColumnNames, readContent } from '../data/columns.ts'
 import { type Row, readRows } from '../data/rows.ts'
 import { DataError } from '../errors.ts'
-import { exists } from '../formats/node-file.ts'
-import type { Question } from './exact-match.ts'
+import { join } from '../store/path.ts'
+import { storeAt } from '../store/store.ts'
+import type { Question } from './prompts.ts'
 
 /** A test set: where it comes from, and which columns hold what. `a|b`: the first of these that a row has. */
 export interface Task {
@@ -54,17 +56,29 @@ export async function* readTask(name: TaskName, data?: string): AsyncGenerator<Q
   }
 }
 
+/**
+ * The questions of rows of one's own.
+ *
+ * @throws DataError naming the row that has no question and answer
+ */
+export async function* readQuestions(data: string, columns?: ColumnNames): AsyncGenerator<Question, void> {
+  for await (const row of readRows(data)) {
+    // Naming these columns leaves readContent no other kind of row to choose.
+    const content = readContent(row, { question: 'question', answer: 'answer', ...columns })
+    if (content.kind !== 'question') throw new DataError(`${row.place}: it has no question and answer`)
+    yield content
+  }
+}
+
 /** `data` itself, unless it is a folder. */
 async function fileOf(name: TaskName, { file }: Task, data: string): Promise<string> {
-  const [{ stat }, { join }] = await Promise.all([import('node:fs/promises'), import('node:path')])
-  const isFolder = await stat(data).then(
-    (found) => found.isDirectory(),
-    () => false,
-  )
-  if (!isFolder) return data
+  const folder = await storeAt(data)
+  const entries = await folder.list()
+  // A file, or a name of the hub.
+  if (entries.length === 0 || entries[0].name === '') return data
   const names = [name, ...(file ? [file] : []), 'test']
   const candidates = names.flatMap((base) => ['jsonl', 'json', 'parquet'].map((end) => `${base}.${end}`))
-  for (const candidate of candidates) if (await exists(join(data, candidate))) return join(data, candidate)
+  for (const candidate of candidates) if (await folder.open(candidate)) return join(data, candidate)
   throw new DataError(`${data}: has no rows of ${name}: looked for ${candidates.join(', ')}`)
 }
 

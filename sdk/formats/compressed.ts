@@ -1,13 +1,12 @@
-import { z } from 'zod'
-import { elementCount, sameShape } from '../dtype.ts'
-import { FormatError } from '../errors.ts'
+import { elementCount, storedTypes } from '../dtype.ts'
+import { z } from '../zod.ts'
+import { checkedSettings, fail, joined, partOf } from './joined.ts'
 import { convertedChunks, type OnChunk, type StoredTensor, type TensorStream } from './stored.ts'
 
 // q8 in safetensors, as the library compressed-tensors has it (llm-compressor, transformers): `X.weight` as I8 [O, I] and
 // `X.weight_scale` as F16 [O, I / 32]. The same numbers as GGUF's Q8_0, where the scale lies before its 32 bytes.
 
-const group = 32
-const blockBytes = 34
+const { elements: group, bytes: blockBytes } = storedTypes.q8
 
 const none = z.null().optional()
 const supported = z.looseObject({
@@ -73,62 +72,38 @@ export function uncompressed(
 ): { config: Record<string, unknown>; tensors: ReadonlyMap<string, StoredTensor> } {
   const { quantization_config: quantization, ...rest } = config
   if (quantization === undefined || quantization === null) return { config, tensors }
-  const parsed = supported.safeParse(quantization)
-  if (!parsed.success) {
-    const [{ path, message }] = parsed.error.issues
-    throw new FormatError(
-      `${configFile}: quantization_config.${path.join('.')}: ${message} (supported is compressed-tensors of 8 bits: int, symmetric, groups of ${group}, weights only; other quantizations: use the model's GGUF, or its unquantized folder)`,
-    )
-  }
+  checkedSettings(supported, quantization, `${configFile}: quantization_config`)
   const found = new Map<string, StoredTensor>()
   for (const [name, tensor] of tensors) {
     const scale = /^(.*\.weight)_(scale|zero_point|shape|packed|g_idx|global_scale)$/.exec(name)
-    if (!scale) found.set(name, tensor.dtype === 'I8' ? joined(tensor, tensors.get(`${name}_scale`)) : tensor)
+    if (!scale) found.set(name, tensor.dtype === 'I8' ? withScale(tensor, tensors) : tensor)
     else if (scale[2] !== 'scale') fail(tensor, 'belongs to a kind of quantization that is not supported')
     else if (tensors.get(scale[1])?.dtype !== 'I8') fail(tensor, `there is no ${scale[1]} of dtype I8 to scale`)
   }
   return { config: rest, tensors: found }
 }
 
-const fail = ({ file, name }: StoredTensor, message: string): never => {
-  throw new FormatError(`${file}: ${name}: ${message}`)
-}
-
 /** Weights and scales as one tensor of Q8_0. */
-function joined(weight: StoredTensor, scale: StoredTensor | undefined): StoredTensor {
-  const { name, shape } = weight
+function withScale(weight: StoredTensor, tensors: ReadonlyMap<string, StoredTensor>): StoredTensor {
+  const { name, shape, file } = weight
   const [rows, columns] = shape
-  if (scale === undefined) return fail(weight, `is quantized, but ${name}_scale is missing`)
   if (shape.length !== 2 || columns % group !== 0)
     return fail(weight, `[${shape.join(', ')}] is no matrix with rows of a multiple of ${group}`)
-  if (scale.dtype !== 'F16') return fail(scale, `${scale.dtype} is not supported, scales are F16`)
-  if (!sameShape(scale.shape, [rows, columns / group]))
-    return fail(scale, `expected [${rows}, ${columns / group}], got [${scale.shape.join(', ')}]`)
-  const bytes = (elementCount(shape) / group) * blockBytes
-  return {
-    name,
-    dtype: 'Q8_0',
-    shape,
-    bytes,
-    file: weight.file,
-    async read(byteOffset = 0, byteLength = bytes - byteOffset) {
-      const first = Math.floor(byteOffset / blockBytes)
-      const count = Math.ceil((byteOffset + byteLength) / blockBytes) - first
-      const [numbers, scales] = await Promise.all([
-        weight.read(first * group, count * group),
-        scale.read(first * 2, count * 2),
-      ])
-      const blocks = new Uint8Array(count * blockBytes)
-      for (let i = 0; i < count; i++) {
-        if ((scales[2 * i + 1] & 0x7c) === 0x7c) fail(scale, `number ${first + i} is not finite`)
-        blocks[i * blockBytes] = scales[2 * i]
-        blocks[i * blockBytes + 1] = scales[2 * i + 1]
-        blocks.set(numbers.subarray(i * group, (i + 1) * group), i * blockBytes + 2)
-      }
-      const start = byteOffset - first * blockBytes
-      return byteLength === blocks.length ? blocks : blocks.slice(start, start + byteLength)
-    },
-  }
+  const scale = partOf(weight, { name: `${name}_scale`, dtypes: ['F16'], shape: [rows, columns / group] }, tensors)
+  return joined({ name, dtype: 'Q8_0', shape, file }, async (first, count) => {
+    const [numbers, scales] = await Promise.all([
+      weight.read(first * group, count * group),
+      scale.read(first * 2, count * 2),
+    ])
+    const blocks = new Uint8Array(count * blockBytes)
+    for (let i = 0; i < count; i++) {
+      if ((scales[2 * i + 1] & 0x7c) === 0x7c) fail(scale, `number ${first + i} is not finite`)
+      blocks[i * blockBytes] = scales[2 * i]
+      blocks[i * blockBytes + 1] = scales[2 * i + 1]
+      blocks.set(numbers.subarray(i * group, (i + 1) * group), i * blockBytes + 2)
+    }
+    return blocks
+  })
 }
 
 /** Bytes `from` to `to` of each block, one after the other. */

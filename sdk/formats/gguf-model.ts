@@ -2,8 +2,8 @@ import { FormatError } from '../errors.ts'
 import type { GgufFile } from './gguf.ts'
 import { fail, integer, number, required, string } from './gguf-metadata.ts'
 import { ggufTokenizer } from './gguf-tokenizer.ts'
-import type { ModelSource } from './model-source.ts'
 import { readFloats, type StoredTensor } from './stored.ts'
+import type { StoredModel } from './stored-model.ts'
 
 export const architectures: Readonly<Record<string, string>> = {
   llama: 'LlamaForCausalLM',
@@ -16,7 +16,7 @@ export const architectures: Readonly<Record<string, string>> = {
  *
  * @throws FormatError naming file and key or tensor for what is missing or not supported
  */
-export async function ggufModel(file: GgufFile): Promise<ModelSource> {
+export async function ggufModel(file: GgufFile): Promise<StoredModel> {
   const parts = number(file, 'split.count') ?? 1
   if (parts > 1) fail(file, 'split.count', `the model is in ${parts} files: join them with llama-gguf-split --merge`)
   const { tokenizerJson, tokenizerConfig, bosTokenId, padTokenId, eosTokenIds } = ggufTokenizer(file)
@@ -37,9 +37,17 @@ export async function ggufModel(file: GgufFile): Promise<ModelSource> {
     tokenizerJson,
     tokenizerConfig,
     chatTemplate: string(file, 'tokenizer.chat_template') ?? null,
+    title: said(file, 'general.name'),
+    license: said(file, 'general.license'),
     tensors: renameTensors(file, config.num_attention_heads, config.num_key_value_heads),
-    close: () => file.close(),
+    warnings: [],
   }
+}
+
+/** Words for people: of no other type do they stop anything. */
+function said(file: GgufFile, key: string): string | null {
+  const value = file.metadata.get(key)
+  return typeof value === 'string' ? value : null
 }
 
 async function ggufConfig(file: GgufFile) {
@@ -92,7 +100,17 @@ async function ropeParameters(file: GgufFile, type: string): Promise<Record<stri
     return kind === 'none' || factor === undefined || factor === 1
       ? { rope_type: 'default', ...theta }
       : { rope_type: 'linear', factor, ...theta }
-  return { rope_type: kind, factor, ...theta }
+  const scaling = (key: string) => number(file, `${type}.rope.scaling.${key}`)
+  for (const key of ['attn_factor', 'yarn_attn_factor', 'yarn_ext_factor'])
+    if ((scaling(key) ?? 1) !== 1) fail(file, `${type}.rope.scaling.${key}`, `${scaling(key)} is not supported (1 is)`)
+  return {
+    rope_type: kind,
+    factor,
+    original_max_position_embeddings: integer(file, `${type}.rope.scaling.original_context_length`),
+    beta_fast: scaling('yarn_beta_fast'),
+    beta_slow: scaling('yarn_beta_slow'),
+    ...theta,
+  }
 }
 
 export const outerNames: Readonly<Record<string, string>> = {

@@ -1,5 +1,5 @@
 import { FormatError } from '../errors.ts'
-import { bytesSource } from './byte-source.ts'
+import { bytesSource } from '../store/byte-source.ts'
 import { openGguf } from './gguf.ts'
 import {
   controlType,

@@ -1,5 +1,5 @@
 import { FormatError } from '../errors.ts'
-import type { ByteSource } from './byte-source.ts'
+import type { ByteSource } from '../store/byte-source.ts'
 import { storedAt } from './safetensors.ts'
 import { layoutOf, type StoredDType, type StoredTensor } from './stored.ts'
 
@@ -24,7 +24,6 @@ export interface GgufFile {
   readonly metadata: ReadonlyMap<string, GgufValue>
   /** By their names in the file; shapes are row-major, that is GGUF's dimensions reversed. */
   readonly tensors: ReadonlyMap<string, StoredTensor>
-  close(): Promise<void>
 }
 
 /** By ggml's ids. */
@@ -55,22 +54,23 @@ export const tensorTypes: Readonly<Record<number, StoredDType>> = {
 }
 
 /** ids of value types */
-const stringType = 8
-const listType = 9
-/** Bytes of the fixed-size value types; 7 is a boolean. */
-const valueBytes: Readonly<Record<number, number>> = {
-  0: 1,
-  1: 1,
-  2: 2,
-  3: 2,
-  4: 4,
-  5: 4,
-  6: 4,
-  7: 1,
-  10: 8,
-  11: 8,
-  12: 8,
+const [booleanType, stringType, listType] = [7, 8, 9]
+/** How the fixed-size value types lie in memory. */
+const arrays: Readonly<Record<number, new (buffer: ArrayBuffer) => GgufNumbers>> = {
+  0: Uint8Array,
+  1: Int8Array,
+  2: Uint16Array,
+  3: Int16Array,
+  4: Uint32Array,
+  5: Int32Array,
+  6: Float32Array,
+  [booleanType]: Uint8Array,
+  10: BigUint64Array,
+  11: BigInt64Array,
+  12: Float64Array,
 }
+const valueBytes = (type: number): number =>
+  (arrays[type] as unknown as { BYTES_PER_ELEMENT: number }).BYTES_PER_ELEMENT
 
 const firstWindow = 4 * 2 ** 20
 /** Vocabularies take some megabytes. */
@@ -90,7 +90,7 @@ export async function openGguf(source: ByteSource): Promise<GgufFile> {
     const window = await source.read(0, length)
     try {
       const header = new HeaderReader(window, name, size).read()
-      return { name, ...header, tensors: placeTensors(source, header), close: () => source.close() }
+      return { name, ...header, tensors: placeTensors(source, header) }
     } catch (error) {
       // The header is longer than the window.
       if (!(error instanceof WindowEnd)) throw error
@@ -193,70 +193,27 @@ class HeaderReader {
   private value(type: number, key: string, depth: number): GgufValue {
     if (type === stringType) return this.string(key)
     if (type === listType) return this.list(key, depth)
-    if (valueBytes[type] === undefined) return this.fail(`${key}: value type ${type} is not known`)
-    const at = this.skip(valueBytes[type])
-    switch (type) {
-      case 0:
-        return this.view.getUint8(at)
-      case 1:
-        return this.view.getInt8(at)
-      case 2:
-        return this.view.getUint16(at, true)
-      case 3:
-        return this.view.getInt16(at, true)
-      case 4:
-        return this.view.getUint32(at, true)
-      case 5:
-        return this.view.getInt32(at, true)
-      case 6:
-        return this.view.getFloat32(at, true)
-      case 7:
-        return this.view.getUint8(at) !== 0
-      case 12:
-        return this.view.getFloat64(at, true)
-      default: {
-        const wide = type === 10 ? this.view.getBigUint64(at, true) : this.view.getBigInt64(at, true)
-        return Number.isSafeInteger(Number(wide)) ? Number(wide) : wide
-      }
-    }
+    if (!Object.hasOwn(arrays, type)) return this.fail(`${key}: value type ${type} is not known`)
+    const [value] = this.numbers(type, 1)
+    if (type === booleanType) return value !== 0
+    return Number.isSafeInteger(Number(value)) ? Number(value) : value
   }
 
   private list(key: string, depth: number): GgufValue {
     if (depth >= maxListDepth) this.fail(`${key}: lists within lists, ${depth} deep`)
     const type = this.u32()
-    const size = valueBytes[type]
-    if (size === undefined) {
-      if (type !== stringType && type !== listType) this.fail(`${key}: value type ${type} is not known`)
-      const values: GgufValue[] = []
-      for (let n = this.count(type === stringType ? 8 : 12, key); n > 0; n--)
-        values.push(this.value(type, key, depth + 1))
-      return values
-    }
-    const length = this.count(size, key)
-    const at = this.skip(length * size)
-    const { buffer } = this.bytes.slice(at, at + length * size)
-    switch (type) {
-      case 1:
-        return new Int8Array(buffer)
-      case 2:
-        return new Uint16Array(buffer)
-      case 3:
-        return new Int16Array(buffer)
-      case 4:
-        return new Uint32Array(buffer)
-      case 5:
-        return new Int32Array(buffer)
-      case 6:
-        return new Float32Array(buffer)
-      case 10:
-        return new BigUint64Array(buffer)
-      case 11:
-        return new BigInt64Array(buffer)
-      case 12:
-        return new Float64Array(buffer)
-      default:
-        return new Uint8Array(buffer)
-    }
+    if (Object.hasOwn(arrays, type)) return this.numbers(type, this.count(valueBytes(type), key))
+    if (type !== stringType && type !== listType) this.fail(`${key}: value type ${type} is not known`)
+    const values: GgufValue[] = []
+    for (let n = this.count(type === stringType ? 8 : 12, key); n > 0; n--)
+      values.push(this.value(type, key, depth + 1))
+    return values
+  }
+
+  private numbers(type: number, count: number): GgufNumbers {
+    const bytes = count * valueBytes(type)
+    const at = this.skip(bytes)
+    return new arrays[type](this.bytes.slice(at, at + bytes).buffer)
   }
 
   private string(what: string): string {

@@ -1,37 +1,12 @@
-import { z } from 'zod'
+import { bytesOf } from '../bytes.ts'
 import { FormatError } from '../errors.ts'
-import { fileSystem, join } from './file-system.ts'
-import { makeFolder, openFile, readJsonFile, writeAtomically } from './node-file.ts'
+import { join } from '../store/path.ts'
+import type { Source } from '../store/store.ts'
+import { opened, readJson, textChunks } from '../store/text.ts'
+import { z } from '../zod.ts'
+import type { LoraConfig } from './lora-config.ts'
 import { openSafetensors, safetensorsChunks } from './safetensors.ts'
 import { readFloats } from './stored.ts'
-
-/** PEFT's LoraConfig, as far as it changes the mathematics. */
-export interface LoraConfig {
-  /** Rank, 1 or more. */
-  readonly r: number
-  /** The update is loraAlpha/r·BA, with useRslora loraAlpha/sqrt(r)·BA. */
-  readonly loraAlpha: number
-  /** Share of the inputs dropped while training, in [0, 1). */
-  readonly loraDropout: number
-  readonly useRslora: boolean
-  /** Weight-decomposed LoRA: directions from BA, and a trained length for each output. */
-  readonly useDora: boolean
-  /** A list of names or path endings, a regular expression over the whole path, or 'all-linear'. */
-  readonly targetModules: readonly string[] | string
-  /** Of the targets, those left out: a list of names or path endings, or a regular expression over the whole path. */
-  readonly excludeModules?: readonly string[] | string
-  /** Only these layers, where targetModules is a list. */
-  readonly layersToTransform?: readonly number[]
-  /** Names (or patterns) of the list of layers, `layers` for instance; default: whatever comes before the first number. */
-  readonly layersPattern?: readonly string[]
-  /** Other ranks and alphas by path ending (a regular expression). */
-  readonly rankPattern: Readonly<Record<string, number>>
-  readonly alphaPattern: Readonly<Record<string, number>>
-  /** Modules that train, and are saved, as a whole: path endings. */
-  readonly modulesToSave: readonly string[]
-  /** base_model_name_or_path. */
-  readonly baseModel?: string
-}
 
 /** A tensor of adapter_model.safetensors, row-major. */
 export interface PeftTensor {
@@ -205,41 +180,20 @@ const tensorsName = 'adapter_model.safetensors'
  *
  * @throws FormatError naming file and field or tensor
  */
-export async function readAdapter(folder: string): Promise<PeftAdapter> {
-  const { access } = await fileSystem()
-  const exists = (path: string) =>
-    access(path).then(
-      () => true,
-      () => false,
-    )
-  const [configFile, tensorsFile] = [join(folder, configName), join(folder, tensorsName)]
-  if (!(await exists(configFile)))
+export async function readAdapter(source: Source): Promise<PeftAdapter> {
+  const configFile = join(source.name, configName)
+  const json = await readJson(source, configName)
+  if (!json)
     throw new FormatError(`${configFile}: no such file (an adapter is a folder as PEFT's save_pretrained writes it)`)
-  const config = parseAdapterConfig(await readJsonFile(configFile), configFile)
-  if (!(await exists(tensorsFile)) && (await exists(join(folder, 'adapter_model.bin'))))
+  const config = parseAdapterConfig(json, configFile)
+  if (!(await source.open(tensorsName)) && (await source.open('adapter_model.bin')))
     throw new FormatError(
-      `${folder}: adapter_model.bin is a pickle and is not read: load it with PEFT and save it again (safe_serialization=True)`,
+      `${source.name}: adapter_model.bin is a pickle and is not read: load it with PEFT and save it again (safe_serialization=True)`,
     )
-  const source = await openFile(tensorsFile)
-  try {
-    const file = await openSafetensors(source)
-    const tensors = new Map<string, PeftTensor>()
-    for (const [name, tensor] of file.tensors)
-      tensors.set(name, { shape: tensor.shape, data: await readFloats(tensor) })
-    return { config, tensors }
-  } finally {
-    await source.close()
-  }
-}
-
-/** Writes both files, f32, each whole or not at all. The folder is made where it is missing. */
-export async function writeAdapterFiles(
-  folder: string,
-  config: LoraConfig,
-  tensors: ReadonlyMap<string, PeftTensor>,
-): Promise<void> {
-  await makeFolder(folder)
-  for (const [name, chunks] of adapterFiles(config, tensors)) await writeAtomically(join(folder, name), chunks)
+  const file = await openSafetensors(await opened(source, tensorsName))
+  const tensors = new Map<string, PeftTensor>()
+  for (const [name, tensor] of file.tensors) tensors.set(name, { shape: tensor.shape, data: await readFloats(tensor) })
+  return { config, tensors }
 }
 
 /** The files of an adapter as PEFT has them, by name, in pieces. */
@@ -247,13 +201,14 @@ export function adapterFiles(
   config: LoraConfig,
   tensors: ReadonlyMap<string, PeftTensor>,
 ): Map<string, readonly Uint8Array[]> {
-  const stored = [...tensors].map(([name, { shape, data }]) => {
-    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
-    return { name, dtype: 'F32' as const, shape, data: bytes }
-  })
-  const json = JSON.stringify(adapterConfigJson(config), null, 2)
+  const stored = [...tensors].map(([name, { shape, data }]) => ({
+    name,
+    dtype: 'F32' as const,
+    shape,
+    data: bytesOf(data),
+  }))
   return new Map([
     [tensorsName, safetensorsChunks(stored, { format: 'pt' })],
-    [configName, [new TextEncoder().encode(json)]],
+    [configName, textChunks(JSON.stringify(adapterConfigJson(config), null, 2))],
   ])
 }

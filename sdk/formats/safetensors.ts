@@ -1,7 +1,8 @@
 import { elementCount } from '../dtype.ts'
 import { FormatError, HalflingError } from '../errors.ts'
-import { type ByteSource, checkRange } from './byte-source.ts'
-import { writeAtomically } from './node-file.ts'
+import { isObject } from '../options.ts'
+import { type ByteSource, checkRange } from '../store/byte-source.ts'
+import { storeAt } from '../store/store.ts'
 import { type PlainDType, plainBytes, type StoredTensor, type TensorStream } from './stored.ts'
 
 export { decodeFloats, readAs, readFloats, type StoredDType, type StoredTensor } from './stored.ts'
@@ -10,8 +11,6 @@ export interface TensorFile {
   readonly tensors: ReadonlyMap<string, StoredTensor>
   /** The strings under `__metadata__`. */
   readonly metadata: Readonly<Record<string, string>>
-  /** Closes the sources. */
-  close(): Promise<void>
 }
 
 export interface TensorData {
@@ -48,9 +47,6 @@ export async function openSafetensors(source: ByteSource | readonly ByteSource[]
     tensors,
     // Not by assignment: a key may be __proto__.
     metadata: Object.fromEntries(metadata),
-    async close() {
-      await Promise.all(sources.map((one) => one.close()))
-    },
   }
 }
 
@@ -143,8 +139,6 @@ export function storedAt(
   }
 }
 
-type Json = Readonly<Record<string, unknown>>
-const isObject = (x: unknown): x is Json => typeof x === 'object' && x !== null && !Array.isArray(x)
 const isSizes = (x: unknown): x is number[] => Array.isArray(x) && x.every((n) => Number.isSafeInteger(n) && n >= 0)
 
 /** Of valid JSON text of an object: a key that it has twice (JSON.parse would keep the last), or null. */
@@ -172,24 +166,7 @@ function firstRepeatedKey(text: string): string | null {
   return null
 }
 
-/** The order in which the reference library writes dtypes, last first. */
-const dtypeOrder: readonly PlainDType[] = [
-  'BOOL',
-  'U8',
-  'I8',
-  'F8_E5M2',
-  'F8_E4M3',
-  'I16',
-  'U16',
-  'F16',
-  'BF16',
-  'I32',
-  'U32',
-  'F32',
-  'F64',
-  'I64',
-  'U64',
-]
+const dtypeOrder = Object.keys(plainBytes)
 
 /**
  * The header of a safetensors file (metadata in the order given), and the tensors in the order in which their data follow it:
@@ -213,7 +190,7 @@ export function safetensorsHeader<T extends Omit<TensorData, 'data'>>(
   for (const { name, dtype, shape } of sorted) {
     if (names.has(name) || name === '__metadata__') throw new FormatError(`${name}: this name is taken`)
     names.add(name)
-    const end = at + bytesOf(dtype, shape)
+    const end = at + sizeOf(dtype, shape)
     entries.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [at, end] })}`)
     at = end
   }
@@ -224,7 +201,7 @@ export function safetensorsHeader<T extends Omit<TensorData, 'data'>>(
   return { header, sorted }
 }
 
-const bytesOf = (dtype: PlainDType, shape: readonly number[]): number => elementCount(shape) * plainBytes[dtype]
+const sizeOf = (dtype: PlainDType, shape: readonly number[]): number => elementCount(shape) * plainBytes[dtype]
 
 /**
  * The parts of a safetensors file, byte for byte as the reference library writes it. Throws FormatError for data that does not
@@ -236,9 +213,9 @@ export function safetensorsChunks(
 ): Uint8Array[] {
   const { header, sorted } = safetensorsHeader(tensors, metadata)
   for (const { name, dtype, shape, data } of sorted)
-    if (data.length !== bytesOf(dtype, shape))
+    if (data.length !== sizeOf(dtype, shape))
       throw new FormatError(
-        `${name}: ${dtype} [${shape.join(', ')}] takes ${bytesOf(dtype, shape)} bytes, got ${data.length}`,
+        `${name}: ${dtype} [${shape.join(', ')}] takes ${sizeOf(dtype, shape)} bytes, got ${data.length}`,
       )
   return [header, ...sorted.map(({ data }) => data)]
 }
@@ -251,7 +228,7 @@ export async function* safetensorsStream(
   const { header, sorted } = safetensorsHeader(tensors, metadata)
   yield header
   for (const { name, dtype, shape, chunks } of sorted) {
-    let left = bytesOf(dtype, shape)
+    let left = sizeOf(dtype, shape)
     for await (const chunk of chunks()) {
       left -= chunk.length
       yield chunk
@@ -266,7 +243,7 @@ export async function writeSafetensors(
   tensors: Iterable<TensorData>,
   metadata?: Readonly<Record<string, string>>,
 ): Promise<void> {
-  await writeAtomically(path, safetensorsChunks(tensors, metadata))
+  await (await storeAt(path)).write('', safetensorsChunks(tensors, metadata))
 }
 
 function compareBytes(a: Uint8Array, b: Uint8Array): number {

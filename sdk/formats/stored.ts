@@ -1,10 +1,20 @@
-import { byteLength, type DType, elementCount } from '../dtype.ts'
+import {
+  byteLength,
+  type DType,
+  elementCount,
+  type FloatDType,
+  fitsBlocks,
+  isQuantized,
+  storedTypes,
+} from '../dtype.ts'
 import { FormatError } from '../errors.ts'
-import { fromFloats } from '../quant/convert.ts'
-import { bf16ToF32, f16ToF32 } from '../quant/float16.ts'
+import { fromFloats, toFloats } from '../quant/convert.ts'
+import { f16ToF32 } from '../quant/float16.ts'
+import { turn } from '../turn.ts'
 import { dequantizeBlocks, type GgufBlock, ggufBlocks } from './gguf-blocks.ts'
+import { transcodings } from './gguf-transcode.ts'
 
-/** Bytes per element, under the names of safetensors. */
+/** Bytes per element, under the names of safetensors, in the order (last first) in which its reference library writes them. */
 export const plainBytes = {
   BOOL: 1,
   U8: 1,
@@ -26,8 +36,6 @@ export const plainBytes = {
 export type PlainDType = keyof typeof plainBytes
 /** What tensors in safetensors and GGUF files are made of. */
 export type StoredDType = PlainDType | GgufBlock
-
-type FloatDType = Exclude<DType, 'i32'>
 
 /** A tensor in a file; its bytes are read when asked for. */
 export interface StoredTensor {
@@ -51,39 +59,53 @@ const same: Partial<Record<StoredDType, DType>> = {
   F16: 'f16',
   BF16: 'bf16',
   Q8_0: 'q8',
+  Q4_1: 'q4a',
   Q4_0: 'q4',
   I32: 'i32',
 }
 
 /**
- * The dtype in which a tensor is kept unless the user asks for another: its own where Halfling has it, f32 for F64, f16 for
- * eight-bit floats and the other block types. Throws FormatError for integers and booleans.
+ * The dtype that a stored type opens in unless the user asks for another (its own where Halfling has it, q8 or q4a for the other
+ * blocks), and whether its numbers stay what they are. null for integers and booleans.
  */
-export function storedDType(tensor: StoredTensor): FloatDType {
-  const { dtype } = tensor
+export function opensAs(dtype: StoredDType): { readonly dtype: FloatDType; readonly isExact: boolean } | null {
   const own = same[dtype]
-  if (own && own !== 'i32') return own
-  if (dtype === 'F64') return 'f32'
-  if (dtype === 'F8_E4M3' || dtype === 'F8_E5M2' || dtype in ggufBlocks) return 'f16'
-  throw notFloat(tensor)
+  if (own && own !== 'i32') return { dtype: own, isExact: true }
+  if (dtype === 'F64') return { dtype: 'f32', isExact: false }
+  if (dtype === 'F8_E4M3' || dtype === 'F8_E5M2') return { dtype: 'f16', isExact: true }
+  if (isBlock(dtype)) return transcodings[dtype] ?? { dtype: 'q8', isExact: false }
+  return null
 }
+
+const isBlock = (dtype: StoredDType): dtype is GgufBlock => dtype in ggufBlocks
+
+/** As `opensAs`. Throws FormatError for integers and booleans. */
+export function storedDType(tensor: StoredTensor): FloatDType {
+  const opened = opensAs(tensor.dtype)
+  if (!opened) throw notFloat(tensor)
+  return opened.dtype
+}
+
+/** Whether asking for `dtype` rounds a tensor that is quantized already once more than it must be. */
+export const isRoundedAgain = (tensor: StoredTensor, dtype: FloatDType): boolean =>
+  isBlock(tensor.dtype) && isQuantized(dtype) && storedDType(tensor) !== dtype
 
 const notFloat = ({ file, name, dtype }: StoredTensor): FormatError =>
   new FormatError(`${file}: ${name}: ${dtype} cannot be read as floating point`)
 
-/** Elements that are f32 at a time: a multiple of every block. */
+/** Elements that are converted at a time: a multiple of every block. */
 const chunkElements = 262_144
 
 /**
- * The tensor's numbers as canonical bytes of `dtype` (sdk/dtype.ts), converted in chunks through f32.
- * Throws FormatError for an integer tensor, or a last axis that is no multiple of 32 where q8 or q4 is asked for.
+ * The tensor's numbers as canonical bytes of `dtype` (sdk/dtype.ts), converted in chunks.
+ * Throws FormatError for an integer tensor, or a last axis that is no multiple of the blocks that are asked for.
  */
 export async function readAs(tensor: StoredTensor, dtype: DType): Promise<Uint8Array> {
   if (same[tensor.dtype] === dtype) return tensor.read()
   if (dtype === 'i32') throw new FormatError(`${tensor.file}: ${tensor.name}: ${tensor.dtype} cannot be read as i32`)
-  if ((dtype === 'q8' || dtype === 'q4') && (tensor.shape.at(-1) ?? 1) % 32 !== 0)
+  if (!fitsBlocks(dtype, tensor.shape.at(-1) ?? 1))
     throw new FormatError(
-      `${tensor.file}: ${tensor.name}: ${dtype} needs rows of a multiple of 32, this has [${tensor.shape.join(', ')}] (ask for f16)`,
+      `${tensor.file}: ${tensor.name}: ${dtype} needs rows of a multiple of ${storedTypes[dtype].elements}, this has [${tensor.shape.join(', ')}] (ask for f16)`,
     )
   const out = new Uint8Array(byteLength({ dtype, shape: tensor.shape }))
   let at = 0
@@ -92,6 +114,13 @@ export async function readAs(tensor: StoredTensor, dtype: DType): Promise<Uint8A
     at += bytes.length
   }
   return out
+}
+
+/** Stored bytes (whole blocks) to canonical bytes of `dtype`, where they need not become f32 on the way. */
+function shortcut(from: StoredDType, dtype: FloatDType): ((stored: Uint8Array) => Uint8Array) | undefined {
+  if (same[from] === dtype) return (stored) => stored
+  const transcoding = isBlock(from) ? transcodings[from] : undefined
+  return transcoding?.dtype === dtype ? transcoding.transcode : undefined
 }
 
 /** The numbers of a piece of a tensor, and the bytes that they became. */
@@ -104,12 +133,18 @@ export type OnChunk = (floats: Float32Array, bytes: Uint8Array) => void
 export async function* convertedChunks(
   tensor: StoredTensor,
   dtype: FloatDType,
-  onChunk: OnChunk = () => {},
+  onChunk?: OnChunk,
 ): AsyncGenerator<Uint8Array, void> {
   storedDType(tensor)
-  for await (const [, floats, stored] of floatChunks(tensor)) {
-    const bytes = same[tensor.dtype] === dtype ? stored : fromFloats(floats, dtype)
-    onChunk(floats, bytes)
+  const short = shortcut(tensor.dtype, dtype)
+  for await (const stored of storedChunks(tensor)) {
+    if (short && !onChunk) {
+      yield short(stored)
+      continue
+    }
+    const floats = decodeFloats(tensor.dtype, stored)
+    const bytes = short?.(stored) ?? fromFloats(floats, dtype)
+    onChunk?.(floats, bytes)
     yield bytes
   }
 }
@@ -124,9 +159,9 @@ export interface TensorStream<D extends StoredDType = StoredDType> {
   chunks(): AsyncIterable<Uint8Array>
 }
 
-const ownTypes = { f32: 'F32', f16: 'F16', bf16: 'BF16', q8: 'Q8_0', q4: 'Q4_0' } as const
+const ownTypes = { f32: 'F32', f16: 'F16', bf16: 'BF16', q8: 'Q8_0', q4a: 'Q4_1', q4: 'Q4_0' } as const
 
-/** A tensor to be written in another type. Throws ShapeError for q8 and q4 of rows that are no multiple of 32. */
+/** A tensor to be written in another type. Throws ShapeError for rows that are no whole blocks. */
 export function convertedStream<D extends FloatDType>(
   tensor: StoredTensor,
   dtype: D,
@@ -141,34 +176,34 @@ export function convertedStream<D extends FloatDType>(
 export async function readFloats(tensor: StoredTensor): Promise<Float32Array> {
   storedDType(tensor)
   const out = new Float32Array(elementCount(tensor.shape))
-  for await (const [start, floats] of floatChunks(tensor)) out.set(floats, start)
+  let at = 0
+  for await (const stored of storedChunks(tensor)) {
+    const floats = decodeFloats(tensor.dtype, stored)
+    out.set(floats, at)
+    at += floats.length
+  }
   return out
 }
 
-async function* floatChunks(
-  tensor: StoredTensor,
-): AsyncGenerator<[start: number, floats: Float32Array, stored: Uint8Array]> {
+/** A tensor's bytes in pieces of whole blocks. */
+async function* storedChunks(tensor: StoredTensor): AsyncGenerator<Uint8Array> {
   const { bytes, elements } = layoutOf(tensor.dtype)
   const chunkBytes = (chunkElements / elements) * bytes
   for (let at = 0; at < tensor.bytes; at += chunkBytes) {
-    const chunk = await tensor.read(at, Math.min(chunkBytes, tensor.bytes - at))
-    yield [(at / bytes) * elements, decodeFloats(tensor.dtype, chunk), chunk]
+    await turn()
+    yield await tensor.read(at, Math.min(chunkBytes, tensor.bytes - at))
   }
 }
 
 /** Stored bytes of a float dtype (whole blocks) to f32. Throws FormatError for integers and booleans. */
 export function decodeFloats(dtype: StoredDType, bytes: Uint8Array): Float32Array {
-  if (dtype in ggufBlocks) return dequantizeBlocks(dtype as GgufBlock, bytes)
-  // A view needs an aligned start.
-  const size = plainBytes[dtype as PlainDType]
-  const own = bytes.byteOffset % size === 0 ? bytes : new Uint8Array(bytes)
-  const view = [own.buffer, own.byteOffset, own.length / size] as const
-  if (dtype === 'F32') return new Float32Array(...view)
-  if (dtype === 'F64') return Float32Array.from(new Float64Array(...view))
-  if (dtype === 'F16') return f16ToF32(new Uint16Array(...view))
-  if (dtype === 'BF16') return bf16ToF32(new Uint16Array(...view))
-  if (dtype === 'F8_E4M3') return Float32Array.from(own, decodeE4M3)
-  if (dtype === 'F8_E5M2') return f16ToF32(Uint16Array.from(own, (byte) => byte << 8))
+  const own = same[dtype]
+  if (own && own !== 'i32') return toFloats(bytes, own)
+  if (isBlock(dtype)) return dequantizeBlocks(dtype, bytes)
+  // A view needs an aligned start: a copy has one.
+  if (dtype === 'F64') return Float32Array.from(new Float64Array(new Uint8Array(bytes).buffer))
+  if (dtype === 'F8_E4M3') return Float32Array.from(bytes, decodeE4M3)
+  if (dtype === 'F8_E5M2') return f16ToF32(Uint16Array.from(bytes, (byte) => byte << 8))
   throw new FormatError(`${dtype} cannot be read as floating point`)
 }
 

@@ -1,6 +1,7 @@
 import type { TeacherRow } from '../data/teacher-cache.ts'
 import type { Example } from '../data/tokenize.ts'
 import { OptionError, TeacherError } from '../errors.ts'
+import { LOG_ZERO } from '../log-zero.ts'
 import type { Tokenizer } from '../text/tokenizer.ts'
 import type { Teacher } from './teacher.ts'
 
@@ -26,7 +27,6 @@ export interface HttpTeacherOptions {
   readonly backOff?: number
 }
 
-const nothing = -1e30
 /** Mass of the server's likeliest tokens that may be lost because their text is no single token of ours. */
 const lostLimit = 0.05
 
@@ -154,7 +154,7 @@ export function httpTeacher(options: HttpTeacherOptions): Teacher {
     const places = inputIds.flatMap((_, t) => (t > 0 && labels[t] >= 0 ? [t] : []))
     const said = {
       ids: new Int32Array(places.length * k).fill(-1),
-      logProbs: new Float32Array(places.length * k).fill(nothing),
+      logProbs: new Float32Array(places.length * k).fill(LOG_ZERO),
       tail: new Float32Array(places.length),
     }
     for (const [at, t] of places.entries()) {
@@ -188,7 +188,7 @@ export function httpTeacher(options: HttpTeacherOptions): Teacher {
         said.ids[at * k + j] = id
         said.logProbs[at * k + j] = value
       }
-      said.tail[at] = mass >= 1 ? nothing : Math.log1p(-mass)
+      said.tail[at] = mass >= 1 ? LOG_ZERO : Math.log1p(-mass)
     }
     return said
   }

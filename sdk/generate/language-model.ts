@@ -1,48 +1,31 @@
-import { ContextError, DataError, OptionError } from '../errors.ts'
-import type { ModelSource } from '../formats/model-source.ts'
-import { adapterFiles, writeAdapterFiles } from '../formats/peft.ts'
+import type { FloatDType } from '../dtype.ts'
+import { DataError, OptionError } from '../errors.ts'
+import { adapterFiles } from '../formats/peft.ts'
+import type { StoredModel } from '../formats/stored-model.ts'
+import type { CacheDType } from '../model/cache-dtype.ts'
+import type { ModelDescription } from '../model/describe.ts'
 import { adapterToPeft } from '../model/lora.ts'
-import { type MergedDType, mergedStored, saveMerged } from '../model/merge.ts'
+import { mergedTensors } from '../model/merge.ts'
 import type { Model } from '../model/model.ts'
-import { checkKeys, checkWord, shown } from '../options.ts'
+import { writeModel } from '../model/write.ts'
+import { checkWord, shown } from '../options.ts'
+import { type Store, storeAt, writeFiles } from '../store/store.ts'
 import { type ChatMessage, type ChatTemplate, renderChat, requireChatTemplate } from '../text/chat-template.ts'
-import { DecodeStream } from '../text/decode-stream.ts'
-import { StopStrings } from '../text/stop.ts'
 import type { Tokenizer } from '../text/tokenizer.ts'
-import { KeyValueCache } from './cache.ts'
-import { decode, prefill, type Sampled, type Sequence, type TopLogProbs } from './engine.ts'
-import { checkTokenIds, resolveSampling, type SamplingOptions, samplingNumbers } from './sampling.ts'
+import { type Completion, joined, type Piece } from './answer.ts'
+import { checkGenerateOptions, type GenerateOptions, requestsOf } from './request.ts'
+import { checkTokenIds } from './sampling.ts'
+import { Scheduler } from './scheduler.ts'
 
-/** What `generate` takes. */
-export interface GenerateOptions extends SamplingOptions {
-  /** At most so many tokens, 1 or more; cut to what the context leaves. Default: generation_config.json's, then 256. */
-  readonly maxNewTokens?: number
-  /** Text at which the answer ends; it is not part of the answer. */
-  readonly stop?: readonly string[]
-  /** So many of the likeliest tokens with each token, 0 (default) to 64: `top` of the pieces. `chat` and `generate` alone. */
-  readonly topLogProbs?: number
-  /** Checked between the nodes of a step; the iteration throws the signal's reason. */
-  readonly signal?: AbortSignal
-}
-
-/** Throws OptionError for an option of an unknown name, or of the wrong kind. */
-export function checkGenerateOptions(options: GenerateOptions, more: readonly string[] = []): void {
-  checkKeys(
-    options,
-    [...samplingNumbers, 'logitBias', 'maxNewTokens', 'stop', 'topLogProbs', 'signal', ...more],
-    'options',
-  )
-  const { stop = [], signal } = options
-  if (!(Array.isArray(stop) && stop.every((text) => typeof text === 'string')))
-    throw new OptionError('stop: wanted a list of strings')
-  if (signal !== undefined && !(signal instanceof AbortSignal))
-    throw new OptionError(`signal: wanted an AbortSignal, got ${shown(signal)}`)
-}
+/** Answers of one model that are asked for at the same time decode side by side, so many at most; more wait. */
+const slots = 8
 
 /** What `chat` takes. */
 export interface ChatOptions extends GenerateOptions {
   /** JSON schemas of tools, handed to the chat template as transformers does. */
   readonly tools?: readonly unknown[]
+  /** Tokens that the answer begins with already, such as those of one that was cut: the pieces are what comes after them. */
+  readonly answerPrefix?: readonly number[]
   /** When a conversation outgrows the context: an error (default), or forget the oldest turns after the system message. */
   readonly contextOverflow?: 'error' | 'dropOldest'
   /** Further variables of the template, `enable_thinking` for instance. */
@@ -70,41 +53,15 @@ function checkMessages(messages: readonly ChatMessage[]): void {
   }
 }
 
-/** `stop`: an end token, or a text of `stop`. `length`: maxNewTokens, or the context is full. */
-export type FinishReason = 'stop' | 'length'
-
-/** A part of an answer: text as soon as its characters are whole, with the tokens that came since the last piece. */
-export interface Piece {
-  readonly text: string
-  readonly tokenIds: readonly number[]
-  /** Natural logarithms, one a token. */
-  readonly logProbs: readonly number[]
-  /** With `topLogProbs`: one a token. */
-  readonly top?: readonly TopLogProbs[]
-  /** On the last piece. */
-  readonly finishReason?: FinishReason
-}
-
-/** A whole answer. */
-export interface Completion {
-  /** Without special tokens. */
-  readonly text: string
-  /** With the end token. */
-  readonly tokenIds: number[]
-  /** Natural logarithms, one a token, at the temperature used and before top-k, top-p and min-p. */
-  readonly logProbs: number[]
-  readonly finishReason: FinishReason
-}
-
 /** The JSON that came with the weights; written out again beside weights that are saved. */
 export type ModelFiles = Readonly<
-  Pick<ModelSource, 'config' | 'generationConfig' | 'tokenizerJson' | 'tokenizerConfig' | 'chatTemplate'>
+  Pick<
+    StoredModel,
+    'config' | 'generationConfig' | 'tokenizerJson' | 'tokenizerConfig' | 'chatTemplate' | 'title' | 'license'
+  >
 >
 
-/**
- * A model with its tokenizer and chat template: what people talk to. `loadModel` makes one. Generations of one model run one
- * after another.
- */
+/** A model with its tokenizer and chat template: what people talk to. `loadModel` makes one. */
 export class LanguageModel {
   /** The weights on their device: `model.config`, `model.target.info`. */
   readonly model: Model
@@ -115,14 +72,14 @@ export class LanguageModel {
   readonly generationConfig: Readonly<Record<string, unknown>>
   /** Tokens that end an answer. */
   readonly eosTokenIds: ReadonlySet<number>
+  /** Of the key/value caches of answers; rollouts have f32. */
+  readonly cacheDType: CacheDType
+  /** What its files say of it. */
+  readonly description: ModelDescription
   private readonly files: ModelFiles
   /** Prompt tokens that were computed rather than found in the cache, since the model was loaded. */
   prefilledTokens = 0
-  private readonly cache: KeyValueCache
-  /** What the chat's cache holds, so that the next turn computes only what is new. */
-  private cachedIds: number[] = []
-  private cachedAdapters = ''
-  private busy: Promise<void> = Promise.resolve()
+  private readonly scheduler: Scheduler
   private closed = false
   /** Whether `close` was called. */
   get isClosed(): boolean {
@@ -137,6 +94,8 @@ export class LanguageModel {
     generationConfig: Readonly<Record<string, unknown>>,
     eosTokenIds: ReadonlySet<number>,
     files: ModelFiles,
+    description: ModelDescription,
+    cacheDType: CacheDType = 'f32',
   ) {
     this.model = model
     this.tokenizer = tokenizer
@@ -144,7 +103,9 @@ export class LanguageModel {
     this.generationConfig = generationConfig
     this.eosTokenIds = eosTokenIds
     this.files = files
-    this.cache = new KeyValueCache(model, 1)
+    this.cacheDType = cacheDType
+    this.description = description
+    this.scheduler = new Scheduler(this, slots)
   }
 
   /**
@@ -154,16 +115,22 @@ export class LanguageModel {
    * @throws ContextError when the conversation does not fit, OptionError for options out of range
    */
   async *chat(messages: readonly ChatMessage[], options: ChatOptions = {}): AsyncGenerator<Piece, void> {
-    yield* this.generate(this.chatPrompt(messages, options), options)
+    const ids = this.chatPrompt(messages, options)
+    const { tools: _, contextOverflow: __, templateOptions: ___, answerPrefix: prefix = [], ...rest } = options
+    checkGenerateOptions(rest)
+    yield* this.scheduler.pieces(requestsOf(this, [ids], rest, { isRead: true, prefix })[0])
   }
 
-  /** The token ids of a conversation, ready for the answer. Applies contextOverflow. */
+  /** The token ids of a conversation, with what the answer begins with. Applies contextOverflow. */
   chatPrompt(messages: readonly ChatMessage[], options: ChatOptions = {}): number[] {
     checkChatOptions(options)
     checkMessages(messages)
     const template = requireChatTemplate(this.chatTemplate)
     const room = this.model.config.maxPositionEmbeddings
-    const reserve = Math.min(this.maxNewTokens(options), Math.floor(room / 2))
+    const { answerPrefix = [] } = options
+    checkTokenIds(answerPrefix, this.model.config.vocabSize, 'answerPrefix')
+    // An answer without a limit finds a quarter of the context free.
+    const reserve = Math.min(this.maxNewTokens(options) ?? room / 4, Math.floor(room / 2)) + answerPrefix.length
     let kept = [...messages]
     for (;;) {
       const text = renderChat(template, kept, {
@@ -172,11 +139,12 @@ export class LanguageModel {
         ...options.templateOptions,
       })
       const ids = this.tokenizer.encode(text)
-      if (ids.length + reserve <= room || options.contextOverflow !== 'dropOldest') return ids
+      const whole = [...ids, ...answerPrefix]
+      if (ids.length + reserve <= room || options.contextOverflow !== 'dropOldest') return whole
       const first = kept[0]?.role === 'system' ? 1 : 0
       // A turn is a user message with everything up to the next one.
       const next = kept.findIndex((m, i) => i > first && m.role === 'user')
-      if (next < 0) return ids
+      if (next < 0) return whole
       kept = [...kept.slice(0, first), ...kept.slice(next)]
     }
   }
@@ -187,50 +155,17 @@ export class LanguageModel {
    * @throws ContextError when the prompt fills the context, OptionError for an empty prompt or options out of range
    */
   async *generate(prompt: string | readonly number[], options: GenerateOptions = {}): AsyncGenerator<Piece, void> {
-    checkGenerateOptions(options, ['tools', 'contextOverflow', 'templateOptions'])
+    checkGenerateOptions(options)
     const ids = typeof prompt === 'string' ? this.encodePrompt(prompt) : prompt
-    checkTokenIds(ids, this.model.config.vocabSize, 'prompt')
-    if (ids.length === 0) throw new OptionError('prompt: it has no tokens')
-    const { vocabSize } = this.model.config
-    checkTokenIds(Object.keys(options.logitBias ?? {}).map(Number), vocabSize, 'logitBias')
-    const { topLogProbs = 0 } = options
-    if (!(Number.isInteger(topLogProbs) && topLogProbs >= 0 && topLogProbs <= Math.min(64, vocabSize)))
-      throw new OptionError(`topLogProbs: ${topLogProbs} is not an integer from 0 to ${Math.min(64, vocabSize)}`)
-    const room = this.model.config.maxPositionEmbeddings
-    if (ids.length >= room)
-      throw new ContextError(
-        `the prompt has ${ids.length} tokens, the model's context is ${room}: shorten it, or use contextOverflow: 'dropOldest' in a chat`,
-      )
-    const sequence: Sequence = {
-      slot: 0,
-      sampling: resolveSampling(options, this.generationConfig),
-      stream: [0, 0],
-      cached: 0,
-      seen: new Set(ids),
-      counts: new Map(),
-      topLogProbs: options.topLogProbs ?? 0,
-    }
-    const release = await this.lock()
-    try {
-      options.signal?.throwIfAborted()
-      const next = await this.prefillPrompt(sequence, ids, options.signal)
-      const budget = Math.min(this.maxNewTokens(options), room - ids.length)
-      yield* this.answer(sequence, next, budget, options)
-    } finally {
-      release()
-    }
+    const [request] = requestsOf(this, [ids], options, { isRead: true })
+    yield* this.scheduler.pieces(request)
   }
 
   /** Runs `chat` or `generate` to its end. */
   static async complete(pieces: AsyncIterable<Piece>): Promise<Completion> {
     const all: Piece[] = []
     for await (const piece of pieces) all.push(piece)
-    return {
-      text: all.map((p) => p.text).join(''),
-      tokenIds: all.flatMap((p) => p.tokenIds),
-      logProbs: all.flatMap((p) => p.logProbs),
-      finishReason: all.at(-1)!.finishReason!,
-    }
+    return joined(all)
   }
 
   /** A raw prompt's tokens, with the beginning-of-sequence token where the tokenizer adds one. */
@@ -238,34 +173,58 @@ export class LanguageModel {
     return this.tokenizer.encode(text, { addSpecialTokens: true })
   }
 
-  /** @internal */
-  maxNewTokens(options: GenerateOptions): number {
+  /** The limit of an answer, where the options or the model give one. @internal */
+  maxNewTokens(options: GenerateOptions): number | undefined {
     const configured = this.generationConfig.max_new_tokens
-    const n = options.maxNewTokens ?? (typeof configured === 'number' ? configured : 256)
+    const n = options.maxNewTokens ?? (typeof configured === 'number' ? configured : undefined)
+    if (n === undefined) return n
     if (!Number.isInteger(n) || n < 1) throw new OptionError(`maxNewTokens: ${n} is not a positive integer`)
     return n
   }
 
-  /**
-   * Contents of the files of an HF snapshot beside its weights. `dtype` as in config.json.
-   *
-   * @internal
-   */
-  configFiles({ dtype }: { dtype: string }): Map<string, string> {
-    const { config, generationConfig, tokenizerJson, tokenizerConfig, chatTemplate } = this.files
-    const json = (value: object) => `${JSON.stringify(value, null, 2)}\n`
-    return new Map([
-      ['config.json', json({ ...config, dtype })],
-      ['generation_config.json', json(generationConfig)],
-      ['tokenizer.json', json(tokenizerJson)],
-      ['tokenizer_config.json', json(tokenizerConfig)],
-      ...(chatTemplate === null ? [] : ([['chat_template.jinja', chatTemplate]] as const)),
-    ])
+  /** Makes these loaded adapters active, in this order; an empty list disables all. Throws OptionError for one that is not loaded, and while a training runs. */
+  async setAdapters(names: readonly string[]): Promise<void> {
+    this.checkIdle('setAdapters')
+    await this.model.setAdapters(names)
   }
 
-  /** Makes these loaded adapters active, in this order; an empty list disables all. Throws OptionError for one that is not loaded. */
-  setAdapters(names: readonly string[]): Promise<void> {
-    return this.model.setAdapters(names)
+  /**
+   * Makes loaded adapters ready that each answer chooses from (`adapter`), in place of those that are active for all.
+   *
+   * @throws OptionError for fewer than two, for DoRA and modules_to_save, for one that is not loaded, and while a training runs
+   */
+  async setAdaptersByRow(names: readonly string[]): Promise<void> {
+    this.checkIdle('setAdaptersByRow')
+    await this.model.setAdaptersByRow(names)
+  }
+
+  /** Gives a loaded adapter another name. Throws OptionError for one that is not loaded, or a name that is taken. */
+  async renameAdapter(from: string, to: string): Promise<void> {
+    this.checkIdle('renameAdapter')
+    const { adapters, activeAdapters } = this.model
+    this.checkLoaded(from)
+    if (adapters.has(to)) throw new OptionError(`adapter "${to}" is loaded already: give another name`)
+    // Its numbers come back to the host.
+    await this.model.setAdapters(activeAdapters.filter((name) => name !== from))
+    adapters.set(to, { ...adapters.get(from)!, name: to })
+    adapters.delete(from)
+    await this.model.setAdapters(activeAdapters.map((name) => (name === from ? to : name)))
+  }
+
+  /** Forgets a loaded adapter. Throws OptionError for one that is not loaded. */
+  async removeAdapter(name: string): Promise<void> {
+    this.checkIdle('removeAdapter')
+    this.checkLoaded(name)
+    await this.model.setAdapters(this.model.activeAdapters.filter((active) => active !== name))
+    this.model.adapters.delete(name)
+  }
+
+  private checkLoaded(name: string): void {
+    if (!this.model.adapters.has(name)) throw new OptionError(`adapter "${name}" is not loaded`)
+  }
+
+  private checkIdle(what: string): void {
+    if (this.model.isTraining) throw new OptionError(`${what}: a training runs, end it first`)
   }
 
   /**
@@ -273,9 +232,8 @@ export class LanguageModel {
    *
    * @throws OptionError for one that is not loaded, HalflingError of code 'io'
    */
-  async saveAdapter(name: string, folder: string): Promise<void> {
-    const { config, tensors } = await this.peftAdapter(name)
-    await writeAdapterFiles(folder, config, tensors)
+  async saveAdapter(name: string, folder: string | Store): Promise<void> {
+    await writeFiles(await storeAt(folder), await this.peftFiles(name))
   }
 
   /**
@@ -284,25 +242,26 @@ export class LanguageModel {
    * @throws OptionError for one that is not loaded
    */
   async adapterFiles(name: string): Promise<Map<string, Blob>> {
-    const { config, tensors } = await this.peftAdapter(name)
-    const files = adapterFiles(config, tensors)
+    const files = await this.peftFiles(name)
     return new Map([...files].map(([file, chunks]) => [file, new Blob(chunks as Uint8Array<ArrayBuffer>[])]))
   }
 
-  private async peftAdapter(name: string): Promise<ReturnType<typeof adapterToPeft>> {
+  /** @internal */
+  async peftFiles(name: string): Promise<Map<string, readonly Uint8Array[]>> {
     await this.model.pullAdapters()
-    const adapter = this.model.adapters.get(name)
-    if (!adapter) throw new OptionError(`adapter "${name}" is not loaded`)
-    return adapterToPeft(adapter, this.model.config)
+    this.checkLoaded(name)
+    const { config, tensors } = adapterToPeft(this.model.adapters.get(name)!, this.model.config)
+    return adapterFiles(config, tensors)
   }
 
   /**
-   * Writes the model with its active adapters merged in as an HF snapshot into a new folder.
+   * Writes the model with its active adapters merged in (in f32, then rounded) as `quantizeModel` does: an HF snapshot into a new
+   * folder, or a .gguf file.
    *
    * @throws OptionError where there are files
    */
-  saveMerged(folder: string, dtype: MergedDType = 'BF16'): Promise<void> {
-    return saveMerged(this.model, folder, this.configFiles({ dtype }), dtype)
+  async saveMerged(output: string | Store, dtype: FloatDType = 'bf16'): Promise<void> {
+    await writeModel(await this.mergedModel(), await storeAt(output), { dtype })
   }
 
   /**
@@ -311,94 +270,17 @@ export class LanguageModel {
    *
    * @internal
    */
-  async mergedSource(): Promise<ModelSource> {
-    const tensors = await mergedStored(this.model)
+  async mergedModel(): Promise<StoredModel> {
+    const tensors = await mergedTensors(this.model)
     const config = { ...this.files.config, tie_word_embeddings: !tensors.has('lm_head.weight') }
-    return { ...this.files, config, configFile: 'config.json', tensors, close: async () => {} }
-  }
-
-  /** Takes the chat's cache as far as it agrees with the prompt and computes the rest. */
-  private async prefillPrompt(sequence: Sequence, ids: readonly number[], signal?: AbortSignal): Promise<Sampled> {
-    // Numbers of another adapter are of no use.
-    const adapters = `${this.model.version} ${this.model.activeAdapters.join(' ')} ${this.model.numbersVersion}`
-    if (adapters !== this.cachedAdapters) this.cachedIds = []
-    this.cachedAdapters = adapters
-    let common = 0
-    while (common < ids.length - 1 && common < this.cachedIds.length && ids[common] === this.cachedIds[common]) common++
-    sequence.cached = common
-    this.cachedIds.length = common
-    const fresh = ids.slice(common)
-    try {
-      return await prefill(this.model, this.cache, sequence, fresh, signal)
-    } finally {
-      this.cachedIds.push(...fresh.slice(0, sequence.cached - common))
-      this.prefilledTokens += sequence.cached - common
-    }
-  }
-
-  private async *answer(
-    sequence: Sequence,
-    first: Sampled,
-    budget: number,
-    options: GenerateOptions,
-  ): AsyncGenerator<Piece, void> {
-    const stream = new DecodeStream(this.tokenizer)
-    const stops = new StopStrings(options.stop ?? [])
-    let pending: Sampled[] = []
-    const piece = (text: string, finishReason?: FinishReason): Piece => {
-      const since = pending
-      pending = []
-      return {
-        text,
-        tokenIds: since.map((s) => s.id),
-        logProbs: since.map((s) => s.logProb),
-        ...(options.topLogProbs && { top: since.map((s) => s.top!) }),
-        ...(finishReason && { finishReason }),
-      }
-    }
-    let next = first
-    for (let n = 1; ; n++) {
-      pending.push(next)
-      sequence.seen.add(next.id)
-      sequence.counts.set(next.id, (sequence.counts.get(next.id) ?? 0) + 1)
-      if (this.eosTokenIds.has(next.id)) {
-        yield piece(stops.push(stream.flush()).text + stops.flush(), 'stop')
-        return
-      }
-      const { text, stopped } = stops.push(stream.push(next.id))
-      if (stopped) {
-        yield piece(text, 'stop')
-        return
-      }
-      if (n === budget) {
-        const rest = stops.push(stream.flush())
-        yield piece(text + rest.text + (rest.stopped ? '' : stops.flush()), rest.stopped ? 'stop' : 'length')
-        return
-      }
-      if (text !== '') yield piece(text)
-      const fed = next.id
-      ;[next] = await decode(this.model, this.cache, [sequence], [fed], options.signal)
-      this.cachedIds.push(fed)
-    }
-  }
-
-  /** One generation at a time: they share the chat's cache. */
-  private async lock(): Promise<() => void> {
-    if (this.closed) throw new OptionError('this model is closed: load it again')
-    const before = this.busy
-    let release = () => {}
-    this.busy = new Promise((resolve) => {
-      release = resolve
-    })
-    await before
-    return release
+    return { ...this.files, config, configFile: 'config.json', tensors, warnings: [] }
   }
 
   /** Frees the model's memory and its threads. The model cannot be used after it; a second call does nothing. */
   async close(): Promise<void> {
     if (this.closed) return
     this.closed = true
-    this.cache.free()
+    this.scheduler.close()
     this.model.free()
     await this.model.target.close()
   }

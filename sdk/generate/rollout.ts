@@ -37,7 +37,7 @@ export interface Rollout {
  * Draws `numGenerations` completions of each prompt (token ids) as one batch, in the order of prompts and samples. A prompt is
  * computed once. The same seed gives the same completions on the same target, whatever the number of threads.
  *
- * @throws ContextError for a prompt that is empty or fills the context, OptionError for options out of range
+ * @throws ContextError for a prompt that fills the context, OptionError for an empty one or options out of range
  */
 export async function rollout(
   lm: LanguageModel,
@@ -54,6 +54,8 @@ export async function rollout(
     maxNewTokens: maxCompletionLength,
     numReturnSequences: numGenerations,
     slots: options.slots ?? Math.min(64, Math.max(1, total)),
+    // The sampler's log-probabilities are to be the trainer's.
+    cacheDType: 'f32',
   })
   for await (const { index, sample, text, tokenIds, logProbs, finishReason } of batch) {
     const promptIds = prompts[index]

@@ -1,4 +1,5 @@
 import { OptionError } from '../errors.ts'
+import { LOG_ZERO } from '../log-zero.ts'
 import { shown } from '../options.ts'
 
 /** How the next token is drawn; names and meanings as in transformers' GenerationConfig. */
@@ -73,30 +74,21 @@ export function resolveSampling(options: SamplingOptions, generationConfig: Reco
   return sampling
 }
 
-/** One change of one logit: first the repetition penalty's scale, then the bias. */
+/** Whether tokens that were seen already are penalized. */
+export const hasPenalties = ({ repetitionPenalty, frequencyPenalty, presencePenalty }: Sampling): boolean =>
+  repetitionPenalty !== 1 || frequencyPenalty !== 0 || presencePenalty !== 0
+
+/** Added to one logit. */
 export interface Edit {
   readonly id: number
-  readonly scale: number
   readonly bias: number
 }
 
-/** The penalties and biases of one sequence as sparse edits, by ascending id. */
-export function logitEdits(s: Sampling, seen: ReadonlySet<number>, counts: ReadonlyMap<number, number>): Edit[] {
-  const edits = new Map<number, { scale: number; bias: number }>()
-  const edit = (id: number) => {
-    let e = edits.get(id)
-    if (!e) {
-      e = { scale: 1, bias: 0 }
-      edits.set(id, e)
-    }
-    return e
-  }
-  if (s.repetitionPenalty !== 1) for (const id of seen) edit(id).scale = s.repetitionPenalty
-  if (s.frequencyPenalty !== 0 || s.presencePenalty !== 0)
-    for (const [id, count] of counts) edit(id).bias -= s.frequencyPenalty * count + s.presencePenalty
-  for (const [id, bias] of Object.entries(s.logitBias)) edit(Number(id)).bias += Math.max(bias, -1e30)
-  return [...edits].sort(([a], [b]) => a - b).map(([id, e]) => ({ id, ...e }))
-}
+/** The biases of one sequence, by ascending id. */
+export const logitEdits = ({ logitBias }: Sampling): Edit[] =>
+  Object.entries(logitBias)
+    .map(([id, bias]) => ({ id: Number(id), bias: Math.max(bias, LOG_ZERO) }))
+    .sort((a, b) => a.id - b.id)
 
 /** Kernels trust their inputs: nothing unchecked may reach them. Throws OptionError naming the index and the id. */
 export function checkTokenIds(ids: readonly number[], vocabSize: number, what: string): void {

@@ -1,8 +1,9 @@
-import { notScored, type PackedBatch, packBatch } from '../data/pack.ts'
+import { notScored, type PackedBatch, packBatch, scoredTokens } from '../data/pack.ts'
 import type { Example } from '../data/tokenize.ts'
 import { ContextError, NumericError } from '../errors.ts'
 import type { Graph } from '../graph/graph.ts'
 import { headWeight, packedHidden } from '../model/decoder.ts'
+import { surviving } from '../model/lost.ts'
 import type { Model } from '../model/model.ts'
 import { Programs } from '../model/programs.ts'
 import { gatherRows, vocabPick } from '../ops/index.ts'
@@ -33,7 +34,30 @@ export async function scoreExamples(
 ): Promise<Float32Array[]> {
   const { signal, onProgress, programs = new Programs(model), temperature = 1, withoutLastAdapter = false } = options
   const results: Float32Array[] = []
-  const { vocabSize } = model.config
+  for (const batch of packs(model, examples)) {
+    const logProbs = await scorePacked(model, programs, packBatch(batch), temperature, withoutLastAdapter, signal)
+    let row = 0
+    for (const example of batch) {
+      const own = logProbs.slice(row, row + scoredTokens(example))
+      if (!own.every(Number.isFinite))
+        throw new NumericError(
+          `row ${example.row}: its log-probabilities are not finite (broken weights, or an adapter that diverged?)`,
+        )
+      results.push(own)
+      row += own.length
+    }
+    onProgress?.(results.length)
+  }
+  return results
+}
+
+/**
+ * Examples that go through the model together: as many as have 1,024 tokens at most, or one.
+ *
+ * @throws ContextError for an example that does not fit, OptionError for ids that the vocabulary does not have, before the first
+ */
+export function* packs(model: Model, examples: readonly Example[]): Generator<Example[]> {
+  const { vocabSize, maxPositionEmbeddings } = model.config
   for (const { inputIds, labels, row } of examples) {
     checkTokenIds(inputIds, vocabSize, `row ${row}`)
     checkTokenIds(
@@ -41,34 +65,17 @@ export async function scoreExamples(
       vocabSize,
       `row ${row}, labels`,
     )
+    if (inputIds.length > maxPositionEmbeddings)
+      throw new ContextError(
+        `row ${row}: ${inputIds.length} tokens do not fit in the model's context of ${maxPositionEmbeddings}`,
+      )
   }
-  for (let at = 0; at < examples.length; ) {
-    let end = at
+  for (let at = 0, end = 0; at < examples.length; at = end) {
     let tokens = 0
     while (end < examples.length && (end === at || tokens + examples[end].inputIds.length <= maxPackedTokens))
       tokens += examples[end++].inputIds.length
-    const batch = examples.slice(at, end)
-    const tooLong = batch.find((e) => e.inputIds.length > model.config.maxPositionEmbeddings)
-    if (tooLong)
-      throw new ContextError(
-        `row ${tooLong.row}: ${tooLong.inputIds.length} tokens do not fit in the model's context of ${model.config.maxPositionEmbeddings}`,
-      )
-    const logProbs = await scorePacked(model, programs, packBatch(batch), temperature, withoutLastAdapter, signal)
-    let row = 0
-    for (const example of batch) {
-      const scored = example.labels.slice(1).filter((label) => label !== notScored).length
-      const own = logProbs.slice(row, row + scored)
-      if (!own.every(Number.isFinite))
-        throw new NumericError(
-          `row ${example.row}: its log-probabilities are not finite (broken weights, or an adapter that diverged?)`,
-        )
-      results.push(own)
-      row += scored
-    }
-    at = end
-    onProgress?.(end)
+    yield examples.slice(at, end)
   }
-  return results
 }
 
 /** Mean cross-entropy of the scored tokens, nats. */
@@ -92,11 +99,12 @@ async function scorePacked(
 ): Promise<Float32Array> {
   const [n, r] = [batch.ids.length, batch.rows.length]
   const key = `score ${n} ${r}${withoutLastAdapter ? ' without the last adapter' : ''}`
-  const executable = await programs.get(key, (g) => buildScore(g, model, n, r, withoutLastAdapter))
   const { ids, positions, starts, rows, targets } = batch
   const inputs = { ids, positions, starts, rows, targets, temperature: Float32Array.of(temperature) }
-  const out = await executable.run(inputs, { signal })
-  return out.logProbs as Float32Array
+  return surviving(model, async () => {
+    const executable = await programs.get(key, (g) => buildScore(g, model, n, r, withoutLastAdapter))
+    return (await executable.run(inputs, { signal })).logProbs as Float32Array
+  })
 }
 
 function buildScore(g: Graph, model: Model, n: number, r: number, withoutLastAdapter: boolean): void {

@@ -1,6 +1,5 @@
 import { packBatch } from '../data/pack.ts'
 import {
-  sha256,
   shardCount,
   startTeacherCache,
   TeacherCache,
@@ -9,17 +8,19 @@ import {
   writeTeacherShard,
 } from '../data/teacher-cache.ts'
 import type { Example } from '../data/tokenize.ts'
-import { ContextError, NumericError, OptionError } from '../errors.ts'
-import { lockFolder } from '../formats/lock.ts'
+import { NumericError, OptionError } from '../errors.ts'
 import type { Graph } from '../graph/graph.ts'
+import { sha256 } from '../hash.ts'
+import { LOG_ZERO } from '../log-zero.ts'
 import { headWeight, packedHidden } from '../model/decoder.ts'
+import { surviving } from '../model/lost.ts'
 import type { Model } from '../model/model.ts'
 import { Programs } from '../model/programs.ts'
 import { drawTokens, gatherRows, linear, topLogProbs } from '../ops/index.ts'
 import { uniform } from '../random.ts'
-import type { RunInputs } from '../target.ts'
+import { lockStore, type Store, storeAt } from '../store/store.ts'
 import type { ChatTemplate } from '../text/chat-template.ts'
-import { checkTokenIds } from './sampling.ts'
+import { packs } from './score.ts'
 
 /** What is asked of a teacher, for every scored token. */
 export type TeacherQuestion = Pick<TeacherSettings, 'method' | 'k' | 'temperature' | 'seed'>
@@ -27,26 +28,17 @@ export type TeacherQuestion = Pick<TeacherSettings, 'method' | 'k' | 'temperatur
 /** Says what it thinks of the scored tokens of a few examples, in their order. */
 export type Teacher = (examples: readonly Example[], signal?: AbortSignal) => Promise<TeacherRow[]>
 
-/** Rows of at most this many tokens together go through the model at once. */
-const maxPackedTokens = 1024
 /** Logits of one slice of scored rows, in bytes. */
 const sliceBytes = 2 ** 26
 
 /** A model of this SDK as a teacher. Free it with `programs.clear()`. */
 export function modelTeacher(model: Model, question: TeacherQuestion, programs = new Programs(model)): Teacher {
-  const { vocabSize, maxPositionEmbeddings } = model.config
+  const { vocabSize } = model.config
   const slice = Math.max(16, Math.min(256, 2 ** Math.floor(Math.log2(sliceBytes / (4 * vocabSize)))))
 
   return async (examples, signal) => {
-    for (const { inputIds, row } of examples) {
-      checkTokenIds(inputIds, vocabSize, `row ${row}`)
-      if (inputIds.length > maxPositionEmbeddings)
-        throw new ContextError(
-          `row ${row}: ${inputIds.length} tokens do not fit in the teacher's context of ${maxPositionEmbeddings}`,
-        )
-    }
     const results: TeacherRow[] = []
-    for (const batch of batches(examples)) results.push(...(await askPacked(batch, signal)))
+    for (const batch of packs(model, examples)) results.push(...(await askPacked(batch, signal)))
     return results
   }
 
@@ -54,7 +46,7 @@ export function modelTeacher(model: Model, question: TeacherQuestion, programs =
     const batch = packBatch(examples)
     const [n, slices] = [batch.ids.length, Math.ceil(batch.scored / slice)]
     const { ids, positions, starts } = batch
-    const inputs: Record<string, RunInputs[string]> = { ids, positions, starts }
+    const inputs: Record<string, ArrayBufferView> = { ids, positions, starts }
     const places = examples.flatMap((e) => scoredPlaces(e).map((t) => [e.row, t] as const))
     for (let s = 0; s < slices; s++) {
       const rows = new Int32Array(slice).fill(-1)
@@ -64,9 +56,11 @@ export function modelTeacher(model: Model, question: TeacherQuestion, programs =
         inputs[`uniforms${s}`] = uniforms(places.slice(s * slice, (s + 1) * slice), slice, question)
     }
     const key = `teach ${question.method} ${question.k} ${n} ${slices}`
-    const executable = await programs.get(key, (g) => build(g, n, slices))
     const temperature = Float32Array.of(question.temperature)
-    const out = (await executable.run({ ...inputs, temperature }, { signal })) as Record<string, Float32Array>
+    const out = await surviving(model, async () => {
+      const executable = await programs.get(key, (g) => build(g, n, slices))
+      return (await executable.run({ ...inputs, temperature }, { signal })) as Record<string, Float32Array>
+    })
     const joined = (name: string) => Array.from({ length: slices }, (_, s) => out[`${name}${s}`])
     return question.method === 'topk'
       ? splitTopK(examples, question.k, joined('ids'), joined('logProbs'), joined('tail'), slice)
@@ -96,7 +90,7 @@ export function modelTeacher(model: Model, question: TeacherQuestion, programs =
 
 /** Of all its Jinja sources; null: no template. */
 export async function templateHash(template: ChatTemplate | null): Promise<string | null> {
-  return template && (await sha256(new TextEncoder().encode(JSON.stringify(template.sources)))).slice(0, 16)
+  return template && (await sha256(JSON.stringify(template.sources))).slice(0, 16)
 }
 
 /** Positions of the scored tokens. */
@@ -104,21 +98,6 @@ function scoredPlaces({ labels }: Example): number[] {
   const places: number[] = []
   for (let t = 1; t < labels.length; t++) if (labels[t] >= 0) places.push(t)
   return places
-}
-
-function* batches(examples: readonly Example[]): Generator<Example[]> {
-  let batch: Example[] = []
-  let tokens = 0
-  for (const example of examples) {
-    if (batch.length > 0 && tokens + example.inputIds.length > maxPackedTokens) {
-      yield batch
-      batch = []
-      tokens = 0
-    }
-    batch.push(example)
-    tokens += example.inputIds.length
-  }
-  if (batch.length > 0) yield batch
 }
 
 /** k ascending uniforms for each place (row of the data, position), the same whatever is computed beside it. [slice, k] */
@@ -177,8 +156,8 @@ function splitDraws(
     const width = Math.max(1, ...tokens.map((token) => token.length))
     const row = {
       ids: new Int32Array(tokens.length * width).fill(-1),
-      logProbs: new Float32Array(tokens.length * width).fill(-1e30),
-      tail: new Float32Array(tokens.length).fill(-1e30),
+      logProbs: new Float32Array(tokens.length * width).fill(LOG_ZERO),
+      tail: new Float32Array(tokens.length).fill(LOG_ZERO),
     }
     for (const [t, token] of tokens.entries())
       for (const [j, [id, count]] of token.entries()) {
@@ -204,7 +183,7 @@ export interface BuildProgress {
  * @throws OptionError when the folder holds another cache, or another process builds it
  */
 export async function buildTeacherCache(
-  folder: string,
+  folder: string | Store,
   settings: TeacherSettings,
   teacher: Teacher,
   examples: readonly Example[],
@@ -212,13 +191,14 @@ export async function buildTeacherCache(
 ): Promise<TeacherCache> {
   if (examples.length !== settings.rows)
     throw new OptionError(`${examples.length} rows are not the ${settings.rows} of the settings`)
-  const release = await lockFolder(folder)
+  const store = await storeAt(folder)
+  const release = await lockStore(store)
   try {
-    const whole = await startTeacherCache(folder, settings)
+    const whole = await startTeacherCache(store, settings)
     let [rows, tokens] = [0, 0]
     for (let i = 0; i < shardCount(settings); i++) {
       const own = examples.slice(i * settings.shardRows, (i + 1) * settings.shardRows)
-      if (!whole.has(i)) await writeTeacherShard(folder, settings, i, await teacher(own, signal))
+      if (!whole.has(i)) await writeTeacherShard(store, settings, i, await teacher(own, signal))
       rows += own.length
       tokens += own.reduce((sum, example) => sum + scoredPlaces(example).length, 0)
       onProgress?.({ rows, tokens, totalRows: settings.rows })
@@ -227,5 +207,5 @@ export async function buildTeacherCache(
   } finally {
     await release()
   }
-  return TeacherCache.open(folder)
+  return TeacherCache.open(store)
 }

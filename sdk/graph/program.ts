@@ -1,5 +1,4 @@
 import { byteLength, describe, type TensorType } from '../dtype.ts'
-import { ShapeError } from '../errors.ts'
 import type { Graph, Node, Tensor, TensorKind } from './graph.ts'
 import type { Attrs } from './spec.ts'
 
@@ -55,7 +54,10 @@ export function toProgram(g: Graph, name: string): Program {
       outputs: node.outputs.map(idOf),
       attrs: node.attrs,
       inplace: node.spec.inplace ?? [],
-      alias: node.spec.state ?? node.spec.view ?? [],
+      // Those of optional arguments that are left out are no pairs.
+      alias: (node.spec.state ?? node.spec.view ?? []).filter(
+        ([i, o]) => i < node.inputs.length && o < node.outputs.length,
+      ),
     }),
   )
   const outputs = Object.fromEntries([...g.outputs].map(([key, t]) => [key, idOf(t)]))
@@ -93,8 +95,8 @@ export interface PlanOptions {
   readonly alignment?: number
   /** Bytes, a multiple of the alignment: nothing lies across a multiple of it, so that the arena may be several buffers. */
   readonly boundary?: number
-  /** Bytes that a node's kernel needs beside its inputs and outputs. */
-  readonly scratchBytes?: (node: ProgramNode, p: Program) => number
+  /** By node: bytes that its kernels need beside its inputs and outputs. */
+  readonly scratchBytes?: readonly number[]
 }
 
 /** Liveness, aliases, in-place reuse, then greedy placement by size: exact bytes before anything is allocated. */
@@ -156,8 +158,8 @@ export function planMemory(
       blockOf[id] = open(bytes, n, Math.max(n, aliasLast[id]))
     })
   })
-  const scratchBlocks = p.nodes.map((node, n) => {
-    const bytes = scratchBytes?.(node, p) ?? 0
+  const scratchBlocks = p.nodes.map((_, n) => {
+    const bytes = scratchBytes?.[n] ?? 0
     return bytes > 0 ? open(bytes, n, n) : null
   })
   const arenaBytes = place(blocks, boundary)
@@ -212,11 +214,4 @@ export function print(p: Program, plan: MemoryPlan = planMemory(p)): string {
   })
   const outputs = Object.entries(p.outputs).map(([key, id]) => `       output ${key} = ${line(id)}`)
   return [head, ...nodes, ...outputs].join('\n')
-}
-
-/** A copy of the program whose every temp is an output, named `#id`: what `compare` runs. */
-export function exposeAll(p: Program): Program {
-  const temps = p.tensors.filter((t) => t.kind === 'temp').map((t) => [`#${t.id}`, t.id] as const)
-  if (temps.length === 0) throw new ShapeError(`program ${p.name}: nothing to compare, it has no temps`)
-  return { ...p, outputs: { ...p.outputs, ...Object.fromEntries(temps) } }
 }

@@ -1,9 +1,10 @@
 import { HubError } from '../errors.ts'
-import { bytesSource } from '../formats/byte-source.ts'
-import { fileSystem } from '../formats/file-system.ts'
-import type { Folder } from '../formats/folder.ts'
+import { isNode } from '../runtime.ts'
+import { bytesSource } from '../store/byte-source.ts'
+import { filesOf } from '../store/sources.ts'
+import { type Source, storeAt } from '../store/store.ts'
 
-// Written out, so that bundlers find the files. build.mjs puts in the package's path: dist/ lies between.
+// Written out, so that bundlers find the files.
 const files = {
   nano: {
     'config.json': new URL('../../models/nano/config.json', import.meta.url),
@@ -32,22 +33,21 @@ export const isBundled = (name: string): name is BundledName => Object.hasOwn(fi
 export async function bundledFolder(name: BundledName): Promise<string> {
   const { fileURLToPath } = await import('node:url')
   const config = fileURLToPath(files[name]['config.json'])
-  const { access } = await fileSystem()
-  await access(config).catch((cause) => {
+  if (!(await (await storeAt(config)).open('')))
     throw new HubError(
       `the model "${name}" belongs to the package, but its folder models/${name} is not there: install it again`,
-      { cause },
     )
-  })
   return config.replace(/[\\/]config\.json$/, '')
 }
 
-/** The files of a bundled model in a page, which come from where the page came from. */
-export function bundledInPage(name: BundledName): Folder {
+/** A bundled model; in a page its files come from where the page came from. */
+export async function bundledModel(name: BundledName): Promise<Source> {
+  if (isNode) return storeAt(await bundledFolder(name))
   const urls: Readonly<Record<string, URL>> = files[name]
-  return {
+  return filesOf(
     name,
-    async open(file) {
+    () => Object.keys(urls),
+    async (file) => {
       if (!Object.hasOwn(urls, file)) return null
       const answer = await fetch(urls[file]).catch((cause) => {
         throw new HubError(`${urls[file]}: cannot be reached (${(cause as Error).message})`, { cause })
@@ -55,5 +55,5 @@ export function bundledInPage(name: BundledName): Folder {
       if (!answer.ok) throw new HubError(`${urls[file]}: ${answer.status} ${answer.statusText}`)
       return bytesSource(`${name}/${file}`, new Uint8Array(await answer.arrayBuffer()))
     },
-  }
+  )
 }

@@ -1,15 +1,9 @@
 import { HubError } from '../errors.ts'
+import { modelFiles } from '../store/sources.ts'
 import type { ModelName } from './names.ts'
 
 /** The files beside the weights that we read. */
-const small = [
-  'config.json',
-  'generation_config.json',
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'chat_template.jinja',
-  'adapter_config.json',
-]
+const small = modelFiles.filter((file) => !file.includes('.safetensors'))
 
 const gguf = /\.gguf$/i
 

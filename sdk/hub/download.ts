@@ -1,7 +1,7 @@
-import { HalflingError, HubError } from '../errors.ts'
-import { dirname, type FileHandle, fileSystem, isNode } from '../formats/file-system.ts'
-import { writeError } from '../formats/node-file.ts'
-import { type Hash, openHash } from './hash.ts'
+import { HubError } from '../errors.ts'
+import { type Hash, openHash } from '../hash.ts'
+import { isNode } from '../runtime.ts'
+import type { Store } from '../store/store.ts'
 import { withLock } from './lock.ts'
 import { chunksOf, networkError, pause, refusal, request } from './request.ts'
 import { checkSpace } from './space.ts'
@@ -17,7 +17,8 @@ export interface Download {
   /** Whom errors are about: 'org/name: model.safetensors'. */
   readonly what: string
   readonly url: string
-  /** Where the file will be; `<path>.incomplete` while it is not whole. */
+  readonly store: Store
+  /** Where the file will be in it; `<path>.incomplete` while it is not whole. */
   readonly path: string
   /** null: the server says it. */
   readonly size: number | null
@@ -49,71 +50,69 @@ class Unresumable extends Error {}
  * @throws HalflingError of code 'io' when the disk is full or not writable
  */
 export async function download(d: Download): Promise<void> {
-  const fs = await fileSystem()
+  const { store } = d
   const part = `${d.path}.incomplete`
-  const sizeOf = (path: string) =>
-    fs.stat(path).then(
-      ({ size }) => size,
-      () => 0,
-    )
-  const onWait = async () => d.onBytes(await sizeOf(part), d.size)
-  try {
-    await withLock(`${part}.lock`, d.signal, onWait, async () => {
-      if (await fs.stat(d.path).catch(() => null)) return
-      let [failures, from] = [0, await sizeOf(part)]
-      for (;;) {
-        try {
-          return await attempt(d, part)
-        } catch (error) {
-          d.signal?.throwIfAborted()
-          if (!(error instanceof Dropped || error instanceof Unresumable)) throw error
-          if (error instanceof Unresumable) await fs.rm(part, { force: true })
-          const here = await sizeOf(part)
-          failures = here - from >= someBytes ? 1 : failures + 1
-          from = here
-          if (failures === attempts) throw networkError(d.what, d.url, error.cause ?? error)
-          await pause(300 * failures ** 2, d.signal)
-        }
+  const bytesHere = async () => (await store.open(part))?.size ?? 0
+  const onWait = async () => d.onBytes(await bytesHere(), d.size)
+  await withLock(store, `${part}.lock`, d.signal, onWait, async () => {
+    if (await store.open(d.path)) return
+    let [failures, from] = [0, await bytesHere()]
+    for (;;) {
+      try {
+        return await attempt(d, part)
+      } catch (error) {
+        d.signal?.throwIfAborted()
+        if (!(error instanceof Dropped || error instanceof Unresumable)) throw error
+        if (error instanceof Unresumable) await store.remove(part)
+        const here = await bytesHere()
+        failures = here - from >= someBytes ? 1 : failures + 1
+        from = here
+        if (failures === attempts) throw networkError(d.what, d.url, error.cause ?? error)
+        await pause(300 * failures ** 2, d.signal)
       }
-    })
-  } catch (error) {
-    throw error instanceof HalflingError ? error : writeError(d.path, error)
-  }
+    }
+  })
 }
 
 async function attempt(d: Download, part: string): Promise<void> {
-  const { appendFile, open, rename, rm } = await fileSystem()
-  await appendFile(part, '')
-  const handle = await open(part, 'r+')
-  let whole = false
-  try {
-    let here = (await handle.stat()).size
-    if (d.size !== null && here > d.size) here = 0
-    const validator = await d.validator?.()
-    if (!d.checksum && !validator) here = 0
-    const content = new Content(handle, d)
-    if (here > 0) await content.readStart(here)
-    if (d.size === null || content.position < d.size) await fetchRest(d, content, validator)
-    whole = await content.isRight()
-    if (whole) {
-      // Another process, or an earlier and longer file, may have left bytes behind the end.
-      await handle.truncate(content.position)
-      await handle.sync()
-    }
-  } finally {
-    await handle.close()
-  }
-  if (!whole) {
-    await rm(part, { force: true })
+  const validator = await d.validator?.()
+  const content = await contentHere(d, part, validator)
+  if (d.size === null || content.bytes < d.size) await fetchRest(d, part, content, validator)
+  if (d.checksum && content.hash?.hex() !== d.checksum.value) {
+    await d.store.remove(part)
     throw new HubError(
-      `${d.what}: the content does not match its checksum (${d.checksum?.kind}): it was deleted, try again`,
+      `${d.what}: the content does not match its checksum (${d.checksum.kind}): it was deleted, try again`,
     )
   }
-  await rename(part, d.path)
+  await d.store.move(part, d.path)
 }
 
-async function fetchRest(d: Download, content: Content, validator: string | undefined): Promise<void> {
-  const from = content.position
+/** What is here already, and its hash. */
+interface Content {
+  bytes: number
+  hash: Hash | null
+}
+
+async function contentHere(d: Download, part: string, validator: string | undefined): Promise<Content> {
+  const content: Content = { bytes: 0, hash: await newHash(d) }
+  const file = await d.store.open(part)
+  const isOfUse = d.checksum || validator
+  if (!file || !isOfUse || (d.size !== null && file.size > d.size)) {
+    await d.store.append(part, [], 0)
+    return content
+  }
+  while (content.bytes < file.size) {
+    d.signal?.throwIfAborted()
+    const bytes = await file.read(content.bytes, Math.min(2 ** 20, file.size - content.bytes))
+    content.hash?.update(bytes)
+    content.bytes += bytes.length
+  }
+  if (file.size > 0) d.onBytes(content.bytes, d.size)
+  return content
+}
+
+async function fetchRest(d: Download, part: string, content: Content, validator: string | undefined): Promise<void> {
+  const from = content.bytes
   // Another origin's server would be asked first whether a page may send If-Range: there the answer is looked at.
   const mayAsk = isNode || new URL(d.url).origin === location.origin
   const range = from > 0 && { range: `bytes=${from}-`, ...(validator && mayAsk && { 'if-range': validator }) }
@@ -133,87 +132,51 @@ async function fetchRest(d: Download, content: Content, validator: string | unde
     }
     if (all !== '*') total ??= Number(all)
   } else {
-    content.restart()
+    content.bytes = 0
+    content.hash = await newHash(d)
     await d.onStart?.(response)
     const length = Number(response.headers.get('content-length') ?? Number.NaN)
     if (!Number.isNaN(length)) total ??= length
   }
-  if (d.size === null && total !== null) await checkSpace(d.what, dirname(d.path), total - content.position)
+  if (d.size === null && total !== null) await checkSpace(d.what, d.store, total - content.bytes)
+  await d.store.append(part, arriving(d, response, content, total), content.bytes)
+  if (total !== null && content.bytes < total)
+    throw new Dropped(`the connection ended at byte ${content.bytes} of ${total}`)
+}
+
+/** The chunks of an answer, hashed and told as they are written. */
+async function* arriving(
+  d: Download,
+  response: Response,
+  content: Content,
+  total: number | null,
+): AsyncGenerator<Uint8Array, void> {
+  const chunks = chunksOf(response, d.signal)
   try {
-    for await (const chunk of chunksOf(response, d.signal)) {
-      if (total !== null && content.position + chunk.length > total) throw tooLong(d, total)
-      await content.append(chunk)
-      d.onBytes(content.position, total)
+    for (;;) {
+      // An error of the connection leads to another try; those of the store are told.
+      const { done, value } = await chunks.next().catch((cause) => {
+        throw new Dropped('the connection dropped', { cause })
+      })
+      if (done) return
+      if (total !== null && content.bytes + value.length > total)
+        throw new HubError(
+          `${d.what}: the server sends more than the ${total} bytes that it announced: nothing of it is used`,
+        )
+      yield value
+      content.hash?.update(value)
+      content.bytes += value.length
+      d.onBytes(content.bytes, total)
     }
-  } catch (error) {
-    // Errors of the disk are told; those of the connection lead to another try.
-    if (error instanceof HubError || /^(write|fsync)$/.test((error as NodeJS.ErrnoException).syscall ?? '')) throw error
-    throw new Dropped('the connection dropped', { cause: error })
+  } finally {
+    await chunks.return()
   }
-  if (total !== null && content.position < total)
-    throw new Dropped(`the connection ended at byte ${content.position} of ${total}`)
 }
 
 /** What names this content: its ETag when that is a strong one, else its date. */
 export function validatorOf({ headers }: Response): string | null {
   const etag = headers.get('etag')
   return etag && !etag.startsWith('W/') ? etag : headers.get('last-modified')
-}
-
-const tooLong = (d: Download, total: number): HubError =>
-  new HubError(`${d.what}: the server sends more than the ${total} bytes that it announced: nothing of it is used`)
-
-/** What is on the disk already, and its hash. */
-class Content {
-  position = 0
-  private readonly handle: FileHandle
-  private readonly d: Download
-  private hash: Promise<Hash | null>
-
-  constructor(handle: FileHandle, d: Download) {
-    this.handle = handle
-    this.d = d
-    this.hash = newHash(d)
-  }
-
-  /** Takes up the first `length` bytes, as they were written before. */
-  async readStart(length: number): Promise<void> {
-    const buffer = new Uint8Array(2 ** 20)
-    const hash = await this.hash
-    while (this.position < length) {
-      this.d.signal?.throwIfAborted()
-      const { bytesRead } = await this.handle.read(
-        buffer,
-        0,
-        Math.min(buffer.length, length - this.position),
-        this.position,
-      )
-      if (bytesRead === 0) break
-      hash?.update(buffer.subarray(0, bytesRead))
-      this.position += bytesRead
-    }
-    this.d.onBytes(this.position, this.d.size)
-  }
-
-  restart(): void {
-    this.position = 0
-    this.hash = newHash(this.d)
-  }
-
-  async append(chunk: Uint8Array): Promise<void> {
-    const hash = await this.hash
-    hash?.update(chunk)
-    for (let done = 0; done < chunk.length; ) {
-      const { bytesWritten } = await this.handle.write(chunk, done, chunk.length - done, this.position)
-      done += bytesWritten
-      this.position += bytesWritten
-    }
-  }
-
-  async isRight(): Promise<boolean> {
-    const hash = await this.hash
-    return hash === null || hash.hex() === this.d.checksum!.value
-  }
 }
 
 async function newHash({ checksum, size }: Download): Promise<Hash | null> {

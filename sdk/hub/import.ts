@@ -1,10 +1,9 @@
 import { OptionError } from '../errors.ts'
-import { fileSystem, join } from '../formats/file-system.ts'
-import { writeFolderAtomically } from '../formats/node-file.ts'
+import { join } from '../store/path.ts'
 import { isBundled } from './bundled.ts'
 import { chooseModelFiles } from './choose.ts'
 import { withLock } from './lock.ts'
-import { cacheRoot } from './settings.ts'
+import { cache } from './settings.ts'
 import type { PullOptions } from './snapshot.ts'
 import { askToKeep, checkSpace } from './space.ts'
 
@@ -32,23 +31,22 @@ export async function importModel(
   const ggufs = [...byName.keys()].filter((file) => /\.gguf$/i.test(file))
   const chosen = ggufs.length === 1 ? ggufs : chooseModelFiles({ id: name, file: null }, [...byName.keys()])
   const totalBytes = chosen.reduce((sum, file) => sum + byName.get(file)!.size, 0)
-  const root = join(await cacheRoot(), importedFolder)
-  const folder = join(root, name)
+  const store = await cache()
+  const folder = join(importedFolder, name)
   askToKeep()
-  const fs = await fileSystem()
-  await fs.mkdir(root, { recursive: true })
   return withLock(
+    store,
     `${folder}.lock`,
     signal,
     async () => {},
     async () => {
       if (await findImported(name)) throw new OptionError(`${name}: is there already: removeModel('${name}') first`)
       // Of an import that was cut off.
-      for (const entry of await fs.readdir(root))
-        if (entry === name || entry.startsWith(`${name}.tmp-`)) await fs.rm(join(root, entry), { recursive: true })
-      await checkSpace(name, root, totalBytes)
+      for (const { name: other } of await store.list(importedFolder))
+        if (other === name || other.startsWith(`${name}.tmp-`)) await store.remove(join(importedFolder, other))
+      await checkSpace(name, store, totalBytes)
       let loadedBytes = 0
-      async function* bytesOf(file: File): AsyncGenerator<Uint8Array> {
+      async function* chunksOf(file: File): AsyncGenerator<Uint8Array> {
         const reader = file.stream().getReader()
         for (;;) {
           signal?.throwIfAborted()
@@ -59,19 +57,23 @@ export async function importModel(
           onProgress?.({ file: file.name, loadedBytes, totalBytes })
         }
       }
-      await writeFolderAtomically(folder, new Map(chosen.map((file) => [file, bytesOf(byName.get(file)!)])))
+      // What tells that the model is whole comes last.
+      const files = chosen.toSorted((a, b) => Number(tells.test(a)) - Number(tells.test(b)))
+      await store.write(folder, new Map(files.map((file) => [file, chunksOf(byName.get(file)!)])))
       return (await findImported(name))!
     },
   )
 }
 
+const tells = /^(adapter_)?config\.json$/
+
 /** The path of a model that was imported; null where there is none that is whole. */
 export async function findImported(name: string): Promise<string | null> {
   if (!isName(name)) return null
-  const folder = join(await cacheRoot(), importedFolder, name)
-  const { readdir } = await fileSystem()
-  const names = await readdir(folder).catch(() => [])
-  if (names.some((file) => /^(adapter_)?config\.json$/.test(file))) return folder
+  const store = await cache()
+  const folder = join(importedFolder, name)
+  const names = (await store.list(folder)).map((entry) => entry.name)
+  if (names.some((file) => tells.test(file))) return join(store.name, folder)
   const gguf = names.find((file) => /\.gguf$/i.test(file))
-  return gguf ? join(folder, gguf) : null
+  return gguf ? join(store.name, folder, gguf) : null
 }

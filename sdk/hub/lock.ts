@@ -1,26 +1,27 @@
-import { takeLock } from '../formats/lock.ts'
+import type { Store } from '../store/store.ts'
 import { pause } from './request.ts'
 
 /**
- * Runs `work` while no other process does the same under this path; waits for one that does.
+ * Runs `work` while nobody else does the same under this name of a store; waits for one that does.
  *
- * @param onWait told a few times a second while another process works
+ * @param onWait told a few times a second while another works
  */
 export async function withLock<T>(
-  path: string,
+  store: Store,
+  name: string,
   signal: AbortSignal | undefined,
   onWait: () => Promise<void>,
   work: () => Promise<T>,
 ): Promise<T> {
-  let release = await takeLock(path)
-  while (release === null) {
+  let lock = await store.lock(name)
+  while (typeof lock === 'string') {
     await onWait()
     await pause(200, signal)
-    release = await takeLock(path)
+    lock = await store.lock(name)
   }
   try {
     return await work()
   } finally {
-    await release()
+    await lock()
   }
 }

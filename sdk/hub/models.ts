@@ -1,6 +1,7 @@
 import { FormatError, HubError, OptionError } from '../errors.ts'
-import { fileSystem, join } from '../formats/file-system.ts'
-import { bundledFolder, bundledModels, isBundled } from './bundled.ts'
+import { join } from '../store/path.ts'
+import { type Source, type Store, storeAt } from '../store/store.ts'
+import { bundledModel, bundledModels, isBundled } from './bundled.ts'
 import { chooseModelFiles } from './choose.ts'
 import { findImported } from './import.ts'
 import { type ModelName, parseModelName } from './names.ts'
@@ -30,38 +31,37 @@ export async function pullModel(name: string, options: PullOptions = {}): Promis
 }
 
 /**
- * The path of a model: a bundled one (default `nano`), a folder or file that exists, or one of the hub, which is downloaded
- * when it is not in the cache.
+ * Where a model lies: a bundled one (default `nano`), a folder or file that exists, an imported one, or one of the hub or of an
+ * address, which is downloaded when it is not in the cache.
  */
-export async function findModel(name: string = bundledModels[0], options: PullOptions = {}): Promise<string> {
-  if (isBundled(name)) return bundledFolder(name)
+export async function resolveModel(name: string = bundledModels[0], options: PullOptions = {}): Promise<Source> {
+  if (isBundled(name)) return bundledModel(name)
   const bundled = bundledModels.join(', ')
-  return find(name, options, {
+  return resolve(name, options, {
     nowhere: `no such model folder or file, nor a name on the hub (org/name), nor a bundled model (${bundled})`,
     hint: `There is no folder or file of this name either, and ${bundled} are bundled.`,
   })
 }
 
-/** The folder of an adapter: one that exists, or one of the hub. */
-export const findAdapter = (name: string, options: PullOptions = {}): Promise<string> =>
-  find(name, options, {
+/** Where an adapter lies: a folder that exists, or one of the hub. */
+export const resolveAdapter = (name: string, options: PullOptions = {}): Promise<Source> =>
+  resolve(name, options, {
     nowhere: 'no such adapter folder, nor a name on the hub (org/name)',
     hint: 'There is no adapter folder of this name either.',
   })
 
-async function find(
+async function resolve(
   name: string,
   options: PullOptions,
   { nowhere, hint }: { nowhere: string; hint: string },
-): Promise<string> {
-  const { access } = await fileSystem()
-  const exists = await access(name).then(
-    () => true,
-    () => false,
-  )
-  if (exists) return name
-  const imported = await findImported(name)
-  if (imported) return imported
+): Promise<Store> {
+  const place = await storeAt(name)
+  if ((await place.list()).length > 0) return place
+  return storeAt((await findImported(name)) ?? (await download(name, options, nowhere, hint)))
+}
+
+/** The path in the cache. */
+async function download(name: string, options: PullOptions, nowhere: string, hint: string): Promise<string> {
   const hubName = hubNameOf(name)
   if (isFolderUrl(hubName)) return (await findUrlFolder(hubName)) ?? pullUrlFolder(hubName, options)
   if (isUrl(hubName)) return (await findUrl(hubName, gguf)) ?? pullUrl(hubName, gguf, options)
@@ -78,6 +78,4 @@ async function find(
 
 const gguf = /\.gguf$/i
 
-async function pathOf({ file }: ModelName, { folder }: Snapshot): Promise<string> {
-  return file ? join(folder, file) : folder
-}
+const pathOf = ({ file }: ModelName, { folder }: Snapshot): string => (file ? join(folder, file) : folder)

@@ -1,5 +1,5 @@
 import { HubError } from '../errors.ts'
-import { isNode } from '../formats/file-system.ts'
+import { isNode } from '../runtime.ts'
 import { endpoint, isOffline, readToken, stallTime } from './settings.ts'
 
 export interface RequestOptions {

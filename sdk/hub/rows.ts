@@ -1,5 +1,5 @@
 import { HubError, OptionError } from '../errors.ts'
-import { join } from '../formats/file-system.ts'
+import { join } from '../store/path.ts'
 import { type DatasetName, parseDatasetName } from './names.ts'
 import { findSnapshot, type PullOptions, pullSnapshot, type Snapshot } from './snapshot.ts'
 import { findUrl, hubNameOf, isUrl, pullUrl } from './url.ts'

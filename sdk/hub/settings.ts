@@ -1,5 +1,8 @@
 import { HubError } from '../errors.ts'
-import { fileSystem, isNode, join } from '../formats/file-system.ts'
+import { isNode } from '../runtime.ts'
+import { join } from '../store/path.ts'
+import { type Store, storeAt } from '../store/store.ts'
+import { readText } from '../store/text.ts'
 
 // What huggingface_hub reads from the environment, read the same way. Everything is read when it is needed.
 
@@ -31,12 +34,14 @@ export async function cacheRoot(): Promise<string> {
   return resolve(set ? expand(set, homedir()) : join(await home(), 'hub'))
 }
 
+/** Where downloads are kept. */
+export const cache = async (): Promise<Store> => storeAt(await cacheRoot())
+
 /** HF_TOKEN, else what `hf auth login` has left; a page has none. */
 export async function readToken(): Promise<string | undefined> {
   if (!isNode) return undefined
-  const { readFile } = await fileSystem()
   const path = variable('HF_TOKEN_PATH') ?? join(await home(), 'token')
-  const fromFile = async () => (await readFile(path, 'utf8').catch(() => '')).trim()
+  const fromFile = async () => ((await readText(await storeAt(path), '').catch(() => null)) ?? '').trim()
   const token = variable('HF_TOKEN') ?? variable('HUGGING_FACE_HUB_TOKEN') ?? (await fromFile())
   if (token !== '' && !/^[\x21-\x7e]{1,1000}$/.test(token))
     throw new HubError(`the token for the hub (HF_TOKEN or ${path}) holds characters that no token has: set it again`)

@@ -1,12 +1,15 @@
 import { HubError } from '../errors.ts'
-import { dirname, fileSystem, join } from '../formats/file-system.ts'
-import { writeAtomically, writeError } from '../formats/node-file.ts'
+import { isNode } from '../runtime.ts'
+import { join } from '../store/path.ts'
+import { below, type Store } from '../store/store.ts'
+import { readText, textChunks } from '../store/text.ts'
 import { download } from './download.ts'
 import { listRepo, type RepoFile } from './listing.ts'
 import { folderOf, type Repo } from './names.ts'
-import { cacheRoot, endpoint } from './settings.ts'
+import { cache, endpoint } from './settings.ts'
 import { checkSpace } from './space.ts'
 import { readTree, writeTree } from './tree.ts'
+import { walk } from './walk.ts'
 
 // The layout of huggingface_hub, so that Python shares the cache: blobs/<checksum>, snapshots/<commit>/<path> -> blob,
 // refs/<revision> holds a commit, trees/<commit>.json a listing.
@@ -40,28 +43,24 @@ export type Choose = (paths: readonly string[]) => string[]
 
 /** What the cache has, without asking the network; null when it is not whole. */
 export async function findSnapshot(repo: Repo, choose: Choose): Promise<Snapshot | null> {
-  const fs = await fileSystem()
-  const root = join(await cacheRoot(), folderOf(repo))
-  const commit = await readCommit(root, repo.revision)
+  const store = await cache()
+  const root = folderOf(repo)
+  const commit = await readCommit(store, root, repo.revision)
   if (!commit) return null
-  const folder = join(root, 'snapshots', commit)
-  const sizeOf = (path: string) =>
-    fs.stat(join(folder, path)).then(
-      (stat) => (stat.isFile() ? stat.size : -1),
-      () => -1,
-    )
-  const tree = await readTree(join(root, 'trees', `${commit}.json`))
+  const folder = below(store, join(root, 'snapshots', commit))
+  const sizeOf = async (path: string): Promise<number> => (await folder.open(path).catch(() => null))?.size ?? -1
+  const tree = await readTree(store, join(root, 'trees', `${commit}.json`))
   if (tree) {
     const paths = choose([...tree.keys()])
     for (const path of paths) if ((await sizeOf(path)) !== tree.get(path)) return null
-    return { folder, paths }
+    return { folder: folder.name, paths }
   }
   // A download without one: the names have to tell whether it is whole.
-  const entries = await fs.readdir(folder, { recursive: true }).catch(() => [])
+  const files = await walk(folder)
   try {
-    const paths = choose(entries.map((path) => path.replaceAll('\\', '/')))
+    const paths = choose(files.map(({ name }) => name))
     const present = await Promise.all(paths.map(sizeOf))
-    return hasAllShards(paths) && present.every((size) => size >= 0) ? { folder, paths } : null
+    return hasAllShards(paths) && present.every((size) => size >= 0) ? { folder: folder.name, paths } : null
   } catch (error) {
     if (error instanceof HubError) return null
     throw error
@@ -70,32 +69,21 @@ export async function findSnapshot(repo: Repo, choose: Choose): Promise<Snapshot
 
 /** Downloads what is not here yet. The revision points at the new commit only when everything that was chosen is here. */
 export async function pullSnapshot(repo: Repo, choose: Choose, options: PullOptions = {}): Promise<Snapshot> {
-  const fs = await fileSystem()
-  const root = join(await cacheRoot(), folderOf(repo))
+  const store = await cache()
+  const root = folderOf(repo)
   const listing = await listRepo(repo, options.signal)
   const byPath = new Map(listing.files.map((file) => [file.path, file]))
   const files = choose([...byPath.keys()]).map((path) => byPath.get(path)!)
   const folder = join(root, 'snapshots', listing.commit)
   const blobOf = ({ checksum }: RepoFile) => join(root, 'blobs', checksum.value)
-  const hasSize = (path: string, size: number) =>
-    fs.stat(path).then(
-      (stat) => stat.size === size,
-      () => false,
-    )
-  await makeFolder(join(root, 'blobs'))
-  await makeFolder(folder)
+  const sizeOf = async (path: string): Promise<number> => (await store.open(path))?.size ?? 0
+  const hasSize = async (path: string, size: number) => (await store.open(path))?.size === size
 
   let missing = 0
-  for (const file of files) {
-    if ((await hasSize(join(folder, file.path), file.size)) || (await hasSize(blobOf(file), file.size))) continue
-    missing +=
-      file.size -
-      (await fs.stat(`${blobOf(file)}.incomplete`).then(
-        ({ size }) => size,
-        () => 0,
-      ))
-  }
-  await checkSpace(repo.id, root, missing)
+  for (const file of files)
+    if (!(await hasSize(join(folder, file.path), file.size)) && !(await hasSize(blobOf(file), file.size)))
+      missing += file.size - (await sizeOf(`${blobOf(file)}.incomplete`))
+  await checkSpace(repo.id, store, missing)
 
   const totalBytes = files.reduce((sum, { size }) => sum + size, 0)
   const tell = throttled(options.onProgress)
@@ -104,36 +92,25 @@ export async function pullSnapshot(repo: Repo, choose: Choose, options: PullOpti
     const [blob, pointer] = [blobOf(file), join(folder, file.path)]
     if (!(await hasSize(pointer, file.size))) {
       if (!(await hasSize(blob, file.size))) {
-        await fs.rm(blob, { force: true })
+        await store.remove(blob)
         await download({
           ...file,
           what: `${repo.id}: ${file.path}`,
           url: resolveUrl(repo, listing.commit, file.path),
+          store,
           path: blob,
           signal: options.signal,
           onBytes: (bytes) => tell({ file: file.path, loadedBytes: loadedBytes + bytes, totalBytes }),
         })
       }
-      await makeFolder(dirname(pointer))
-      await link(blob, pointer)
+      await link(store, blob, pointer)
     }
     loadedBytes += file.size
     tell({ file: file.path, loadedBytes, totalBytes }, loadedBytes === totalBytes)
   }
-  await makeFolder(join(root, 'trees'))
-  await writeTree(join(root, 'trees', `${listing.commit}.json`), listing.files)
-  if (repo.revision !== listing.commit) {
-    const ref = join(root, 'refs', repo.revision)
-    await makeFolder(dirname(ref))
-    await writeAtomically(ref, [new TextEncoder().encode(listing.commit)])
-  }
-  return { folder, paths: files.map(({ path }) => path) }
-
-  async function makeFolder(path: string): Promise<void> {
-    await fs.mkdir(path, { recursive: true }).catch((error) => {
-      throw writeError(path, error)
-    })
-  }
+  await writeTree(store, join(root, 'trees', `${listing.commit}.json`), listing.files)
+  if (repo.revision !== listing.commit) await store.write(join(root, 'refs', repo.revision), textChunks(listing.commit))
+  return { folder: join(store.name, folder), paths: files.map(({ path }) => path) }
 }
 
 function resolveUrl({ kind, id }: Repo, commit: string, path: string): string {
@@ -142,10 +119,9 @@ function resolveUrl({ kind, id }: Repo, commit: string, path: string): string {
 }
 
 /** The commit that a revision stands for in the cache. */
-async function readCommit(root: string, revision: string): Promise<string | null> {
-  const { readFile } = await fileSystem()
+async function readCommit(store: Store, root: string, revision: string): Promise<string | null> {
   if (/^[0-9a-f]{40}$/.test(revision)) return revision
-  const commit = (await readFile(join(root, 'refs', revision), 'utf8').catch(() => '')).trim()
+  const commit = (await readText(store, join(root, 'refs', revision)).catch(() => null))?.trim() ?? ''
   return /^[0-9a-f]{40}$/.test(commit) ? commit : null
 }
 
@@ -159,27 +135,24 @@ export function hasAllShards(paths: readonly string[]): boolean {
   return [...seen].every(([name, n]) => n === Number(name.slice(name.lastIndexOf('-') + 1)))
 }
 
-/** A relative link; where links are not allowed (Windows without developer mode), the file itself. */
-async function link(blob: string, pointer: string): Promise<void> {
-  const fs = await fileSystem()
-  try {
-    await fs.rm(pointer, { force: true })
-    await fs.symlink(relative(pointer, blob), pointer)
-  } catch (error) {
-    // Another process has just made the same one.
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return
-    await fs.rename(blob, pointer).catch((cause) => {
-      throw writeError(pointer, cause)
-    })
+/** A relative link; where there are none (in a page, on Windows without developer mode), the file itself. */
+async function link(store: Store, blob: string, pointer: string): Promise<void> {
+  await store.remove(pointer)
+  if (isNode) {
+    const [{ mkdir, symlink }, { dirname, relative }] = await Promise.all([
+      import('node:fs/promises'),
+      import('node:path'),
+    ])
+    const [from, to] = [join(store.name, pointer), join(store.name, blob)]
+    try {
+      await mkdir(dirname(from), { recursive: true })
+      return await symlink(relative(dirname(from), to), from)
+    } catch (error) {
+      // Another process has just made the same one.
+      if ((error as NodeJS.ErrnoException).code === 'EEXIST') return
+    }
   }
-}
-
-/** A path from the folder of one file to another; both are in the same repository. */
-function relative(from: string, to: string): string {
-  const [a, b] = [from.split('/'), to.split('/')]
-  let same = 0
-  while (a[same] === b[same]) same++
-  return [...a.slice(same, -1).map(() => '..'), ...b.slice(same)].join('/')
+  await store.move(blob, pointer)
 }
 
 function throttled(onProgress: PullOptions['onProgress']): (progress: PullProgress, now?: boolean) => void {

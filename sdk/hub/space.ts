@@ -1,20 +1,31 @@
+import { megabytes } from '../bytes.ts'
 import { HalflingError } from '../errors.ts'
-import { fileSystem, isNode } from '../formats/file-system.ts'
+import { isNode } from '../runtime.ts'
+import type { Store } from '../store/store.ts'
 
-/** Refuses before the first byte what the disk of `folder` has no room for. */
-export async function checkSpace(what: string, folder: string, bytes: number): Promise<void> {
-  const { statfs } = await fileSystem()
-  // Where the system does not say, the write will.
-  const disk = await statfs(folder).catch(() => null)
-  if (!disk || bytes <= disk.bavail * disk.bsize) return
-  const [needed, free] = [bytes, disk.bavail * disk.bsize].map((n) =>
-    Number((n / 1e6).toPrecision(3)).toLocaleString('en-US'),
-  )
-  const where = isNode ? `are free in ${folder}` : 'are left of what the browser lets this site keep'
+/** Refuses before the first byte what there is no room for. */
+export async function checkSpace(what: string, store: Store, bytes: number): Promise<void> {
+  const free = await freeBytes(store.name)
+  if (bytes <= free) return
+  const where = isNode ? `are free in ${store.name}` : 'are left of what the browser lets this site keep'
   const remedy = isNode
     ? 'free some, or point HF_HUB_CACHE at another disk'
     : 'remove a model (removeModel), or free the disk'
-  throw new HalflingError('io', `${what}: needs ${needed} MB more, and ${free} MB ${where}: ${remedy}`)
+  throw new HalflingError('io', `${what}: needs ${megabytes(bytes)} more, and ${megabytes(free)} ${where}: ${remedy}`)
+}
+
+async function freeBytes(folder: string): Promise<number> {
+  if (!isNode) {
+    const { quota = 0, usage = 0 } = await navigator.storage.estimate()
+    return quota - usage
+  }
+  const { mkdir, statfs } = await import('node:fs/promises')
+  await mkdir(folder, { recursive: true }).catch(() => {})
+  // Where the system does not say, the write will.
+  return statfs(folder).then(
+    ({ bavail, bsize }) => bavail * bsize,
+    () => Number.POSITIVE_INFINITY,
+  )
 }
 
 /** Asks the browser not to clear what is stored when it needs room. It may ask the person: that is not waited for. */

@@ -1,11 +1,11 @@
 import { HubError } from '../errors.ts'
-import { fileSystem, join } from '../formats/file-system.ts'
-import { isPage } from '../formats/folder.ts'
-import { shardNames } from '../formats/model-source.ts'
-import { makeFolder, readJsonFile, writeAtomically } from '../formats/node-file.ts'
+import { shardNames } from '../formats/stored-model.ts'
+import { sha256 } from '../hash.ts'
+import { join } from '../store/path.ts'
+import { isPage } from '../store/sources.ts'
+import { jsonChunks, readJson } from '../store/text.ts'
 import { download, validatorOf } from './download.ts'
-import { sha256OfText } from './hash.ts'
-import { cacheRoot, endpoint } from './settings.ts'
+import { cache, endpoint } from './settings.ts'
 import type { PullOptions } from './snapshot.ts'
 
 /** Our own folder in the cache: halfling-urls/<hash of the address>/<file>. */
@@ -13,18 +13,17 @@ export const urlsFolder = 'halfling-urls'
 
 export const isUrl = (name: string): boolean => /^https?:\/\//i.test(name)
 
-interface Source {
-  /** Where the address stands for one file. */
+/** An address of one file, and where it is kept. */
+interface Located {
   readonly url: string
-  readonly file: string
+  /** In the cache. */
   readonly folder: string
-  /** The whole file, when it is here. */
-  readonly path: string
+  readonly file: string
   readonly sha256: string | null
 }
 
 /** The place in the cache of `https://host/file.gguf[#sha256=<64 hexadecimal digits>]`. */
-async function locate(name: string, extension: RegExp): Promise<Source> {
+async function locate(name: string, extension: RegExp): Promise<Located> {
   const url = URL.canParse(name) ? new URL(name) : null
   if (!url || url.username || url.password) throw new HubError(`${name}: is not an address that can be fetched`)
   const file = safeDecode(url.pathname.split('/').at(-1) ?? '')
@@ -33,19 +32,17 @@ async function locate(name: string, extension: RegExp): Promise<Source> {
       `${name}: an address of one file is wanted, of a .gguf for a model, .parquet, .jsonl or .json for rows`,
     )
   const fragment = url.hash.slice(1)
-  const sha256 = /^sha256=([0-9a-f]{64})$/i.exec(fragment)?.[1].toLowerCase() ?? null
-  if (fragment && !sha256) throw new HubError(`${name}: after "#" only sha256=<64 hexadecimal digits> is understood`)
+  const checksum = /^sha256=([0-9a-f]{64})$/i.exec(fragment)?.[1].toLowerCase() ?? null
+  if (fragment && !checksum) throw new HubError(`${name}: after "#" only sha256=<64 hexadecimal digits> is understood`)
   url.hash = ''
-  const folder = await cachedAt(url.href + (sha256 ?? ''))
-  return { url: url.href, file, folder, path: join(folder, file), sha256 }
+  return { url: url.href, folder: await keptAt(url.href + (checksum ?? '')), file, sha256: checksum }
 }
 
-const cachedAt = async (text: string): Promise<string> =>
-  join(await cacheRoot(), urlsFolder, (await sha256OfText(text)).slice(0, 32))
+const keptAt = async (text: string): Promise<string> => join(urlsFolder, (await sha256(text)).slice(0, 32))
 
 /** The folder in the cache for an address, whatever it is of. */
-export const urlFolder = async (name: string): Promise<string> =>
-  isFolderUrl(name) ? cachedAt(new URL(name).href) : (await locate(name, /./)).folder
+export const folderOfUrl = async (name: string): Promise<string> =>
+  isFolderUrl(name) ? keptAt(new URL(name).href) : (await locate(name, /./)).folder
 
 /** An address that ends with a slash: of a folder as it is on the hub. */
 export const isFolderUrl = (name: string): boolean =>
@@ -53,25 +50,25 @@ export const isFolderUrl = (name: string): boolean =>
 
 /** The folder of an address when the cache has all of it. */
 export async function findUrlFolder(name: string): Promise<string | null> {
-  const folder = await urlFolder(name)
-  const { whole } = await readJsonFile(join(folder, 'source.json')).catch(() => ({ whole: false }))
-  return whole === true ? folder : null
+  const store = await cache()
+  const folder = await folderOfUrl(name)
+  const source = await readJson(store, join(folder, 'source.json')).catch(() => null)
+  return source?.whole === true ? join(store.name, folder) : null
 }
 
 /** Downloads the files of a model or an adapter below an address, each as pullUrl does. */
 export async function pullUrlFolder(name: string, options: PullOptions = {}): Promise<string> {
   const base = new URL(name)
   if (base.username || base.password) throw new HubError(`${name}: is not an address that can be fetched`)
-  const folder = await urlFolder(name)
-  const about = (source: object) =>
-    writeAtomically(join(folder, 'source.json'), [new TextEncoder().encode(JSON.stringify(source))])
-  await makeFolder(folder)
+  const store = await cache()
+  const folder = await folderOfUrl(name)
+  const about = (source: object) => store.write(join(folder, 'source.json'), jsonChunks(source))
   if (!(await findUrlFolder(name))) await about({ url: base.href })
   let before = 0
   const get = async (file: string): Promise<boolean> => {
     let here = 0
     try {
-      await fetchInto(folder, file, new URL(file, base).href, null, {
+      await fetchInto({ folder, file, url: new URL(file, base).href, sha256: null }, `${file}.source.json`, {
         ...options,
         onProgress: ({ loadedBytes, totalBytes }) => {
           here = totalBytes
@@ -96,62 +93,54 @@ export async function pullUrlFolder(name: string, options: PullOptions = {}): Pr
     if (!(await get('model.safetensors'))) {
       const index = 'model.safetensors.index.json'
       await needed(index)
-      for (const shard of new Set(shardNames(await readJsonFile(join(folder, index)), `${name}${index}`).values()))
-        await needed(shard)
+      const json = (await readJson(store, join(folder, index)))!
+      for (const shard of new Set(shardNames(json, `${name}${index}`).values())) await needed(shard)
     }
   }
   await about({ url: base.href, whole: true })
-  return folder
+  return join(store.name, folder)
 }
 
 /** The file of an address when the cache has it. */
 export async function findUrl(name: string, extension: RegExp): Promise<string | null> {
-  const { access } = await fileSystem()
-  const { path } = await locate(name, extension)
-  return access(path).then(
-    () => path,
-    () => null,
-  )
+  const { folder, file } = await locate(name, extension)
+  return (await (await cache()).open(join(folder, file)))?.name ?? null
 }
 
 /** Downloads a file, going on with a part of it while the server says that it is still the same. */
 export async function pullUrl(name: string, extension: RegExp, options: PullOptions = {}): Promise<string> {
-  const { url, file, folder, path, sha256 } = await locate(name, extension)
-  await makeFolder(folder)
-  await fetchInto(folder, file, url, sha256, options, 'source.json')
-  return path
+  return fetchInto(await locate(name, extension), 'source.json', options)
 }
 
 /** @param aboutFile remembers what names the content, so that a part of it can be gone on with */
 async function fetchInto(
-  folder: string,
-  file: string,
-  url: string,
-  sha256: string | null,
+  { url, folder, file, sha256 }: Located,
+  aboutFile: string,
   options: PullOptions,
-  aboutFile = `${file}.source.json`,
-): Promise<void> {
+): Promise<string> {
+  const store = await cache()
   const about = join(folder, aboutFile)
   await download({
     what: file,
     url,
+    store,
     path: join(folder, file),
     size: null,
     checksum: sha256 ? { kind: 'sha256', value: sha256 } : null,
     validator: async () => {
-      const { validator } = await readJsonFile(about).catch(() => ({ validator: undefined }))
-      return typeof validator === 'string' && validator ? validator : undefined
+      const source = await readJson(store, about).catch(() => null)
+      return typeof source?.validator === 'string' && source.validator ? source.validator : undefined
     },
     onStart: async (response) => {
       if (isPage(response))
         throw new HubError(`${url}: the server has no such file, it answers with a page`, { status: 404 })
-      const validator = validatorOf(response)
-      await writeAtomically(about, [new TextEncoder().encode(JSON.stringify({ url, validator }))])
+      await store.write(about, jsonChunks({ url, validator: validatorOf(response) }))
     },
     onBytes: (bytes, total) =>
       options.onProgress?.({ file, loadedBytes: bytes, totalBytes: Math.max(bytes, total ?? 0) }),
     signal: options.signal,
   })
+  return join(store.name, folder, file)
 }
 
 /** An address of the hub's own pages as a name: https://huggingface.co/org/name/blob/main/x.gguf. Others as they are. */

@@ -1,9 +1,10 @@
-import type { LoraConfig } from '../formats/peft.ts'
+import { OptionError } from '../errors.ts'
+import type { LoraConfig } from '../formats/lora-config.ts'
 import type { ModelConfig } from './config.ts'
 import type { AdapterStructure } from './decoder.ts'
-import { layerName, linearModules } from './names.ts'
+import { embeddingName, layerName, linearModules } from './names.ts'
 
-export type { LoraConfig } from '../formats/peft.ts'
+export type { LoraConfig } from '../formats/lora-config.ts'
 
 /** One adapted linear module: the update is alpha/r·BA (rsLoRA: alpha/sqrt(r)). */
 export interface AdapterModule {
@@ -42,38 +43,63 @@ export const paddedRank = (rank: number): number => {
   return bucket
 }
 
-export function structureOf(adapter: Adapter, slot: number): AdapterStructure {
-  const modules = [...adapter.modules].map(
-    ([path, m]) => [path, { rank: paddedRank(m.rank), dora: m.magnitude !== undefined }] as const,
-  )
-  return { prefix: `adapter/${slot}`, modules: new Map(modules), saved: [...adapter.saved.keys()], trainable: false }
+/**
+ * What a graph needs to know of adapters in one slot: of a single one, or of several that rows choose from. Those have one rank, the
+ * largest, and no weights beside low-rank updates. Throws OptionError.
+ */
+export function structureOf(adapters: readonly Adapter[], slot: number): AdapterStructure {
+  const byRow = adapters.length > 1
+  const modules = new Map<string, { rank: number; dora: boolean }>()
+  for (const { name, modules: own, saved } of adapters) {
+    if (byRow && (saved.size > 0 || [...own.values()].some((m) => m.magnitude)))
+      throw new OptionError(
+        `adapter "${name}": DoRA and modules_to_save are for all rows, not for some: merge it, or use it alone`,
+      )
+    for (const [path, m] of own) {
+      const rank = Math.max(paddedRank(m.rank), modules.get(path)?.rank ?? 0)
+      modules.set(path, { rank, dora: m.magnitude !== undefined })
+    }
+  }
+  const saved = adapters.flatMap((adapter) => [...adapter.saved.keys()])
+  return { prefix: `adapter/${slot}`, count: adapters.length, modules, saved, trainable: false }
 }
 
 export const sameStructure = (a: AdapterStructure, b: AdapterStructure): boolean => key(a) === key(b)
 
-const key = (s: AdapterStructure): string => JSON.stringify([[...s.modules], s.saved])
+const key = (s: AdapterStructure): string => JSON.stringify([s.count, [...s.modules], s.saved])
 
-/** The buffers of an adapter in its slot: name under the slot's prefix, shape, numbers (padded). */
+/**
+ * The buffers of a slot: name under its prefix, shape, numbers. Ranks are padded, and adapters that rows choose from lie one below
+ * the other; where one of them has no update its numbers are zeros.
+ */
 export function adapterBuffers(
-  adapter: Adapter,
+  adapters: readonly Adapter[],
+  { modules }: AdapterStructure,
   shapes: ReadonlyMap<string, readonly number[]>,
 ): Map<string, { shape: readonly number[]; data: Float32Array }> {
+  const n = adapters.length
   const buffers = new Map<string, { shape: readonly number[]; data: Float32Array }>()
-  for (const [path, m] of adapter.modules) {
-    const rank = paddedRank(m.rank)
-    const [output, input] = [m.b.length / m.rank, m.a.length / m.rank]
-    const a = new Float32Array(rank * input)
-    a.set(m.a)
-    const b = new Float32Array(output * rank)
-    for (let o = 0; o < output; o++) b.set(m.b.subarray(o * m.rank, (o + 1) * m.rank), o * rank)
-    buffers.set(`${path}.lora_A`, { shape: [rank, input], data: a })
-    buffers.set(`${path}.lora_B`, { shape: [output, rank], data: b })
-    buffers.set(`${path}.scale`, { shape: [1], data: Float32Array.of(m.scale) })
-    if (m.magnitude) buffers.set(`${path}.lora_magnitude_vector`, { shape: [output], data: m.magnitude })
+  for (const [path, { rank }] of modules) {
+    const one = adapters.find((adapter) => adapter.modules.has(path))!.modules.get(path)!
+    const [output, input] = [one.b.length / one.rank, one.a.length / one.rank]
+    const a = new Float32Array(n * rank * input)
+    const b = new Float32Array(n * output * rank)
+    const scale = new Float32Array(n)
+    for (const [i, adapter] of adapters.entries()) {
+      const m = adapter.modules.get(path)
+      if (!m) continue
+      a.set(m.a, i * rank * input)
+      for (let o = 0; o < output; o++) b.set(m.b.subarray(o * m.rank, (o + 1) * m.rank), (i * output + o) * rank)
+      scale[i] = m.scale
+      if (m.magnitude) buffers.set(`${path}.lora_magnitude_vector`, { shape: [output], data: m.magnitude })
+    }
+    buffers.set(`${path}.lora_A`, { shape: [n * rank, input], data: a })
+    buffers.set(`${path}.lora_B`, { shape: [n * output, rank], data: b })
+    buffers.set(`${path}.scale`, { shape: [n], data: scale })
   }
-  for (const [name, data] of adapter.saved) {
+  for (const [name, data] of adapters.flatMap(({ saved }) => [...saved])) {
     // A tied model has no output layer of its own, an adapter may.
-    const shape = shapes.get(name) ?? shapes.get('model.embed_tokens.weight')!
+    const shape = shapes.get(name) ?? shapes.get(embeddingName)!
     buffers.set(name, { shape, data })
   }
   return buffers

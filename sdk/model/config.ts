@@ -1,7 +1,11 @@
-import { z } from 'zod'
 import { FormatError } from '../errors.ts'
+import type { Activation } from '../ops/index.ts'
+import { z } from '../zod.ts'
 
-/** Frequencies of the rotary embedding; `factors` divides each of the D/2 frequencies by its own number (GGUF's rope_freqs). */
+/**
+ * Frequencies of the rotary embedding, under transformers' names; `factors` divides each of the D/2 frequencies by its own number (GGUF's
+ * rope_freqs).
+ */
 export type RopeScaling =
   | { readonly type: 'default' }
   | { readonly type: 'linear'; readonly factor: number }
@@ -12,11 +16,51 @@ export type RopeScaling =
       readonly highFreqFactor: number
       readonly originalMaxPositionEmbeddings: number
     }
+  | {
+      readonly type: 'yarn'
+      readonly factor: number
+      /** Multiplies cosines and sines. */
+      readonly attentionFactor: number
+      readonly betaFast: number
+      readonly betaSlow: number
+      /** Whether the range between the betas begins and ends at whole pairs. */
+      readonly truncate: boolean
+      readonly originalMaxPositionEmbeddings: number
+    }
   | { readonly type: 'factors'; readonly factors: readonly number[] }
 
-/** A decoder of the Llama family: the differences between families are flags. */
+/** Rotary embedding. */
+export interface Rope {
+  readonly theta: number
+  readonly scaling: RopeScaling
+}
+
+/** Norms by where they stand in a layer, as the checkpoint names them; where none is named there is none. */
+export interface LayerNorms {
+  readonly attentionInput: string
+  /** Of each query and key head. */
+  readonly query?: string
+  readonly key?: string
+  readonly attentionOutput?: string
+  readonly mlpInput: string
+  readonly mlpOutput?: string
+}
+
+/** A decoder layer. */
+export interface Layer {
+  readonly norms: LayerNorms
+  /** Of the gated layer. */
+  readonly activation: Activation
+  /** Positions that a token sees, itself among them; 0: all. */
+  readonly window: number
+  readonly rope: Rope
+  /** Multiplies q·k. */
+  readonly attentionScale: number
+}
+
+/** A decoder: what families differ in is data. */
 export interface ModelConfig {
-  readonly family: 'llama' | 'qwen2' | 'qwen3'
+  readonly family: keyof typeof families
   readonly vocabSize: number
   readonly hiddenSize: number
   readonly intermediateSize: number
@@ -25,8 +69,10 @@ export interface ModelConfig {
   readonly numKeyValueHeads: number
   readonly headDim: number
   readonly rmsNormEps: number
-  readonly ropeTheta: number
-  readonly ropeScaling: RopeScaling
+  /** Norms multiply by this plus their weight: 0, or 1. */
+  readonly normOffset: number
+  /** Multiplies the embeddings. */
+  readonly embeddingScale: number
   readonly maxPositionEmbeddings: number
   readonly tieWordEmbeddings: boolean
   /** Bias of the query, key and value projections. */
@@ -34,20 +80,31 @@ export interface ModelConfig {
   /** Bias of the output projection (Llama with attention_bias). */
   readonly outputBias: boolean
   readonly mlpBias: boolean
-  /** RMS norm of each query and key head (Qwen3). */
-  readonly qkNorm: boolean
+  /** One for each of numHiddenLayers. */
+  readonly layers: readonly Layer[]
 }
 
 const size = z.number().int().positive()
-const ropeParameters = z.looseObject({
+const ropeSettings = z.looseObject({
   rope_type: z.string().optional(),
   type: z.string().optional(),
   rope_theta: z.number().positive().optional(),
   factor: z.number().positive().optional(),
   factors: z.array(z.number().positive()).optional(),
+  attention_factor: z.number().positive().nullish(),
+  beta_fast: z.number().positive().nullish(),
+  beta_slow: z.number().positive().nullish(),
+  mscale: z.number().nonnegative().nullish(),
+  mscale_all_dim: z.number().nonnegative().nullish(),
+  truncate: z.boolean().optional(),
   low_freq_factor: z.number().positive().optional(),
   high_freq_factor: z.number().positive().optional(),
   original_max_position_embeddings: size.optional(),
+})
+/** For all layers, or by their type. */
+const ropeParameters = ropeSettings.extend({
+  full_attention: ropeSettings.optional(),
+  sliding_attention: ropeSettings.optional(),
 })
 
 const schema = z.looseObject({
@@ -68,14 +125,69 @@ const schema = z.looseObject({
   attention_bias: z.boolean().optional(),
   mlp_bias: z.boolean().optional(),
   hidden_act: z.string().optional(),
+  hidden_activation: z.string().nullish(),
+  query_pre_attn_scalar: z.number().positive().nullish(),
+  rope_local_base_freq: z.number().positive().nullish(),
   use_sliding_window: z.boolean().nullish(),
+  sliding_window: size.nullish(),
+  sliding_window_pattern: size.nullish(),
+  max_window_layers: z.number().int().nonnegative().nullish(),
+  layer_types: z.array(z.enum(['full_attention', 'sliding_attention'])).nullish(),
 })
+type ConfigJson = z.infer<typeof schema>
+
+const activations: Readonly<Record<string, Activation>> = { silu: 'silu', gelu_pytorch_tanh: 'gelu_tanh' }
+/** Settings that change what is computed, and that we do not compute. */
+const refused = ['attn_logit_softcapping', 'final_logit_softcapping', 'use_bidirectional_attention']
+
+const twoNorms: LayerNorms = { attentionInput: 'input_layernorm', mlpInput: 'post_attention_layernorm' }
+const headNorms = { query: 'self_attn.q_norm', key: 'self_attn.k_norm' }
+const fourNorms: LayerNorms = {
+  attentionInput: 'input_layernorm',
+  attentionOutput: 'post_attention_layernorm',
+  mlpInput: 'pre_feedforward_layernorm',
+  mlpOutput: 'post_feedforward_layernorm',
+}
+
+interface Family {
+  readonly norms: LayerNorms
+  /** Query, key and value have a bias, the output has none, whatever attention_bias says. */
+  readonly hasQkvBias?: true
+  readonly normOffset?: 1
+  /** Embeddings are multiplied by sqrt(hidden_size). */
+  readonly scalesEmbedding?: true
+  /** What transformers takes where config.json says nothing. */
+  readonly defaults?: Partial<ConfigJson>
+}
+
+/** By model_type: what config.json does not say. */
+const families = {
+  llama: { norms: twoNorms },
+  qwen2: { norms: twoNorms, hasQkvBias: true, defaults: { max_window_layers: 28 } },
+  qwen3: { norms: { ...twoNorms, ...headNorms }, defaults: { max_window_layers: 28 } },
+  gemma3_text: {
+    norms: { ...fourNorms, ...headNorms },
+    normOffset: 1,
+    scalesEmbedding: true,
+    defaults: {
+      hidden_activation: 'gelu_pytorch_tanh',
+      head_dim: 256,
+      query_pre_attn_scalar: 256,
+      rope_theta: 1e6,
+      rope_local_base_freq: 10_000,
+      use_sliding_window: true,
+      sliding_window: 4096,
+      sliding_window_pattern: 6,
+      tie_word_embeddings: true,
+    },
+  },
+} as const satisfies Readonly<Record<string, Family>>
 
 /**
  * Reads an HF config.json (of transformers 4 or 5).
  *
  * @param file named in errors
- * @throws FormatError for an architecture, activation or rope scaling that we do not compute, and for impossible sizes
+ * @throws FormatError for an architecture, activation, rope scaling or other setting that we do not compute, and for impossible sizes
  */
 export function parseConfig(json: unknown, file: string): ModelConfig {
   const parsed = schema.safeParse(json)
@@ -83,13 +195,12 @@ export function parseConfig(json: unknown, file: string): ModelConfig {
     const [issue] = parsed.error.issues
     throw new FormatError(`${file}: ${issue.path.join('.') || 'config'}: ${issue.message}`)
   }
-  const c = parsed.data
-  const family = c.model_type
-  if (family !== 'llama' && family !== 'qwen2' && family !== 'qwen3')
-    throw new FormatError(`${file}: model_type "${family}" is not supported (llama, qwen2 and qwen3 are)`)
-  if (c.hidden_act !== undefined && c.hidden_act !== 'silu')
-    throw new FormatError(`${file}: hidden_act "${c.hidden_act}" is not supported (silu is)`)
-  if (c.use_sliding_window) throw new FormatError(`${file}: use_sliding_window is not supported`)
+  const { model_type: type } = parsed.data
+  if (!Object.hasOwn(families, type))
+    throw new FormatError(`${file}: model_type "${type}" is not supported (${Object.keys(families).join(', ')} are)`)
+  const family: Family = families[type as ModelConfig['family']]
+  const c: ConfigJson = { ...family.defaults, ...parsed.data }
+  for (const key of refused) if (c[key]) throw new FormatError(`${file}: ${key} is not supported`)
   const headDim = c.head_dim ?? c.hidden_size / c.num_attention_heads
   const numKeyValueHeads = c.num_key_value_heads ?? c.num_attention_heads
   if (!Number.isInteger(headDim) || headDim % 2 !== 0)
@@ -98,10 +209,10 @@ export function parseConfig(json: unknown, file: string): ModelConfig {
     throw new FormatError(
       `${file}: num_attention_heads ${c.num_attention_heads} is not a multiple of num_key_value_heads ${numKeyValueHeads}`,
     )
-  const rope = c.rope_parameters ?? c.rope_scaling ?? {}
   const attentionBias = c.attention_bias ?? false
+  const layers = parseLayers(c, family.norms, file, headDim)
   return {
-    family,
+    family: type as ModelConfig['family'],
     vocabSize: c.vocab_size,
     hiddenSize: c.hidden_size,
     intermediateSize: c.intermediate_size,
@@ -110,18 +221,52 @@ export function parseConfig(json: unknown, file: string): ModelConfig {
     numKeyValueHeads,
     headDim,
     rmsNormEps: c.rms_norm_eps,
-    ropeTheta: rope.rope_theta ?? c.rope_theta ?? 10_000,
-    ropeScaling: parseScaling(rope, file, headDim),
-    maxPositionEmbeddings: c.max_position_embeddings,
+    normOffset: family.normOffset ?? 0,
+    embeddingScale: family.scalesEmbedding ? Math.sqrt(c.hidden_size) : 1,
+    // Qwen's way of switching YaRN on leaves max_position_embeddings as it was.
+    maxPositionEmbeddings: Math.max(c.max_position_embeddings, ...layers.map(({ rope }) => yarnReach(rope.scaling))),
     tieWordEmbeddings: c.tie_word_embeddings ?? false,
-    qkvBias: family === 'qwen2' || attentionBias,
-    outputBias: family !== 'qwen2' && attentionBias,
+    qkvBias: family.hasQkvBias ?? attentionBias,
+    outputBias: !family.hasQkvBias && attentionBias,
     mlpBias: c.mlp_bias ?? false,
-    qkNorm: family === 'qwen3',
+    layers,
   }
 }
 
-function parseScaling(rope: z.infer<typeof ropeParameters>, file: string, headDim: number): RopeScaling {
+function parseLayers(c: ConfigJson, norms: LayerNorms, file: string, headDim: number): Layer[] {
+  const name = c.hidden_activation ?? c.hidden_act ?? 'silu'
+  if (!Object.hasOwn(activations, name))
+    throw new FormatError(`${file}: hidden_act "${name}" is not supported (${Object.keys(activations).join(', ')} are)`)
+  const given: z.infer<typeof ropeParameters> = c.rope_parameters ?? c.rope_scaling ?? {}
+  const ropeOf = (own: z.infer<typeof ropeSettings>, theta = 10_000): Rope => ({
+    theta: own.rope_theta ?? theta,
+    scaling: parseScaling(
+      { ...own, original_max_position_embeddings: own.original_max_position_embeddings ?? c.max_position_embeddings },
+      file,
+      headDim,
+    ),
+  })
+  const full: Layer = {
+    norms,
+    activation: activations[name],
+    window: 0,
+    rope: ropeOf(given.full_attention ?? given, c.rope_theta),
+    attentionScale: 1 / Math.sqrt(c.query_pre_attn_scalar ?? headDim),
+  }
+  const numLayers = c.num_hidden_layers
+  if (!c.use_sliding_window) return new Array<Layer>(numLayers).fill(full)
+  const { sliding_window: window, sliding_window_pattern: pattern, max_window_layers: first, layer_types: types } = c
+  if (!window) throw new FormatError(`${file}: use_sliding_window without a sliding_window`)
+  if (types && types.length !== numLayers)
+    throw new FormatError(`${file}: layer_types has ${types.length} entries, num_hidden_layers is ${numLayers}`)
+  const local = given.sliding_attention ?? (c.rope_local_base_freq ? { rope_theta: c.rope_local_base_freq } : undefined)
+  const sliding: Layer = { ...full, window, rope: local ? ropeOf(local) : full.rope }
+  const slides = (i: number) =>
+    types ? types[i] === 'sliding_attention' : pattern ? (i + 1) % pattern !== 0 : i >= (first ?? 0)
+  return Array.from({ length: numLayers }, (_, i) => (slides(i) ? sliding : full))
+}
+
+function parseScaling(rope: z.infer<typeof ropeSettings>, file: string, headDim: number): RopeScaling {
   const type = rope.rope_type ?? rope.type ?? 'default'
   const need = (key: keyof typeof rope): number => {
     const value = rope[key]
@@ -138,6 +283,28 @@ function parseScaling(rope: z.infer<typeof ropeParameters>, file: string, headDi
       highFreqFactor: need('high_freq_factor'),
       originalMaxPositionEmbeddings: need('original_max_position_embeddings'),
     }
+  if (type === 'yarn') {
+    const factor = need('factor')
+    const { mscale, mscale_all_dim: all } = rope
+    return {
+      type,
+      factor,
+      attentionFactor:
+        rope.attention_factor ??
+        (mscale && all ? yarnMagnitude(factor, mscale) / yarnMagnitude(factor, all) : yarnMagnitude(factor)),
+      betaFast: rope.beta_fast ?? 32,
+      betaSlow: rope.beta_slow ?? 1,
+      truncate: rope.truncate ?? true,
+      originalMaxPositionEmbeddings: need('original_max_position_embeddings'),
+    }
+  }
   if (type === 'factors' && rope.factors?.length === headDim / 2) return { type, factors: rope.factors }
-  throw new FormatError(`${file}: rope scaling "${type}" is not supported (default, linear and llama3 are)`)
+  throw new FormatError(`${file}: rope scaling "${type}" is not supported (default, linear, llama3 and yarn are)`)
 }
+
+const yarnReach = (s: RopeScaling): number =>
+  s.type === 'yarn' ? Math.floor(s.factor * s.originalMaxPositionEmbeddings) : 0
+
+/** YaRN's own factor of attention. */
+export const yarnMagnitude = (factor: number, mscale = 1): number =>
+  factor <= 1 ? 1 : 0.1 * mscale * Math.log(factor) + 1

@@ -13,18 +13,22 @@ import {
   lora,
   rmsnorm,
   rope,
+  scale,
   scaleColumns,
   sub,
   swiglu,
   view,
 } from '../ops/index.ts'
-import type { ModelConfig } from './config.ts'
-import { hasBias, headName, layerName } from './names.ts'
+import { nameCounter } from '../random.ts'
+import type { Layer, ModelConfig, Rope } from './config.ts'
+import { embeddingName, finalNorm, hasBias, headName, layerName, outputName } from './names.ts'
 
 /** What a graph needs to know of an adapter: names, padded ranks, flags. The numbers are in buffers under `prefix`. */
 export interface AdapterStructure {
   /** Buffers are `${prefix}/${module}.lora_A` and so on. */
   readonly prefix: string
+  /** Adapters that lie in these buffers one below the other; with several, rows choose from them. */
+  readonly count: number
   /** By module path, `model.layers.0.self_attn.q_proj`. The rank is padded to a bucket. */
   readonly modules: ReadonlyMap<string, { readonly rank: number; readonly dora: boolean }>
   /** Weights that the adapter replaces as a whole (PEFT's modules_to_save), f32 under `${prefix}/${name}`. */
@@ -40,6 +44,10 @@ export interface DecoderContext {
   readonly trainable: ReadonlySet<string>
   /** Frozen ones first, then at most one trainable. */
   readonly adapters: readonly AdapterStructure[]
+  /** The rotary table [P, D] of at least so many positions: a constant by name. */
+  readonly ropeTable: (rope: Rope, positions: number) => { readonly name: string; readonly type: TensorType }
+  /** i32[N]: which of the adapters that rows choose from is a row's, -1 none; left out, no row has one of them. */
+  readonly adapterOf?: Tensor
   /** lora_dropout while training; `seed` is an i32[2] input. */
   readonly dropout?: { readonly p: number; readonly seed: Tensor }
 }
@@ -50,13 +58,10 @@ export function weight(g: Graph, c: DecoderContext, name: string): Tensor {
   return owner ? savedWeight(g, c, owner, name) : baseWeight(g, c, name)
 }
 
-const embedding = 'model.embed_tokens.weight'
-const outputLayer = 'lm_head.weight'
-
 /** The table that scores the vocabulary, [V, C]. An adapter's own copy of one of two tied tables unties them, as in PEFT. */
 export function headWeight(g: Graph, c: DecoderContext): Tensor {
-  const owner = c.adapters.findLast((a) => a.saved.includes(outputLayer))
-  if (owner) return savedWeight(g, c, owner, outputLayer)
+  const owner = c.adapters.findLast((a) => a.saved.includes(outputName))
+  if (owner) return savedWeight(g, c, owner, outputName)
   return baseWeight(g, c, headName(c.config))
 }
 
@@ -64,81 +69,77 @@ const baseWeight = (g: Graph, c: DecoderContext, name: string): Tensor =>
   g.weight(name, c.weights.get(name)!, c.trainable.has(name))
 
 function savedWeight(g: Graph, c: DecoderContext, owner: AdapterStructure, name: string): Tensor {
-  const { shape } = c.weights.get(name) ?? c.weights.get(embedding)!
+  const { shape } = c.weights.get(name) ?? c.weights.get(embeddingName)!
   return g.weight(`${owner.prefix}/${name}`, { dtype: 'f32', shape }, owner.trainable)
 }
 
-export const ropeName = 'rope/table'
-
 /** Packed rows for training and scoring: token i attends to starts[i]..i. All i32[N]. Returns [N, C] after the last norm. */
 export function packedHidden(g: Graph, c: DecoderContext, ids: Tensor, positions: Tensor, starts: Tensor): Tensor {
-  const shape = attentionShape(c.config)
-  return decoder(g, c, ids, positions, (_, q, k, v) => attention(g, q, k, v, starts, shape)[0])
+  const { numAttentionHeads: heads, numKeyValueHeads: kvHeads } = c.config
+  return decoder(g, c, ids, positions, ids.shape[0], (_, { attentionScale, window }, q, k, v) => {
+    return attention(g, q, k, v, starts, { heads, kvHeads, scale: attentionScale, window })[0]
+  })
 }
 
-/** Rows that read and extend the KV cache: row r is at positions[r] of slot slots[r] (-1: padding). All i32[R]. */
+/**
+ * Rows that read and extend the KV cache: row r is at positions[r] of slot r (-1: padding), or with `slot` i32[1] all of them are of
+ * that slot. ids and positions i32[R]. Returns [R, C] after the last norm.
+ */
 export function cachedHidden(
   g: Graph,
   c: DecoderContext,
   ids: Tensor,
   positions: Tensor,
-  slots: Tensor,
   cache: TensorType,
+  slot?: Tensor,
 ): Tensor {
-  const shape = attentionShape(c.config)
-  return decoder(g, c, ids, positions, (layer, q, k, v) => {
-    const cacheK = kvWrite(g, g.state(cacheName('k', layer), cache), k, slots, positions)
-    const cacheV = kvWrite(g, g.state(cacheName('v', layer), cache), v, slots, positions)
-    return attentionCached(g, q, cacheK, cacheV, slots, positions, shape)
+  const [, , capacity] = cache.shape
+  return decoder(g, c, ids, positions, capacity, (index, { attentionScale, window }, q, k, v) => {
+    const cacheK = kvWrite(g, g.state(cacheName('k', index), cache), k, positions, slot)
+    const cacheV = kvWrite(g, g.state(cacheName('v', index), cache), v, positions, slot)
+    return attentionCached(g, q, cacheK, cacheV, positions, slot, { scale: attentionScale, window })
   })
 }
 
 export const cacheName = (part: 'k' | 'v', layer: number): string => `cache/${part}/${layer}`
 
-const attentionShape = (c: ModelConfig) => ({
-  heads: c.numAttentionHeads,
-  kvHeads: c.numKeyValueHeads,
-  scale: 1 / Math.sqrt(c.headDim),
-})
-
+/** `longest`: positions are below it. */
 function decoder(
   g: Graph,
   c: DecoderContext,
   ids: Tensor,
   positions: Tensor,
-  attend: (layer: number, q: Tensor, k: Tensor, v: Tensor) => Tensor,
+  longest: number,
+  attend: (index: number, layer: Layer, q: Tensor, k: Tensor, v: Tensor) => Tensor,
 ): Tensor {
-  const { config } = c
-  const table = g.weight(ropeName, c.weights.get(ropeName)!)
-  const norm = (x: Tensor, name: string) => rmsnorm(g, x, weight(g, c, name), config.rmsNormEps)[0]
-  // [N, heads*D], normed head by head where the family does that (Qwen3), then rotated
-  const headed = (x: Tensor, heads: number, name: string) => {
-    const [n, width] = x.shape
-    const normed = config.qkNorm ? view(g, norm(view(g, x, [n * heads, config.headDim]), name), [n, width]) : x
-    return rope(g, normed, positions, table, { heads })
-  }
-  let x = embed(g, ids, weight(g, c, embedding)) // [N, C]
-  for (let layer = 0; layer < config.numHiddenLayers; layer++)
-    x = g.region(`layer${layer}`, () => {
-      const at = layerName(layer)
-      const normed = norm(x, `${at}.input_layernorm.weight`)
-      const q = headed(
-        project(g, c, normed, layer, 'self_attn.q_proj'),
-        config.numAttentionHeads,
-        `${at}.self_attn.q_norm.weight`,
-      )
-      const k = headed(
-        project(g, c, normed, layer, 'self_attn.k_proj'),
-        config.numKeyValueHeads,
-        `${at}.self_attn.k_norm.weight`,
-      )
-      const v = project(g, c, normed, layer, 'self_attn.v_proj')
-      const attended = add(g, x, project(g, c, attend(layer, q, k, v), layer, 'self_attn.o_proj'))
-      const inner = norm(attended, `${at}.post_attention_layernorm.weight`)
-      const hidden = swiglu(g, project(g, c, inner, layer, 'mlp.gate_proj'), project(g, c, inner, layer, 'mlp.up_proj'))
-      return add(g, attended, project(g, c, hidden, layer, 'mlp.down_proj')) // [N, C]
+  const { headDim, numAttentionHeads, numKeyValueHeads, rmsNormEps, normOffset, embeddingScale, layers } = c.config
+  const norm = (x: Tensor, name: string) => rmsnorm(g, x, weight(g, c, name), rmsNormEps, normOffset)[0]
+  const embedded = embed(g, ids, weight(g, c, embeddingName)) // [N, C]
+  let x = embeddingScale === 1 ? embedded : scale(g, embedded, embeddingScale)
+  for (const [index, layer] of layers.entries())
+    x = g.region(`layer${index}`, () => {
+      const { norms } = layer
+      const linear = (x: Tensor, module: string) => project(g, c, x, index, module)
+      const normed = (x: Tensor, name: string | undefined) =>
+        name === undefined ? x : norm(x, `${layerName(index)}.${name}.weight`)
+      const { name, type } = c.ropeTable(layer.rope, longest)
+      // [N, heads*D], normed head by head where the family does that, then rotated
+      const headed = (x: Tensor, heads: number, normName: string | undefined) => {
+        const [n, width] = x.shape
+        const own = normName === undefined ? x : view(g, normed(view(g, x, [n * heads, headDim]), normName), [n, width])
+        return rope(g, own, positions, g.weight(name, type), { heads })
+      }
+      const input = normed(x, norms.attentionInput)
+      const q = headed(linear(input, 'self_attn.q_proj'), numAttentionHeads, norms.query)
+      const k = headed(linear(input, 'self_attn.k_proj'), numKeyValueHeads, norms.key)
+      const v = linear(input, 'self_attn.v_proj')
+      const output = linear(attend(index, layer, q, k, v), 'self_attn.o_proj')
+      const attended = add(g, x, normed(output, norms.attentionOutput))
+      const inner = normed(attended, norms.mlpInput)
+      const hidden = swiglu(g, linear(inner, 'mlp.gate_proj'), linear(inner, 'mlp.up_proj'), layer.activation)
+      return add(g, attended, normed(linear(hidden, 'mlp.down_proj'), norms.mlpOutput)) // [N, C]
     })
-  return norm(x, 'model.norm.weight')
+  return norm(x, finalNorm)
 }
 
 /** x [N, I] through one linear module and its adapters -> [N, O]. */
@@ -147,7 +148,7 @@ function project(g: Graph, c: DecoderContext, x: Tensor, layer: number, module: 
   return g.scope(module, () => {
     const w = weight(g, c, `${path}.weight`)
     const bias = hasBias(c.config, module) ? weight(g, c, `${path}.bias`) : undefined
-    const active = c.adapters.filter((a) => a.modules.has(path))
+    const active = c.adapters.filter((a) => a.modules.has(path) && (a.count === 1 || c.adapterOf))
     const only = active.length === 1 ? active[0] : undefined
     // DoRA alone and without dropout shares the base product: (m / norm)·(Wx + s·BAx) + bias
     if (only?.modules.get(path)?.dora && !(only.trainable && c.dropout)) {
@@ -158,9 +159,11 @@ function project(g: Graph, c: DecoderContext, x: Tensor, layer: number, module: 
     for (const adapter of active) {
       const low = adapterWeights(g, adapter, path, x.shape[1], w.shape[0])
       const seen =
-        adapter.trainable && c.dropout ? dropout(g, x, c.dropout.seed, { p: c.dropout.p, stream: streamOf(path) }) : x
+        adapter.trainable && c.dropout
+          ? dropout(g, x, c.dropout.seed, { p: c.dropout.p, stream: nameCounter(path) >>> 8 })
+          : x
       if (!adapter.modules.get(path)!.dora) {
-        y = lora(g, y, seen, low.a, low.b, low.scale)[0]
+        y = lora(g, y, seen, low.a, low.b, low.scale, adapter.count > 1 ? c.adapterOf : undefined)[0]
         continue
       }
       // PEFT: y + (m / norm)·(Wx' + s·BAx') - Wx', with x' after dropout
@@ -173,22 +176,16 @@ function project(g: Graph, c: DecoderContext, x: Tensor, layer: number, module: 
 
 function adapterWeights(g: Graph, adapter: AdapterStructure, path: string, input: number, output: number) {
   const { rank } = adapter.modules.get(path)!
+  const { count } = adapter
   const at = `${adapter.prefix}/${path}`
   const f32 = (...shape: number[]) => ({ dtype: 'f32', shape }) as const
-  const a = g.weight(`${at}.lora_A`, f32(rank, input), adapter.trainable)
-  const b = g.weight(`${at}.lora_B`, f32(output, rank), adapter.trainable)
-  const scale = g.weight(`${at}.scale`, f32(1))
+  const a = g.weight(`${at}.lora_A`, f32(count * rank, input), adapter.trainable)
+  const b = g.weight(`${at}.lora_B`, f32(count * output, rank), adapter.trainable)
+  const scale = g.weight(`${at}.scale`, f32(count))
   /** DoRA's m / ||W + s·BA||, the norm detached. [O] */
   const gain = (w: Tensor) => {
     const magnitude = g.weight(`${at}.lora_magnitude_vector`, f32(output), adapter.trainable)
     return div(g, magnitude, doraNorm(g, w, a, b, scale))
   }
   return { a, b, scale, gain }
-}
-
-/** Each module draws its own dropout mask: FNV-1a of its path, 24 bits. */
-function streamOf(path: string): number {
-  let hash = 0x811c9dc5
-  for (let i = 0; i < path.length; i++) hash = Math.imul(hash ^ path.charCodeAt(i), 0x01000193)
-  return hash >>> 8
 }

@@ -2,11 +2,12 @@ import { FormatError } from '../errors.ts'
 import { interleaved, layerNames, outerNames } from '../formats/gguf-model.ts'
 import type { GgufEntry } from '../formats/gguf-write.ts'
 import type { StoredTensor } from '../formats/stored.ts'
-import type { ModelConfig } from './config.ts'
+import { type ModelConfig, yarnMagnitude } from './config.ts'
 import { frequencyDivisors } from './rope.ts'
 
 /** The metadata of a model's shape, as llama.cpp's converter writes it: the inverse of what `ggufModel` reads. */
 export function ggufConfigEntries(c: ModelConfig): Map<string, GgufEntry> {
+  const [{ rope }] = c.layers
   const own: [string, GgufEntry][] = [
     ['block_count', { u32: c.numHiddenLayers }],
     ['context_length', { u32: c.maxPositionEmbeddings }],
@@ -18,11 +19,18 @@ export function ggufConfigEntries(c: ModelConfig): Map<string, GgufEntry> {
     ['attention.value_length', { u32: c.headDim }],
     ['attention.layer_norm_rms_epsilon', { f32: c.rmsNormEps }],
     ['rope.dimension_count', { u32: c.headDim }],
-    ['rope.freq_base', { f32: c.ropeTheta }],
+    ['rope.freq_base', { f32: rope.theta }],
     ['vocab_size', { u32: c.vocabSize }],
   ]
-  if (c.ropeScaling.type === 'linear')
-    own.push(['rope.scaling.type', { string: 'linear' }], ['rope.scaling.factor', { f32: c.ropeScaling.factor }])
+  const { scaling } = rope
+  if (scaling.type === 'linear' || scaling.type === 'yarn')
+    own.push(['rope.scaling.type', { string: scaling.type }], ['rope.scaling.factor', { f32: scaling.factor }])
+  if (scaling.type === 'yarn')
+    own.push(
+      ['rope.scaling.original_context_length', { u32: scaling.originalMaxPositionEmbeddings }],
+      ['rope.scaling.yarn_beta_fast', { f32: scaling.betaFast }],
+      ['rope.scaling.yarn_beta_slow', { f32: scaling.betaSlow }],
+    )
   return new Map([
     ['general.architecture', { string: c.family }],
     ...own.map(([key, entry]): [string, GgufEntry] => [`${c.family}.${key}`, entry]),
@@ -32,7 +40,7 @@ export function ggufConfigEntries(c: ModelConfig): Map<string, GgufEntry> {
 /**
  * By our names, the weights under GGUF's and in its order of rows, and the divisors of the rotary frequencies where there are any.
  *
- * @throws FormatError for rotary scaling that llama.cpp does not have for this family
+ * @throws FormatError for rotary scaling that llama.cpp does not have for this family, and for layers that are not written
  */
 export function ggufTensors(
   config: ModelConfig,
@@ -40,12 +48,18 @@ export function ggufTensors(
   file: string,
 ): Map<string, StoredTensor> {
   const renamed = new Map<string, StoredTensor>()
-  const divisors = frequencyDivisors(config)
+  const [{ rope }] = config.layers
+  if (config.family === 'gemma3_text' || config.layers.some((l) => l.window > 0 || l.activation !== 'silu'))
+    throw new FormatError(
+      `${file}: a ${config.family} with windows, or with another activation than silu, is not written as GGUF here`,
+    )
+  const { scaling } = rope
+  if (scaling.type === 'yarn' && !(scaling.truncate && scaling.attentionFactor === yarnMagnitude(scaling.factor)))
+    throw new FormatError(`${file}: an attention_factor, mscale or truncate of "yarn" has no place in GGUF`)
+  const divisors = frequencyDivisors(rope, config.headDim)
   if (divisors) {
     if (config.family !== 'llama')
-      throw new FormatError(
-        `${file}: rope scaling "${config.ropeScaling.type}" of a ${config.family} has no place in GGUF`,
-      )
+      throw new FormatError(`${file}: rope scaling "${rope.scaling.type}" of a ${config.family} has no place in GGUF`)
     const bytes = new Uint8Array(divisors.buffer)
     const name = 'rope_freqs.weight'
     const read = async (from = 0, length = bytes.length - from) => bytes.slice(from, from + length)

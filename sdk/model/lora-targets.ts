@@ -1,9 +1,9 @@
 import { OptionError } from '../errors.ts'
-import type { LoraConfig } from '../formats/peft.ts'
+import type { LoraConfig } from '../formats/lora-config.ts'
 import { waysToMatch } from '../pattern.ts'
 import { adaptable } from './adapter.ts'
 import type { ModelConfig } from './config.ts'
-import { weightShapes } from './names.ts'
+import { embeddingModule, outputModule, outputName, weightShapes } from './names.ts'
 
 // PEFT's matching of module names (check_target_module_exists, get_pattern_key, _set_trainable).
 
@@ -14,9 +14,6 @@ export interface LoraTarget {
 
 /** Ways to match: above what unsloth writes (460,000), below what takes for ever. */
 const maxWays = 2 ** 19
-
-const embedding = 'model.embed_tokens'
-const head = 'lm_head'
 
 /**
  * The linear modules that a config adapts, by path.
@@ -34,7 +31,7 @@ export function resolveTargets(config: LoraConfig, c: ModelConfig): Map<string, 
   const saved = config.modulesToSave.map((name) => regExp('modulesToSave', name, '(^|.*\\.)', '($|\\..*)'))
   const left = (path: string) => wanted(path) && !excluded(path) && !saved.some((pattern) => pattern.test(path))
 
-  for (const path of allLinear ? [] : [embedding, head])
+  for (const path of allLinear ? [] : [embeddingModule, outputModule])
     if (left(path))
       throw new OptionError(
         `targetModules: ${path} cannot carry a LoRA adapter here (${can}); train it as a whole with modulesToSave: ['${lastName(path)}']`,
@@ -62,7 +59,7 @@ export function resolveTargets(config: LoraConfig, c: ModelConfig): Map<string, 
  */
 export function savedWeights(config: LoraConfig, c: ModelConfig): Map<string, readonly number[]> {
   const shapes = weightShapes(c)
-  shapes.set(`${head}.weight`, [c.vocabSize, c.hiddenSize])
+  shapes.set(outputName, [c.vocabSize, c.hiddenSize])
   const saved = new Map<string, readonly number[]>()
   for (const module of config.modulesToSave) {
     const matching = [...shapes].filter(([name]) => module !== '' && modulesAbove(name).some((m) => m.endsWith(module)))
@@ -83,7 +80,7 @@ function modulesAbove(weight: string): string[] {
 
 const lastName = (path: string): string => path.slice(path.lastIndexOf('.') + 1)
 const endsWithName = (path: string, name: string): boolean => path === name || path.endsWith(`.${name}`)
-const isOther = (name: string): boolean => endsWithName(embedding, name) || endsWithName(head, name)
+const isOther = (name: string): boolean => endsWithName(embeddingModule, name) || endsWithName(outputModule, name)
 
 /** A list matches whole names at the end of the path, a text is a regular expression over the whole path. */
 function matcher(option: string, given: readonly string[] | string): (path: string) => boolean {

@@ -1,28 +1,16 @@
 import { byteLength, elementCount, sameShape } from '../dtype.ts'
 import { FormatError, OptionError } from '../errors.ts'
-import type { LoraConfig, PeftAdapter, PeftTensor } from '../formats/peft.ts'
-import { checkKeys } from '../options.ts'
+import { type LoraConfig, loraConfig } from '../formats/lora-config.ts'
+import type { PeftAdapter, PeftTensor } from '../formats/peft.ts'
+import { fillOptions } from '../option-table.ts'
 import { toFloats } from '../quant/convert.ts'
 import { fillUniform, nameCounter } from '../random.ts'
+import { turn } from '../turn.ts'
 import { type Adapter, type AdapterModule, adaptable } from './adapter.ts'
 import type { ModelConfig } from './config.ts'
 import { resolveTargets, savedWeights } from './lora-targets.ts'
 import type { Model } from './model.ts'
-
-/** TRL's defaults (ModelConfig), except for dropout: 0 as in PEFT, so that what trains is what is later used. */
-export const loraDefaults: LoraConfig = {
-  r: 16,
-  loraAlpha: 32,
-  loraDropout: 0,
-  useRslora: false,
-  useDora: false,
-  targetModules: 'all-linear',
-  rankPattern: {},
-  alphaPattern: {},
-  modulesToSave: [],
-}
-
-const loraKeys = [...Object.keys(loraDefaults), 'excludeModules', 'layersToTransform', 'layersPattern', 'baseModel']
+import { embeddingName } from './names.ts'
 
 /**
  * A fresh adapter as PEFT initializes it: A uniform in ±1/sqrt(in), B zero, DoRA's magnitude the row norms of the base weight,
@@ -36,10 +24,11 @@ export async function createAdapter(
   model: Model,
   seed: number,
 ): Promise<Adapter> {
-  const config = withDefaults(given)
+  const config = fillOptions(loraConfig, given, 'peft')
   const shapes = adaptable(model.config)
   const modules = new Map<string, AdapterModule>()
   for (const [path, { rank, alpha }] of resolveTargets(config, model.config)) {
+    await turn()
     const [output, input] = shapes.get(path)!
     const a = new Float32Array(rank * input)
     const bound = 1 / Math.sqrt(input)
@@ -50,22 +39,8 @@ export async function createAdapter(
   }
   const saved = new Map<string, Float32Array>()
   for (const key of savedWeights(config, model.config).keys())
-    saved.set(key, await readWeight(model, model.weights.has(key) ? key : 'model.embed_tokens.weight'))
+    saved.set(key, await readWeight(model, model.weights.has(key) ? key : embeddingName))
   return { name, config, modules, saved }
-}
-
-function withDefaults(given: Partial<LoraConfig>): LoraConfig {
-  checkKeys(given, loraKeys, 'peft')
-  const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
-  const config = { ...loraDefaults, ...set } as LoraConfig
-  for (const [option, r] of [['r', config.r], ...Object.entries(config.rankPattern)] as const)
-    if (!Number.isInteger(r) || r < 1 || r > 65_536)
-      throw new OptionError(`${option === 'r' ? option : `rankPattern ${option}`}: ${r} is not a rank (1 to 65536)`)
-  for (const [option, alpha] of [['loraAlpha', config.loraAlpha], ...Object.entries(config.alphaPattern)] as const)
-    if (!Number.isFinite(alpha)) throw new OptionError(`${option}: ${alpha} is not a number`)
-  if (!(config.loraDropout >= 0 && config.loraDropout < 1))
-    throw new OptionError(`loraDropout: ${config.loraDropout} is not in [0, 1)`)
-  return config
 }
 
 const scaleOf = (config: LoraConfig, rank: number, alpha: number): number =>

@@ -20,21 +20,29 @@ export function linearModules(c: ModelConfig): ReadonlyMap<string, readonly [out
 
 export const layerName = (layer: number): string => `model.layers.${layer}`
 
+/** The modules of the vocabulary's two tables, and the tables, [V, C]. */
+export const embeddingModule = 'model.embed_tokens'
+export const outputModule = 'lm_head'
+export const embeddingName = `${embeddingModule}.weight`
+export const outputName = `${outputModule}.weight`
+export const isTable = (name: string): boolean => name === embeddingName || name === outputName
+export const finalNorm = 'model.norm.weight'
+
 /** Every weight of the model by its name in the checkpoint, with its shape. */
 export function weightShapes(c: ModelConfig): Map<string, readonly number[]> {
-  const shapes = new Map<string, readonly number[]>([['model.embed_tokens.weight', [c.vocabSize, c.hiddenSize]]])
-  for (let layer = 0; layer < c.numHiddenLayers; layer++) {
+  const shapes = new Map<string, readonly number[]>([[embeddingName, [c.vocabSize, c.hiddenSize]]])
+  for (const [layer, { norms }] of c.layers.entries()) {
     const at = layerName(layer)
-    shapes.set(`${at}.input_layernorm.weight`, [c.hiddenSize])
-    shapes.set(`${at}.post_attention_layernorm.weight`, [c.hiddenSize])
+    const { query, key, ...whole } = norms
+    for (const name of Object.values(whole)) shapes.set(`${at}.${name}.weight`, [c.hiddenSize])
     for (const [name, shape] of linearModules(c)) {
       shapes.set(`${at}.${name}.weight`, shape)
       if (hasBias(c, name)) shapes.set(`${at}.${name}.bias`, [shape[0]])
     }
-    if (c.qkNorm) for (const name of ['q_norm', 'k_norm']) shapes.set(`${at}.self_attn.${name}.weight`, [c.headDim])
+    for (const name of [query, key]) if (name) shapes.set(`${at}.${name}.weight`, [c.headDim])
   }
-  shapes.set('model.norm.weight', [c.hiddenSize])
-  if (!c.tieWordEmbeddings) shapes.set('lm_head.weight', [c.vocabSize, c.hiddenSize])
+  shapes.set(finalNorm, [c.hiddenSize])
+  if (!c.tieWordEmbeddings) shapes.set(outputName, [c.vocabSize, c.hiddenSize])
   return shapes
 }
 
@@ -69,5 +77,4 @@ export function hasBias(c: ModelConfig, module: string): boolean {
 }
 
 /** The vocabulary table that scores hidden states. */
-export const headName = (c: ModelConfig): string =>
-  c.tieWordEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight'
+export const headName = (c: ModelConfig): string => (c.tieWordEmbeddings ? embeddingName : outputName)

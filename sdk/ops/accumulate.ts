@@ -1,23 +1,13 @@
-import { describe, sameShape } from '../dtype.ts'
-import { ShapeError } from '../errors.ts'
 import type { Graph, Tensor } from '../graph/graph.ts'
 import type { OpSpec } from '../graph/spec.ts'
 import { normal } from './cases.ts'
-import { f32, signature } from './signature.ts'
-
-const parameters = signature('accumulate', 'state[...]', 'x[...]')
+import { signature } from './signature.ts'
 
 /** state += x */
 export const accumulateOp: OpSpec = {
   name: 'accumulate',
   state: [[0, 0]],
-  infer(inputs) {
-    parameters(inputs)
-    const [state, x] = inputs
-    if (!sameShape(state.shape, x.shape))
-      throw new ShapeError(`accumulate: x is ${describe(x)}, expected the shape of state ${describe(state)}`)
-    return [f32(...state.shape)]
-  },
+  infer: signature('accumulate', 'state[...], x[...] -> [...]'),
   reference([state, x]) {
     return [{ shape: state.shape, data: state.data.map((v, i) => v + x.data[i]) }]
   },

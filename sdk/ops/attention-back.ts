@@ -1,35 +1,20 @@
-import { describe } from '../dtype.ts'
-import { ShapeError } from '../errors.ts'
 import type { Graph, Tensor } from '../graph/graph.ts'
 import type { OpSpec } from '../graph/spec.ts'
 import { array } from './array.ts'
-import { type AttentionAttrs, checkHeads } from './attention.ts'
+import { type AttentionAttrs, checkHeads, firstSeen } from './attention.ts'
 import { attentionCases } from './attention-cases.ts'
 import { normal } from './cases.ts'
-import { f32, signature } from './signature.ts'
-
-const parameters = signature(
-  'attentionBack',
-  'dout[N,HD]',
-  'q[N,HD]',
-  'k[N,GD]',
-  'v[N,GD]',
-  'out[N,HD]',
-  'lse[N,H]',
-  'starts[N]:i32',
-)
+import { signature } from './signature.ts'
 
 /** p = exp(scale·q·k - lse); ds = p·(dout·v - dout·out); dq = scale·ds·k; dk = scale·dsᵀ·q; dv = pᵀ·dout */
 export const attentionBackOp: OpSpec<AttentionAttrs> = {
   name: 'attentionBack',
-  infer(inputs, attrs) {
-    const { N, HD, GD, H } = parameters(inputs)
-    checkHeads('attentionBack', inputs[1], inputs[2], attrs)
-    if (H !== attrs.heads)
-      throw new ShapeError(`attentionBack: lse is ${describe(inputs[5])}, expected [N=${N}, heads=${attrs.heads}]`)
-    return [f32(N, HD), f32(N, GD), f32(N, GD)]
-  },
-  reference([dout, q, k, v, out, lse, starts], { heads, kvHeads, scale }) {
+  infer: signature<AttentionAttrs>(
+    'attentionBack',
+    'dout[N,HD], q[N,HD], k[N,GD], v[N,GD], out[N,HD], lse[N,heads], starts[N]:i32 -> [N,HD] [N,GD] [N,GD]',
+    (_, [, q, k], attrs) => checkHeads('attentionBack', q, k, attrs),
+  ),
+  reference([dout, q, k, v, out, lse, starts], { heads, kvHeads, scale, window }) {
     const [n, width] = q.shape
     const d = width / heads
     const kvWidth = kvHeads * d
@@ -39,7 +24,7 @@ export const attentionBackOp: OpSpec<AttentionAttrs> = {
         const at = i * width + h * d
         let own = 0
         for (let c = 0; c < d; c++) own += dout.data[at + c] * out.data[at + c]
-        for (let j = starts.data[i]; j <= i; j++) {
+        for (let j = firstSeen(starts.data[i], i, window); j <= i; j++) {
           const row = j * kvWidth + Math.floor(h / (heads / kvHeads)) * d
           let dot = 0
           let dp = 0

@@ -20,7 +20,8 @@ export function attentionCases(
       kvHeads,
       d,
       peak = 1,
-    }: { lengths: number[]; heads: number; kvHeads: number; d: number; peak?: number },
+      window = 0,
+    }: { lengths: number[]; heads: number; kvHeads: number; d: number; peak?: number; window?: number },
   ): OpCase<AttentionAttrs> => {
     const n = lengths.reduce((a, b) => a + b)
     const width = heads * d
@@ -28,7 +29,7 @@ export function attentionCases(
     return {
       name,
       inputs: inputs(q, k, v, ints(startsOf(lengths)), { n, heads, width, peak }),
-      attrs: { heads, kvHeads, scale: 1 / Math.sqrt(d) },
+      attrs: { heads, kvHeads, scale: 1 / Math.sqrt(d), window },
     }
   }
   return [
@@ -37,6 +38,8 @@ export function attentionCases(
     one('segments, grouped heads', { lengths: [3, 1, 5, 2], heads: 6, kvHeads: 2, d: 16 }),
     one('odd head size', { lengths: [5, 4], heads: 3, kvHeads: 1, d: 10 }),
     one('across tiles', { lengths: [67, 33, 30], heads: 2, kvHeads: 1, d: 8 }),
-    one('peaked', { lengths: [9, 24], heads: 2, kvHeads: 1, d: 64, peak: 12 }),
+    one('window', { lengths: [3, 1, 9, 5], heads: 4, kvHeads: 2, d: 8, window: 3 }),
+    one('window across tiles', { lengths: [67, 150], heads: 2, kvHeads: 1, d: 6, window: 70 }),
+    one('peaked', { lengths: [9, 24], heads: 2, kvHeads: 1, d: 64, peak: 10 }),
   ]
 }

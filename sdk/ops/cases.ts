@@ -28,7 +28,6 @@ export const trained = (shape: readonly number[], scale = 1, offset = 0): CaseIn
   weight: 'trainable',
 })
 
-export const weightDTypes = ['f32', 'f16', 'bf16', 'q8', 'q4'] as const
 export const vectorDTypes = ['f32', 'f16', 'bf16'] as const
 
 /** `count` integers below `limit`, well spread and with repeats. */

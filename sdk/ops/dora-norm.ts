@@ -1,17 +1,14 @@
+import { floatDTypes } from '../dtype.ts'
 import type { Graph, Tensor } from '../graph/graph.ts'
 import type { OpSpec } from '../graph/spec.ts'
 import { array } from './array.ts'
-import { floats, frozen, trained, weightDTypes } from './cases.ts'
-import { f32, signature } from './signature.ts'
-
-const parameters = signature('doraNorm', 'w[O,I]:weight', 'A[r,I]', 'B[O,r]', 'scale[1]')
+import { floats, frozen, trained } from './cases.ts'
+import { signature } from './signature.ts'
 
 /** Length of each row of w + scale·B·A. Detached: PEFT sends no gradient through it. */
 export const doraNormOp: OpSpec = {
   name: 'doraNorm',
-  infer(inputs) {
-    return [f32(parameters(inputs).O)]
-  },
+  infer: signature('doraNorm', 'w[O,I]:weight, A[r,I], B[O,r], scale[1] -> [O]'),
   reference([w, a, b, { data: scale }]) {
     const [o, i] = w.shape
     const r = a.shape[0]
@@ -28,7 +25,7 @@ export const doraNormOp: OpSpec = {
     return [norm]
   },
   cases: [
-    ...weightDTypes.map((dtype) => ({
+    ...floatDTypes.map((dtype) => ({
       name: dtype,
       inputs: [frozen(dtype, [33, 96]), trained([8, 96]), trained([33, 8]), floats([2])],
       attrs: {},

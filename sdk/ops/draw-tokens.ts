@@ -4,18 +4,13 @@ import { array } from './array.ts'
 import { floats, normal } from './cases.ts'
 import { signature } from './signature.ts'
 
-const parameters = signature('drawTokens', 'logits[R,V]', 'temperature[1]', 'uniforms[R,N]')
-
 /**
  * N independent draws a row from the full softmax, by inverse CDF in id order: the first id whose cumulated mass exceeds the
  * uniform. The uniforms of a row ascend, so that one pass serves all.
  */
 export const drawTokensOp: OpSpec = {
   name: 'drawTokens',
-  infer(inputs) {
-    const { R, N } = parameters(inputs)
-    return [{ dtype: 'i32', shape: [R, N] }]
-  },
+  infer: signature('drawTokens', 'logits[R,V], temperature[1], uniforms[R,N] -> [R,N]:i32'),
   reference([logits, { data: temperature }, uniforms]) {
     const [rows, vocabulary] = logits.shape
     const draws = uniforms.shape[1]

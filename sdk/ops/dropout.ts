@@ -1,25 +1,19 @@
 import { ShapeError } from '../errors.ts'
 import type { Graph, Tensor } from '../graph/graph.ts'
 import type { OpSpec } from '../graph/spec.ts'
+import { mix } from '../random.ts'
 import { ints, normal } from './cases.ts'
-import { f32, signature } from './signature.ts'
+import { signature } from './signature.ts'
 
-const parameters = signature('dropout', 'x[...]', 'seed[2]:i32')
-
-/** 32-bit mixer (C. Wellons, hash-prospector 16-15-15), after adding the golden ratio so that 0 does not stay 0. */
-function mix(x: number): number {
-  let h = (x + 0x9e3779b9) | 0
-  h = Math.imul(h ^ (h >>> 16), 0x21f0aaad)
-  h = Math.imul(h ^ (h >>> 15), 0x735a2d97)
-  return h ^ (h >>> 15)
-}
+/** After adding the golden ratio, so that 0 does not stay 0. */
+const mixed = (x: number): number => mix((x + 0x9e3779b9) | 0)
 
 /** u32 of (seed, stream): mixed once a tensor. */
 export const dropoutKey = (seed0: number, seed1: number, stream: number): number =>
-  mix(stream ^ mix(seed1 ^ mix(seed0))) >>> 0
+  mixed(stream ^ mixed(seed1 ^ mixed(seed0))) >>> 0
 
 /** u32 of one element: kept where it is >= dropoutThreshold(p). All arithmetic modulo 2^32. */
-export const dropoutHash = (key: number, index: number): number => mix(index ^ key) >>> 0
+export const dropoutHash = (key: number, index: number): number => mixed(index ^ key) >>> 0
 
 export const dropoutThreshold = (p: number): number => Math.floor(p * 2 ** 32)
 
@@ -29,12 +23,10 @@ export type DropoutAttrs = { p: number; stream: number }
 export const dropoutOp: OpSpec<DropoutAttrs> = {
   name: 'dropout',
   inplace: [[0, 0]],
-  infer(inputs, { p, stream }) {
-    parameters(inputs)
+  infer: signature('dropout', 'x[...], seed[2]:i32 -> [...]', (_, __, { p, stream }: DropoutAttrs) => {
     if (!(p >= 0 && p < 1)) throw new ShapeError(`dropout: p is ${p}, expected 0 <= p < 1`)
     if (!Number.isSafeInteger(stream)) throw new ShapeError(`dropout: stream is ${stream}, expected an integer`)
-    return [f32(...inputs[0].shape)]
-  },
+  }),
   vjp(g, { inputs: [, seed], attrs }, [dy]) {
     return [dropout(g, dy!, seed, attrs), null]
   },

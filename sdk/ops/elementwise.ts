@@ -50,7 +50,7 @@ function binary(
   of: (a: number, b: number) => number,
   vjp: (g: Graph, dy: Tensor, a: Tensor, b: Tensor, y: Tensor) => [() => Tensor, () => Tensor],
 ): OpSpec {
-  const parameters = signature(name, 'a[...]', 'b[...]')
+  const parameters = signature(name, 'a[*], b[*] ->')
   return {
     name,
     cases,
@@ -59,7 +59,7 @@ function binary(
       [1, 0],
     ],
     infer(inputs) {
-      parameters(inputs)
+      parameters(inputs, {})
       return [broadcast(name, inputs)]
     },
     vjp(g, { inputs: [a, b], outputs: [y] }, [dy], need) {
@@ -80,15 +80,11 @@ function unary<A extends Attrs>(
   of: (a: number, attrs: A) => number,
   vjp: (g: Graph, dy: Tensor, node: VjpNode<A>) => Tensor,
 ): OpSpec<A> {
-  const parameters = signature(name, 'a[...]')
   return {
     name,
     cases,
     inplace: [[0, 0]],
-    infer(inputs) {
-      parameters(inputs)
-      return [f32(...inputs[0].shape)]
-    },
+    infer: signature(name, 'a[...] -> [...]'),
     vjp: (g, node, [dy]) => [vjp(g, dy!, node)],
     reference: ([a], attrs) => [{ shape: a.shape, data: a.data.map((v) => of(v, attrs)) }],
   }
@@ -185,8 +181,6 @@ export const clampOp = unary<{ lo: number; hi: number }>(
   },
 )
 
-const whereArguments = signature('where', 'condition[...]', 'a[...]', 'b[...]')
-
 /** condition > 0 ? a : b, all of one shape. No gradient to the condition. */
 export const whereOp: OpSpec = {
   name: 'where',
@@ -194,17 +188,7 @@ export const whereOp: OpSpec = {
     [1, 0],
     [2, 0],
   ],
-  infer(inputs) {
-    whereArguments(inputs)
-    const [condition, a, b] = inputs
-    for (const [name, t] of [
-      ['a', a],
-      ['b', b],
-    ] as const)
-      if (!sameShape(t.shape, condition.shape))
-        throw new ShapeError(`where: ${name} is ${describe(t)}, expected the shape of condition ${describe(condition)}`)
-    return [f32(...a.shape)]
-  },
+  infer: signature('where', 'condition[...], a[...], b[...] -> [...]'),
   vjp(g, { inputs: [condition] }, [dy], need) {
     const zero = zeros(g, dy!.shape)
     return [null, need[1] ? where(g, condition, dy!, zero) : null, need[2] ? where(g, condition, zero, dy!) : null]

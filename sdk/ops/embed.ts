@@ -1,17 +1,13 @@
+import { floatDTypes } from '../dtype.ts'
 import type { Graph, Tensor } from '../graph/graph.ts'
 import type { OpSpec } from '../graph/spec.ts'
 import { array, copyOf } from './array.ts'
-import { frozen, ints, normal, spread, trained, weightDTypes } from './cases.ts'
-import { f32, gradientState, signature } from './signature.ts'
-
-const embedArguments = signature('embed', 'ids[N]:i32', 'table[V,C]:weight')
+import { frozen, ints, normal, spread, trained } from './cases.ts'
+import { gradientState, signature } from './signature.ts'
 
 export const embedOp: OpSpec = {
   name: 'embed',
-  infer(inputs) {
-    const { N, C } = embedArguments(inputs)
-    return [f32(N, C)]
-  },
+  infer: signature('embed', 'ids[N]:i32, table[V,C]:weight -> [N,C]'),
   vjp(g, { inputs: [ids, table] }, [dy], need) {
     if (need[1]) embedBack(g, dy!, ids, gradientState(g, 'embed', 'table', table))
     return [null, null]
@@ -25,7 +21,7 @@ export const embedOp: OpSpec = {
     return [y]
   },
   cases: [
-    ...weightDTypes.map((dtype) => ({
+    ...floatDTypes.map((dtype) => ({
       name: dtype,
       inputs: [ints(spread(7, 13)), frozen(dtype, [13, 96])],
       attrs: {},
@@ -38,15 +34,10 @@ export const embedOp: OpSpec = {
 /** Rows of a table: ids i32[N], table [V, C] of any weight dtype -> [N, C]. */
 export const embed = (g: Graph, ids: Tensor, table: Tensor): Tensor => g.apply(embedOp, [ids, table], {})[0]
 
-const embedBackArguments = signature('embedBack', 'dy[N,C]', 'ids[N]:i32', 'grad[V,C]')
-
 export const embedBackOp: OpSpec = {
   name: 'embedBack',
   state: [[2, 0]],
-  infer(inputs) {
-    const { V, C } = embedBackArguments(inputs)
-    return [f32(V, C)]
-  },
+  infer: signature('embedBack', 'dy[N,C], ids[N]:i32, grad[V,C] -> [V,C]'),
   reference([dy, ids, grad]) {
     const c = dy.shape[1]
     const out = copyOf(grad)

@@ -3,14 +3,9 @@ import type { OpSpec } from '../graph/spec.ts'
 import { array } from './array.ts'
 import { f32, parseShape, shapeText, signature } from './signature.ts'
 
-const none = signature('fill')
-
 export const fillOp: OpSpec<{ shape: string; value: number }> = {
   name: 'fill',
-  infer(inputs, { shape }) {
-    none(inputs)
-    return [f32(...parseShape('fill', shape))]
-  },
+  infer: (inputs, attrs) => [...signature('fill', '->')(inputs, attrs), f32(...parseShape('fill', attrs.shape))],
   reference(_, { shape, value }) {
     const y = array(...parseShape('fill', shape))
     y.data.fill(value)
@@ -18,6 +13,7 @@ export const fillOp: OpSpec<{ shape: string; value: number }> = {
   },
   cases: [
     { name: 'matrix', inputs: [], attrs: { shape: '7x5', value: -1.5 } },
+    { name: 'zeros', inputs: [], attrs: { shape: '7x5', value: 0 } },
     { name: 'one', inputs: [], attrs: { shape: '1', value: 1e30 } },
   ],
 }
@@ -25,17 +21,4 @@ export const fillOp: OpSpec<{ shape: string; value: number }> = {
 export const fill = (g: Graph, shape: readonly number[], value: number): Tensor =>
   g.apply(fillOp, [], { shape: shapeText(shape), value })[0]
 
-export const zerosOp: OpSpec<{ shape: string }> = {
-  name: 'zeros',
-  infer(inputs, { shape }) {
-    none(inputs)
-    return [f32(...parseShape('zeros', shape))]
-  },
-  reference(_, { shape }) {
-    return [array(...parseShape('zeros', shape))]
-  },
-  cases: [{ name: 'matrix', inputs: [], attrs: { shape: '7x5' } }],
-}
-
-export const zeros = (g: Graph, shape: readonly number[]): Tensor =>
-  g.apply(zerosOp, [], { shape: shapeText(shape) })[0]
+export const zeros = (g: Graph, shape: readonly number[]): Tensor => fill(g, shape, 0)

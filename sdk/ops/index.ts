@@ -22,7 +22,7 @@ import {
   whereOp,
 } from './elementwise.ts'
 import { embedBackOp, embedOp } from './embed.ts'
-import { fillOp, zerosOp } from './fill.ts'
+import { fillOp } from './fill.ts'
 import { kvCopyOp, kvWriteOp } from './kv-cache.ts'
 import { linearOp } from './linear.ts'
 import { linearBackBiasOp, linearBackInputOp, linearBackWeightOp } from './linear-back.ts'
@@ -50,6 +50,7 @@ export { dropout } from './dropout.ts'
 export { add, clamp, div, exp, log, log1p, logAddExp, max, min, mul, scale, sub, where } from './elementwise.ts'
 export { embed } from './embed.ts'
 export { fill, zeros } from './fill.ts'
+export { gradient } from './gradient.ts'
 export { kvCopy, kvWrite } from './kv-cache.ts'
 export { linear } from './linear.ts'
 export { lora } from './lora.ts'
@@ -57,73 +58,72 @@ export { adamw, sumSquares } from './optimizer.ts'
 export { rmsnorm } from './rmsnorm.ts'
 export { rope } from './rope.ts'
 export { gatherRows, scatterRows, segmentSum } from './rows.ts'
-export { type SampleControls, sample } from './sample.ts'
+export { type SampleControls, type SamplePenalties, sample } from './sample.ts'
 export { scaleColumns } from './scale-columns.ts'
 export { expand, sum } from './sum.ts'
-export { swiglu } from './swiglu.ts'
+export { type Activation, swiglu } from './swiglu.ts'
 export { topLogProbs } from './top-log-probs.ts'
 export { stopGradient, view } from './view.ts'
-export { logOfNothing, vocabPick } from './vocab-pick.ts'
+export { vocabPick } from './vocab-pick.ts'
 
-/** Every op by name. */
-export const ops: Readonly<Record<string, OpSpec>> = Object.fromEntries(
-  [
-    embedOp,
-    embedBackOp,
-    rmsnormOp,
-    rmsnormBackOp,
-    rmsnormBackWeightOp,
-    linearOp,
-    linearBackInputOp,
-    linearBackWeightOp,
-    linearBackBiasOp,
-    loraOp,
-    loraBackOp,
-    doraNormOp,
-    scaleColumnsOp,
-    scaleColumnsBackOp,
-    ropeOp,
-    attentionOp,
-    attentionBackOp,
-    attentionCachedOp,
-    kvWriteOp,
-    kvCopyOp,
-    swigluOp,
-    swigluBackOp,
-    viewOp,
-    stopGradientOp,
-    dropoutOp,
-    gatherRowsOp,
-    scatterRowsOp,
-    segmentSumOp,
-    addOp,
-    subOp,
-    mulOp,
-    divOp,
-    minOp,
-    maxOp,
-    logAddExpOp,
-    scaleOp,
-    expOp,
-    logOp,
-    log1pOp,
-    clampOp,
-    whereOp,
-    sumOp,
-    expandOp,
-    zerosOp,
-    fillOp,
-    accumulateOp,
-    vocabPickOp,
-    vocabPickBackOp,
-    vocabPickBackTableOp,
-    sampleOp,
-    topLogProbsOp,
-    drawTokensOp,
-    sumSquaresOp,
-    adamwOp,
-  ].map((spec) => [spec.name, spec as unknown as OpSpec]),
-)
+/** Every op, by its name. */
+const specs = {
+  embed: embedOp,
+  embedBack: embedBackOp,
+  rmsnorm: rmsnormOp,
+  rmsnormBack: rmsnormBackOp,
+  rmsnormBackWeight: rmsnormBackWeightOp,
+  linear: linearOp,
+  linearBackInput: linearBackInputOp,
+  linearBackWeight: linearBackWeightOp,
+  linearBackBias: linearBackBiasOp,
+  lora: loraOp,
+  loraBack: loraBackOp,
+  doraNorm: doraNormOp,
+  scaleColumns: scaleColumnsOp,
+  scaleColumnsBack: scaleColumnsBackOp,
+  rope: ropeOp,
+  attention: attentionOp,
+  attentionBack: attentionBackOp,
+  attentionCached: attentionCachedOp,
+  kvWrite: kvWriteOp,
+  kvCopy: kvCopyOp,
+  swiglu: swigluOp,
+  swigluBack: swigluBackOp,
+  view: viewOp,
+  stopGradient: stopGradientOp,
+  dropout: dropoutOp,
+  gatherRows: gatherRowsOp,
+  scatterRows: scatterRowsOp,
+  segmentSum: segmentSumOp,
+  add: addOp,
+  sub: subOp,
+  mul: mulOp,
+  div: divOp,
+  min: minOp,
+  max: maxOp,
+  logAddExp: logAddExpOp,
+  scale: scaleOp,
+  exp: expOp,
+  log: logOp,
+  log1p: log1pOp,
+  clamp: clampOp,
+  where: whereOp,
+  sum: sumOp,
+  expand: expandOp,
+  fill: fillOp,
+  accumulate: accumulateOp,
+  vocabPick: vocabPickOp,
+  vocabPickBack: vocabPickBackOp,
+  vocabPickBackTable: vocabPickBackTableOp,
+  sample: sampleOp,
+  topLogProbs: topLogProbsOp,
+  drawTokens: drawTokensOp,
+  sumSquares: sumSquaresOp,
+  adamw: adamwOp,
+}
 
-/** What `gradient` in graph/ asks for. */
-export const gradientOps = { add: addOp, accumulate: accumulateOp }
+export type OpName = keyof typeof specs
+export type AttrsOf<N extends OpName> = (typeof specs)[N] extends OpSpec<infer A> ? A : never
+
+export const ops = specs as unknown as Readonly<Record<OpName, OpSpec> & Record<string, OpSpec>>

@@ -1,18 +1,14 @@
+import { floatDTypes } from '../dtype.ts'
 import type { Graph, Tensor } from '../graph/graph.ts'
 import type { OpSpec } from '../graph/spec.ts'
 import { array, copyOf } from './array.ts'
-import { frozen, normal, weightDTypes } from './cases.ts'
-import { f32, signature } from './signature.ts'
-
-const inputArguments = signature('linearBackInput', 'dy[N,O]', 'w[O,I]:weight')
+import { frozen, normal } from './cases.ts'
+import { signature } from './signature.ts'
 
 /** dx = dy·w */
 export const linearBackInputOp: OpSpec = {
   name: 'linearBackInput',
-  infer(inputs) {
-    const { N, I } = inputArguments(inputs)
-    return [f32(N, I)]
-  },
+  infer: signature('linearBackInput', 'dy[N,O], w[O,I]:weight -> [N,I]'),
   reference([dy, w]) {
     const n = dy.shape[0]
     const [o, i] = w.shape
@@ -23,7 +19,7 @@ export const linearBackInputOp: OpSpec = {
     return [dx]
   },
   cases: [
-    ...weightDTypes.flatMap((dtype) => [
+    ...floatDTypes.flatMap((dtype) => [
       { name: `${dtype}, one row`, inputs: [normal([1, 33]), frozen(dtype, [33, 96])], attrs: {} },
       { name: `${dtype}, rows`, inputs: [normal([7, 65]), frozen(dtype, [65, 160])], attrs: {} },
       { name: `${dtype}, across tiles`, inputs: [normal([65, 130]), frozen(dtype, [130, 64])], attrs: {} },
@@ -35,16 +31,11 @@ export const linearBackInputOp: OpSpec = {
 
 export const linearBackInput = (g: Graph, dy: Tensor, w: Tensor): Tensor => g.apply(linearBackInputOp, [dy, w], {})[0]
 
-const weightArguments = signature('linearBackWeight', 'dy[N,O]', 'x[N,I]', 'grad[O,I]')
-
 /** grad += dyᵀ·x */
 export const linearBackWeightOp: OpSpec = {
   name: 'linearBackWeight',
   state: [[2, 0]],
-  infer(inputs) {
-    const { O, I } = weightArguments(inputs)
-    return [f32(O, I)]
-  },
+  infer: signature('linearBackWeight', 'dy[N,O], x[N,I], grad[O,I] -> [O,I]'),
   reference([dy, x, grad]) {
     const [n, i] = x.shape
     const o = dy.shape[1]
@@ -68,15 +59,11 @@ export const linearBackWeightOp: OpSpec = {
 export const linearBackWeight = (g: Graph, dy: Tensor, x: Tensor, grad: Tensor): Tensor =>
   g.apply(linearBackWeightOp, [dy, x, grad], {})[0]
 
-const biasArguments = signature('linearBackBias', 'dy[N,O]', 'grad[O]')
-
 /** grad += column sums of dy */
 export const linearBackBiasOp: OpSpec = {
   name: 'linearBackBias',
   state: [[1, 0]],
-  infer(inputs) {
-    return [f32(biasArguments(inputs).O)]
-  },
+  infer: signature('linearBackBias', 'dy[N,O], grad[O] -> [O]'),
   reference([dy, grad]) {
     const [n, o] = dy.shape
     const out = copyOf(grad)

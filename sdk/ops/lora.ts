@@ -1,41 +1,54 @@
+import { describe } from '../dtype.ts'
+import { ShapeError } from '../errors.ts'
 import type { Graph, Tensor } from '../graph/graph.ts'
 import type { OpSpec } from '../graph/spec.ts'
 import { array, copyOf } from './array.ts'
-import { floats, frozen, normal, trained } from './cases.ts'
+import { floats, frozen, ints, normal, trained } from './cases.ts'
 import { linearBackWeight } from './linear-back.ts'
-import { f32, gradientState, noGradient, signature } from './signature.ts'
+import { gradientState, noGradient, signature } from './signature.ts'
 
-const loraArguments = signature('lora', 'y[N,O]', 'x[N,I]', 'A[r,I]', 'B[O,r]', 'scale[1]')
-
-/** h = scale·x·Aᵀ, out = y + h·Bᵀ */
+/**
+ * h = scale·x·Aᵀ, out = y + h·Bᵀ. A [n, r, I] and B [n, O, r] hold n adapters, one below the other: row i takes the adapter of[i], -1
+ * none (h is zeros then). Without `of` there is one adapter for all rows.
+ */
 export const loraOp: OpSpec = {
   name: 'lora',
   inplace: [[0, 0]],
-  infer(inputs) {
-    const { N, O, r } = loraArguments(inputs)
-    return [f32(N, O), f32(N, r)]
-  },
-  vjp(g, { inputs: [, x, a, b, scale], outputs: [, h] }, [dy, dH], need) {
+  infer: signature(
+    'lora',
+    'y[N,O], x[N,I], A[nr,I], B[nO,r], scale[n], of[N]?:i32 -> [N,O] [N,r]',
+    ({ O, r, nr, nO, n }, [, , a, b, scale, of]) => {
+      if (nr !== n * r || nO !== n * O || (n > 1 && !of))
+        throw new ShapeError(
+          `lora: A is ${describe(a)} and B ${describe(b)}, expected [n*r, I] and [n*O=${O}, r] of the n adapters of scale ${describe(scale)}${of ? '' : ', one without `of`'}`,
+        )
+    },
+  ),
+  vjp(g, { inputs: [, x, a, b, scale, of], outputs: [, h] }, [dy, dH], need) {
     noGradient('lora', 'h', dH)
+    if (of) throw new ShapeError('lora: no gradient flows through adapters by row; train one, without `of`')
     if (!dy) return [null, null, null, null, null]
     const [dx, t] = loraBack(g, dy, a, b, scale)
     if (need[2]) linearBackWeight(g, t, x, gradientState(g, 'lora', 'A', a))
     if (need[3]) linearBackWeight(g, dy, h, gradientState(g, 'lora', 'B', b))
     return [dy, dx, null, null, null]
   },
-  reference([y, x, a, b, { data: scale }]) {
+  reference([y, x, a, b, { data: scale }, of]) {
     const [n, i] = x.shape
-    const [o, r] = b.shape
+    const [, o] = y.shape
+    const [, r] = b.shape
     const h = array(n, r)
     const out = copyOf(y)
     for (let row = 0; row < n; row++) {
+      const own = of?.data[row] ?? 0
+      if (own < 0) continue
       for (let q = 0; q < r; q++) {
         let sum = 0
-        for (let k = 0; k < i; k++) sum += x.data[row * i + k] * a.data[q * i + k]
-        h.data[row * r + q] = scale[0] * sum
+        for (let k = 0; k < i; k++) sum += x.data[row * i + k] * a.data[(own * r + q) * i + k]
+        h.data[row * r + q] = scale[own] * sum
       }
       for (let c = 0; c < o; c++)
-        for (let q = 0; q < r; q++) out.data[row * o + c] += h.data[row * r + q] * b.data[c * r + q]
+        for (let q = 0; q < r; q++) out.data[row * o + c] += h.data[row * r + q] * b.data[(own * o + c) * r + q]
     }
     return [out, h]
   },
@@ -55,22 +68,51 @@ export const loraOp: OpSpec = {
       inputs: [normal([67, 35]), normal([67, 130]), trained([3, 130]), trained([35, 3]), floats([-1.25])],
       attrs: {},
     },
+    {
+      name: 'three adapters by row, and none',
+      inputs: [
+        normal([7, 33]),
+        normal([7, 65]),
+        frozen('f32', [24, 65]),
+        frozen('f32', [99, 8]),
+        floats([2, -0.5, 1]),
+        ints([1, -1, 0, 2, 2, -1, 1]),
+      ],
+      attrs: {},
+    },
+    {
+      name: 'one adapter, by row',
+      inputs: [
+        normal([3, 5]),
+        normal([3, 7]),
+        frozen('f32', [16, 7]),
+        frozen('f32', [5, 16]),
+        floats([0.5]),
+        ints([0, -1, 0]),
+      ],
+      attrs: {},
+    },
   ],
 }
 
-/** Low-rank update: y [N, O], x [N, I], A [r, I], B [O, r], scale [1] -> [y + scale·x·Aᵀ·Bᵀ [N, O], h [N, r]]. */
-export const lora = (g: Graph, y: Tensor, x: Tensor, a: Tensor, b: Tensor, scale: Tensor): [out: Tensor, h: Tensor] =>
-  g.apply(loraOp, [y, x, a, b, scale], {}) as [Tensor, Tensor]
-
-const backArguments = signature('loraBack', 'dy[N,O]', 'A[r,I]', 'B[O,r]', 'scale[1]')
+/**
+ * Low-rank update: y [N, O], x [N, I], A [n*r, I], B [n*O, r], scale [n], of i32[N] or left out (n is 1 then)
+ * -> [y + scale·x·Aᵀ·Bᵀ [N, O], h [N, r]].
+ */
+export const lora = (
+  g: Graph,
+  y: Tensor,
+  x: Tensor,
+  a: Tensor,
+  b: Tensor,
+  scale: Tensor,
+  of?: Tensor,
+): [out: Tensor, h: Tensor] => g.apply(loraOp, [y, x, a, b, scale, ...(of ? [of] : [])], {}) as [Tensor, Tensor]
 
 /** t = scale·dy·B, dx = t·A */
 export const loraBackOp: OpSpec = {
   name: 'loraBack',
-  infer(inputs) {
-    const { N, I, r } = backArguments(inputs)
-    return [f32(N, I), f32(N, r)]
-  },
+  infer: signature('loraBack', 'dy[N,O], A[r,I], B[O,r], scale[1] -> [N,I] [N,r]'),
   reference([dy, a, b, { data: scale }]) {
     const [n, o] = dy.shape
     const [r, i] = a.shape

@@ -1,19 +1,12 @@
-import { describe, sameShape } from '../dtype.ts'
-import { ShapeError } from '../errors.ts'
 import type { Graph, Tensor } from '../graph/graph.ts'
-import type { OpSpec } from '../graph/spec.ts'
+import type { OpCase, OpSpec } from '../graph/spec.ts'
 import { array, copyOf } from './array.ts'
 import { floats, normal } from './cases.ts'
-import { f32, signature } from './signature.ts'
-
-const squaresArguments = signature('sumSquares', 'x[...]')
+import { signature } from './signature.ts'
 
 export const sumSquaresOp: OpSpec = {
   name: 'sumSquares',
-  infer(inputs) {
-    squaresArguments(inputs)
-    return [f32(1)]
-  },
+  infer: signature('sumSquares', 'x[...] -> [1]'),
   reference([x]) {
     const total = array(1)
     for (const v of x.data) total.data[0] += v * v
@@ -29,7 +22,7 @@ export const sumSquaresOp: OpSpec = {
 /** Sum of squares [1] of a tensor of any shape. */
 export const sumSquares = (g: Graph, x: Tensor): Tensor => g.apply(sumSquaresOp, [x], {})[0]
 
-const adamwArguments = signature('adamw', 'p[...]', 'g[...]', 'm[...]', 'v[...]', 'normSquared[1]', 'hyper[10]')
+type AdamwAttrs = { decay: number }
 
 /**
  * torch.optim.AdamW after torch.nn.utils.clip_grad_norm_; the gradient is zeroed for the next step.
@@ -37,7 +30,7 @@ const adamwArguments = signature('adamw', 'p[...]', 'g[...]', 'm[...]', 'v[...]'
  * (the last two because 1 - f32(beta) has lost four digits).
  * Where normSquared is not finite, p, m and v stay as they are: a bad batch spoils nothing.
  */
-export const adamwOp: OpSpec<{ decay: number }> = {
+export const adamwOp: OpSpec<AdamwAttrs> = {
   name: 'adamw',
   state: [
     [0, 0],
@@ -45,15 +38,7 @@ export const adamwOp: OpSpec<{ decay: number }> = {
     [2, 2],
     [3, 3],
   ],
-  infer(inputs) {
-    adamwArguments(inputs)
-    const p = inputs[0]
-    inputs.slice(1, 4).forEach((t, i) => {
-      if (!sameShape(t.shape, p.shape))
-        throw new ShapeError(`adamw: ${'gmv'[i]} is ${describe(t)}, expected the shape of p ${describe(p)}`)
-    })
-    return [p, p, p, p].map((t) => f32(...t.shape))
-  },
+  infer: signature('adamw', 'p[...], g[...], m[...], v[...], normSquared[1], hyper[10] -> [...] [...] [...] [...]'),
   reference([p, grad, m, v, { data: normSquared }, { data: hyper }], { decay }) {
     const [lr, beta1, beta2, eps, weightDecay, maxGradNorm, correction1, correction2, rest1, rest2] = hyper
     if (!Number.isFinite(normSquared[0])) return [copyOf(p), array(...p.shape), copyOf(m), copyOf(v)]
@@ -69,43 +54,16 @@ export const adamwOp: OpSpec<{ decay: number }> = {
     return [p2, g2, m2, v2]
   },
   cases: [
-    {
-      name: 'decay, clipped',
-      inputs: [
-        normal([7, 33]),
-        normal([7, 33]),
-        normal([7, 33], 0.1),
-        normal([7, 33], 0.05, 0.5),
-        floats([231]),
-        floats([1e-2, 0.9, 0.999, 1e-8, 0.1, 1, 0.271, 0.002997, 0.1, 0.001]),
-      ],
-      attrs: { decay: 1 },
-    },
-    {
-      name: 'no decay, no clipping, first step',
-      inputs: [
-        normal([65]),
-        normal([65]),
-        floats(new Array<number>(65).fill(0)),
-        floats(new Array<number>(65).fill(0)),
-        floats([65]),
-        floats([1e-3, 0.9, 0.95, 1e-8, 0.1, 0, 0.1, 0.05, 0.1, 0.05]),
-      ],
-      attrs: { decay: 0 },
-    },
-    {
-      name: 'norm is infinite',
-      inputs: [
-        normal([33]),
-        normal([33]),
-        normal([33]),
-        normal([33], 0.05, 0.5),
-        floats([Number.POSITIVE_INFINITY]),
-        floats([1e-3, 0.9, 0.95, 1e-8, 0.1, 1, 0.1, 0.05, 0.1, 0.05]),
-      ],
-      attrs: { decay: 1 },
-    },
+    step('decay, clipped', [7, 33], 231, [1e-2, 0.9, 0.999, 1e-8, 0.1, 1, 0.271, 0.002997, 0.1, 0.001], 1),
+    step('no decay, no clipping, first step', [65], 65, [1e-3, 0.9, 0.95, 1e-8, 0.1, 0, 0.1, 0.05, 0.1, 0.05], 0),
+    step('norm is infinite', [33], Number.POSITIVE_INFINITY, [1e-3, 0.9, 0.95, 1e-8, 0.1, 1, 0.1, 0.05, 0.1, 0.05], 1),
   ],
+}
+
+/** Without decay its moments are zeros, as at first. */
+function step(name: string, shape: number[], normSquared: number, hyper: number[], decay: number): OpCase<AdamwAttrs> {
+  const [m, v] = decay ? [normal(shape, 0.1), normal(shape, 0.05, 0.5)] : [normal(shape, 0), normal(shape, 0)]
+  return { name, inputs: [normal(shape), normal(shape), m, v, floats([normSquared]), floats(hyper)], attrs: { decay } }
 }
 
 /** One step: p, grad, m, v are states of one shape, normSquared [1], hyper [10]. Returns their next versions. */
@@ -117,6 +75,6 @@ export const adamw = (
   v: Tensor,
   normSquared: Tensor,
   hyper: Tensor,
-  { decay }: { decay: number },
+  { decay }: AdamwAttrs,
 ): [p: Tensor, grad: Tensor, m: Tensor, v: Tensor] =>
   g.apply(adamwOp, [p, grad, m, v, normSquared, hyper], { decay }) as [Tensor, Tensor, Tensor, Tensor]

@@ -2,26 +2,21 @@ import type { Graph, Tensor } from '../graph/graph.ts'
 import type { OpSpec } from '../graph/spec.ts'
 import { array, copyOf } from './array.ts'
 import { frozen, normal, vectorDTypes } from './cases.ts'
-import { f32, signature } from './signature.ts'
+import { signature } from './signature.ts'
 
-const backArguments = signature('rmsnormBack', 'dy[M,C]', 'x[M,C]', 'w[C]:vector', 'rstd[M]')
-
-/** dx = rstd·(dy·w - x·rstd²·mean(dy·w·x)) */
-export const rmsnormBackOp: OpSpec = {
+/** dx = rstd·(dy·v - x·rstd²·mean(dy·v·x)) with v = offset + w */
+export const rmsnormBackOp: OpSpec<{ offset: number }> = {
   name: 'rmsnormBack',
-  infer(inputs) {
-    const { M, C } = backArguments(inputs)
-    return [f32(M, C)]
-  },
-  reference([dy, x, w, rstd]) {
+  infer: signature('rmsnormBack', 'dy[M,C], x[M,C], w[C]:vector, rstd[M] -> [M,C]'),
+  reference([dy, x, w, rstd], { offset }) {
     const [m, c] = x.shape
     const dx = array(m, c)
     for (let r = 0; r < m; r++) {
       const s = rstd.data[r]
       let dot = 0
-      for (let k = 0; k < c; k++) dot += dy.data[r * c + k] * w.data[k] * x.data[r * c + k]
+      for (let k = 0; k < c; k++) dot += dy.data[r * c + k] * (offset + w.data[k]) * x.data[r * c + k]
       for (let k = 0; k < c; k++)
-        dx.data[r * c + k] = s * (dy.data[r * c + k] * w.data[k] - (x.data[r * c + k] * s * s * dot) / c)
+        dx.data[r * c + k] = s * (dy.data[r * c + k] * (offset + w.data[k]) - (x.data[r * c + k] * s * s * dot) / c)
     }
     return [dx]
   },
@@ -29,28 +24,24 @@ export const rmsnormBackOp: OpSpec = {
     ...vectorDTypes.map((dtype) => ({
       name: dtype,
       inputs: [normal([5, 33]), normal([5, 33]), frozen(dtype, [33], 0.2, 1), normal([5], 0.1, 1)],
-      attrs: {},
+      attrs: { offset: 0 },
     })),
-    {
-      name: 'one row',
+    ...[0, 1].map((offset) => ({
+      name: `one row, offset ${offset}`,
       inputs: [normal([1, 130]), normal([1, 130]), frozen('f32', [130]), normal([1], 0.1, 1)],
-      attrs: {},
-    },
+      attrs: { offset },
+    })),
   ],
 }
 
-export const rmsnormBack = (g: Graph, dy: Tensor, x: Tensor, w: Tensor, rstd: Tensor): Tensor =>
-  g.apply(rmsnormBackOp, [dy, x, w, rstd], {})[0]
-
-const weightArguments = signature('rmsnormBackWeight', 'dy[M,C]', 'x[M,C]', 'rstd[M]', 'grad[C]')
+export const rmsnormBack = (g: Graph, dy: Tensor, x: Tensor, w: Tensor, rstd: Tensor, offset: number): Tensor =>
+  g.apply(rmsnormBackOp, [dy, x, w, rstd], { offset })[0]
 
 /** grad += sum over rows of dy·x·rstd */
 export const rmsnormBackWeightOp: OpSpec = {
   name: 'rmsnormBackWeight',
   state: [[3, 0]],
-  infer(inputs) {
-    return [f32(weightArguments(inputs).C)]
-  },
+  infer: signature('rmsnormBackWeight', 'dy[M,C], x[M,C], rstd[M], grad[C] -> [C]'),
   reference([dy, x, rstd, grad]) {
     const [m, c] = x.shape
     const out = copyOf(grad)

@@ -3,24 +3,19 @@ import type { OpSpec } from '../graph/spec.ts'
 import { array } from './array.ts'
 import { frozen, normal, trained, vectorDTypes } from './cases.ts'
 import { rmsnormBack, rmsnormBackWeight } from './rmsnorm-back.ts'
-import { f32, gradientState, noGradient, signature } from './signature.ts'
+import { gradientState, noGradient, signature } from './signature.ts'
 
-const parameters = signature('rmsnorm', 'x[M,C]', 'w[C]:vector')
-
-/** y = x / sqrt(mean(x²) + eps) · w by row; the reciprocal root is kept for the reverse pass. */
-export const rmsnormOp: OpSpec<{ eps: number }> = {
+/** y = x / sqrt(mean(x²) + eps) · (offset + w) by row; the reciprocal root is kept for the reverse pass. */
+export const rmsnormOp: OpSpec<{ eps: number; offset: number }> = {
   name: 'rmsnorm',
-  infer(inputs) {
-    const { M, C } = parameters(inputs)
-    return [f32(M, C), f32(M)]
-  },
-  vjp(g, { inputs: [x, w], outputs: [, rstd] }, [dy, dRstd], need) {
+  infer: signature('rmsnorm', 'x[M,C], w[C]:vector -> [M,C] [M]'),
+  vjp(g, { inputs: [x, w], outputs: [, rstd], attrs }, [dy, dRstd], need) {
     noGradient('rmsnorm', 'rstd', dRstd)
     if (!dy) return [null, null]
     if (need[1]) rmsnormBackWeight(g, dy, x, rstd, gradientState(g, 'rmsnorm', 'w', w))
-    return [need[0] ? rmsnormBack(g, dy, x, w, rstd) : null, null]
+    return [need[0] ? rmsnormBack(g, dy, x, w, rstd, attrs.offset) : null, null]
   },
-  reference([x, w], { eps }) {
+  reference([x, w], { eps, offset }) {
     const [m, c] = x.shape
     const y = array(m, c)
     const rstd = array(m)
@@ -28,7 +23,7 @@ export const rmsnormOp: OpSpec<{ eps: number }> = {
       let squares = 0
       for (let k = 0; k < c; k++) squares += x.data[r * c + k] ** 2
       rstd.data[r] = 1 / Math.sqrt(squares / c + eps)
-      for (let k = 0; k < c; k++) y.data[r * c + k] = x.data[r * c + k] * rstd.data[r] * w.data[k]
+      for (let k = 0; k < c; k++) y.data[r * c + k] = x.data[r * c + k] * rstd.data[r] * (offset + w.data[k])
     }
     return [y, rstd]
   },
@@ -36,14 +31,20 @@ export const rmsnormOp: OpSpec<{ eps: number }> = {
     ...vectorDTypes.map((dtype) => ({
       name: dtype,
       inputs: [normal([7, 65]), frozen(dtype, [65], 0.2, 1)],
-      attrs: { eps: 1e-6 },
+      attrs: { eps: 1e-6, offset: 0 },
     })),
-    { name: 'trained', inputs: [normal([33, 7]), trained([7], 0.2, 1)], attrs: { eps: 1e-5 } },
-    { name: 'one row, large', inputs: [normal([1, 130], 100), trained([130], 1)], attrs: { eps: 1e-6 } },
-    { name: 'tiny values, eps matters', inputs: [normal([3, 5], 1e-3), trained([5], 1)], attrs: { eps: 1e-5 } },
+    { name: 'trained', inputs: [normal([33, 7]), trained([7], 0.2, 1)], attrs: { eps: 1e-5, offset: 0 } },
+    { name: 'one row, large', inputs: [normal([1, 130], 100), trained([130], 1)], attrs: { eps: 1e-6, offset: 0 } },
+    {
+      name: 'tiny values, eps matters',
+      inputs: [normal([3, 5], 1e-3), trained([5], 1)],
+      attrs: { eps: 1e-5, offset: 0 },
+    },
+    { name: '1 + w, trained', inputs: [normal([5, 35]), trained([35], 0.2)], attrs: { eps: 1e-6, offset: 1 } },
+    { name: '1 + w, bf16', inputs: [normal([7, 65]), frozen('bf16', [65], 0.2)], attrs: { eps: 1e-6, offset: 1 } },
   ],
 }
 
-/** Root-mean-square norm by row: x [M, C], w [C] -> [y [M, C], rstd [M]]. */
-export const rmsnorm = (g: Graph, x: Tensor, w: Tensor, eps: number): [y: Tensor, rstd: Tensor] =>
-  g.apply(rmsnormOp, [x, w], { eps }) as [Tensor, Tensor]
+/** Root-mean-square norm by row, times offset + w: x [M, C], w [C] -> [y [M, C], rstd [M]]. */
+export const rmsnorm = (g: Graph, x: Tensor, w: Tensor, eps: number, offset = 0): [y: Tensor, rstd: Tensor] =>
+  g.apply(rmsnormOp, [x, w], { eps, offset }) as [Tensor, Tensor]

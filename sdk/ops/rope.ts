@@ -4,9 +4,7 @@ import type { Graph, Tensor } from '../graph/graph.ts'
 import type { OpSpec } from '../graph/spec.ts'
 import { copyOf } from './array.ts'
 import { frozen, ints, normal, spread } from './cases.ts'
-import { f32, signature } from './signature.ts'
-
-const parameters = signature('rope', 'x[N,HD]', 'positions[N]:i32', 'table[P,D]')
+import { signature } from './signature.ts'
 
 type RopeAttrs = { heads: number; inverse: number }
 
@@ -17,14 +15,16 @@ type RopeAttrs = { heads: number; inverse: number }
 export const ropeOp: OpSpec<RopeAttrs> = {
   name: 'rope',
   inplace: [[0, 0]],
-  infer(inputs, { heads }) {
-    const { N, HD, D } = parameters(inputs)
-    if (HD !== heads * D || D % 2 !== 0)
-      throw new ShapeError(
-        `rope: x is ${describe(inputs[0])}, expected [N, heads*D] with heads=${heads} and an even D as in table ${describe(inputs[2])}`,
-      )
-    return [f32(N, HD)]
-  },
+  infer: signature(
+    'rope',
+    'x[N,HD], positions[N]:i32, table[P,D] -> [N,HD]',
+    ({ HD, D }, [x, , table], { heads }: RopeAttrs) => {
+      if (HD !== heads * D || D % 2 !== 0)
+        throw new ShapeError(
+          `rope: x is ${describe(x)}, expected [N, heads*D] with heads=${heads} and an even D as in table ${describe(table)}`,
+        )
+    },
+  ),
   vjp(g, { inputs: [, positions, table], attrs }, [dy]) {
     return [g.apply(ropeOp, [dy!, positions, table], { ...attrs, inverse: 1 - attrs.inverse })[0], null, null]
   },

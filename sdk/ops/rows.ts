@@ -1,20 +1,14 @@
-import { ShapeError } from '../errors.ts'
 import type { Graph, Tensor } from '../graph/graph.ts'
 import type { OpSpec } from '../graph/spec.ts'
 import { array } from './array.ts'
 import { ints, normal } from './cases.ts'
-import { f32, signature } from './signature.ts'
+import { signature } from './signature.ts'
 import { view } from './view.ts'
-
-const gatherArguments = signature('gatherRows', 'x[N,C]', 'rows[R]:i32')
 
 /** y[r] = x[rows[r]]; row -1 gives zeros. */
 export const gatherRowsOp: OpSpec = {
   name: 'gatherRows',
-  infer(inputs) {
-    const { R, C } = gatherArguments(inputs)
-    return [f32(R, C)]
-  },
+  infer: signature('gatherRows', 'x[N,C], rows[R]:i32 -> [R,C]'),
   vjp(g, { inputs: [x, rows] }, [dy]) {
     return [scatterRows(g, dy!, rows, x.shape[0]), null]
   },
@@ -35,20 +29,10 @@ export const gatherRowsOp: OpSpec = {
 /** x [N, C], rows i32[R] (-1: zeros) -> [R, C]. */
 export const gatherRows = (g: Graph, x: Tensor, rows: Tensor): Tensor => g.apply(gatherRowsOp, [x, rows], {})[0]
 
-const scatterArguments = signature('scatterRows', 'dy[R,C]', 'rows[R]:i32')
-
-const checkCount = (op: string, count: number) => {
-  if (!Number.isSafeInteger(count) || count <= 0) throw new ShapeError(`${op}: count is ${count}, expected at least 1`)
-}
-
 /** y[rows[r]] += dy[r], zeros elsewhere; row -1 is left out. */
 export const scatterRowsOp: OpSpec<{ count: number }> = {
   name: 'scatterRows',
-  infer(inputs, { count }) {
-    const { C } = scatterArguments(inputs)
-    checkCount('scatterRows', count)
-    return [f32(count, C)]
-  },
+  infer: signature('scatterRows', 'dy[R,C], rows[R]:i32 -> [count,C]'),
   vjp(g, { inputs: [, rows] }, [dy]) {
     return [gatherRows(g, dy!, rows), null]
   },
@@ -71,16 +55,10 @@ export const scatterRowsOp: OpSpec<{ count: number }> = {
 export const scatterRows = (g: Graph, dy: Tensor, rows: Tensor, count: number): Tensor =>
   g.apply(scatterRowsOp, [dy, rows], { count })[0]
 
-const segmentArguments = signature('segmentSum', 'x[R]', 'segments[R]:i32')
-
 /** y[s] = sum of x[r] where segments[r] = s; segment -1 is left out. */
 export const segmentSumOp: OpSpec<{ count: number }> = {
   name: 'segmentSum',
-  infer(inputs, { count }) {
-    segmentArguments(inputs)
-    checkCount('segmentSum', count)
-    return [f32(count)]
-  },
+  infer: signature('segmentSum', 'x[R], segments[R]:i32 -> [count]'),
   vjp(g, { inputs: [x, segments] }, [dy]) {
     return [view(g, gatherRows(g, view(g, dy!, [dy!.shape[0], 1]), segments), x.shape), null]
   },

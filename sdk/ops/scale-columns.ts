@@ -3,18 +3,13 @@ import type { OpSpec } from '../graph/spec.ts'
 import { array } from './array.ts'
 import { frozen, normal, trained, vectorDTypes } from './cases.ts'
 import { linearBackBias } from './linear-back.ts'
-import { f32, gradientState, signature } from './signature.ts'
-
-const parameters = signature('scaleColumns', 'y[N,O]', 'gain[O]', 'b[O]?:vector')
+import { gradientState, signature } from './signature.ts'
 
 /** out = y·gain + b by column */
 export const scaleColumnsOp: OpSpec = {
   name: 'scaleColumns',
   inplace: [[0, 0]],
-  infer(inputs) {
-    const { N, O } = parameters(inputs)
-    return [f32(N, O)]
-  },
+  infer: signature('scaleColumns', 'y[N,O], gain[O], b[O]?:vector -> [N,O]'),
   vjp(g, { inputs: [y, gain, b] }, [dy], need) {
     if (need[2]) linearBackBias(g, dy!, gradientState(g, 'scaleColumns', 'b', b))
     return [need[0] ? scaleColumns(g, dy!, gain) : null, need[1] ? scaleColumnsBack(g, dy!, y) : null, null]
@@ -41,14 +36,10 @@ export const scaleColumnsOp: OpSpec = {
 export const scaleColumns = (g: Graph, y: Tensor, gain: Tensor, b?: Tensor): Tensor =>
   g.apply(scaleColumnsOp, b ? [y, gain, b] : [y, gain], {})[0]
 
-const backArguments = signature('scaleColumnsBack', 'dy[N,O]', 'y[N,O]')
-
 /** Gradient of the gain: column sums of dy·y */
 export const scaleColumnsBackOp: OpSpec = {
   name: 'scaleColumnsBack',
-  infer(inputs) {
-    return [f32(backArguments(inputs).O)]
-  },
+  infer: signature('scaleColumnsBack', 'dy[N,O], y[N,O] -> [O]'),
   reference([dy, y]) {
     const [n, o] = y.shape
     const sums = array(o)

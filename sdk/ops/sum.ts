@@ -6,13 +6,13 @@ import { array } from './array.ts'
 import { normal } from './cases.ts'
 import { f32, parseShape, shapeText, signature } from './signature.ts'
 
-const sumArguments = signature('sum', 'a[...]')
+const sumArguments = signature('sum', 'a[*] ->')
 
 /** Axis `all` -> [1]; axis `last` -> the shape without its last axis. */
 export const sumOp: OpSpec<{ axis: string }> = {
   name: 'sum',
   infer(inputs, { axis }) {
-    sumArguments(inputs)
+    sumArguments(inputs, {})
     const { shape } = inputs[0]
     if (axis === 'all') return [f32(1)]
     if (axis !== 'last' || shape.length < 2)
@@ -42,13 +42,13 @@ export const sumOp: OpSpec<{ axis: string }> = {
 /** Sum of all elements [1], or over the last axis. */
 export const sum = (g: Graph, a: Tensor, axis: 'all' | 'last' = 'all'): Tensor => g.apply(sumOp, [a], { axis })[0]
 
-const expandArguments = signature('expand', 'a[...]')
+const expandArguments = signature('expand', 'a[*] ->')
 
 /** The reverse of `sum`: a [1] to any shape, or a [R] to [R, n]. */
 export const expandOp: OpSpec<{ shape: string }> = {
   name: 'expand',
   infer(inputs, attrs) {
-    expandArguments(inputs)
+    expandArguments(inputs, {})
     const shape = parseShape('expand', attrs.shape)
     const from = inputs[0].shape
     if (!sameShape(from, [1]) && !sameShape(from, shape.slice(0, -1)))

@@ -1,23 +1,19 @@
 import { ShapeError } from '../errors.ts'
 import type { Graph, Tensor } from '../graph/graph.ts'
 import type { OpSpec } from '../graph/spec.ts'
+import { LOG_ZERO } from '../log-zero.ts'
 import { array } from './array.ts'
 import { floats, normal } from './cases.ts'
-import { f32, signature } from './signature.ts'
-import { logOfNothing } from './vocab-pick.ts'
-
-const parameters = signature('topLogProbs', 'logits[R,V]', 'temperature[1]')
+import { signature } from './signature.ts'
 
 type Attrs = { readonly k: number }
 
 /** The k likeliest ids of each row, most likely first and lower ids first among equals; the mass of all others as a log. */
 export const topLogProbsOp: OpSpec<Attrs> = {
   name: 'topLogProbs',
-  infer(inputs, { k }) {
-    const { R, V } = parameters(inputs)
+  infer: signature('topLogProbs', 'logits[R,V], temperature[1] -> [R,k]:i32 [R,k] [R]', ({ V }, _, { k }: Attrs) => {
     if (!Number.isInteger(k) || k < 1 || k > V) throw new ShapeError(`topLogProbs: k is ${k}, of ${V} ids`)
-    return [{ dtype: 'i32', shape: [R, k] }, f32(R, k), f32(R)]
-  },
+  }),
   reference([logits, { data: temperature }], { k }) {
     const [rows, vocabulary] = logits.shape
     const [ids, logProbs, tail] = [array(rows, k), array(rows, k), array(rows)]
@@ -31,7 +27,7 @@ export const topLogProbsOp: OpSpec<Attrs> = {
         ids.data[r * k + i] = order[i]
         logProbs.data[r * k + i] = z[order[i]] - total
       }
-      tail.data[r] = k < vocabulary ? top + Math.log(mass(order.slice(k))) - total : logOfNothing
+      tail.data[r] = k < vocabulary ? top + Math.log(mass(order.slice(k))) - total : LOG_ZERO
     }
     return [ids, logProbs, tail]
   },

@@ -3,16 +3,14 @@ import { ShapeError } from '../errors.ts'
 import type { Graph, Tensor } from '../graph/graph.ts'
 import type { OpSpec } from '../graph/spec.ts'
 import { ints, normal } from './cases.ts'
-import { f32, parseShape, shapeText, signature } from './signature.ts'
-
-const viewArguments = signature('view', 'x[...]:any')
+import { parseShape, shapeText, signature } from './signature.ts'
 
 /** The same bytes under another shape. */
 export const viewOp: OpSpec<{ shape: string }> = {
   name: 'view',
   view: [[0, 0]],
   infer(inputs, attrs) {
-    viewArguments(inputs)
+    signature('view', 'x[*]:any ->')(inputs, attrs)
     const shape = parseShape('view', attrs.shape)
     if (elementCount(shape) !== elementCount(inputs[0].shape))
       throw new ShapeError(`view: x is ${describe(inputs[0])}, expected as many elements as [${shape.join(', ')}]`)
@@ -34,15 +32,10 @@ export const viewOp: OpSpec<{ shape: string }> = {
 export const view = (g: Graph, x: Tensor, shape: readonly number[]): Tensor =>
   g.apply(viewOp, [x], { shape: shapeText(shape) })[0]
 
-const stopArguments = signature('stopGradient', 'x[...]')
-
 export const stopGradientOp: OpSpec = {
   name: 'stopGradient',
   view: [[0, 0]],
-  infer(inputs) {
-    stopArguments(inputs)
-    return [f32(...inputs[0].shape)]
-  },
+  infer: signature('stopGradient', 'x[...] -> [...]'),
   reference([x]) {
     return [{ shape: x.shape, data: x.data.slice() }]
   },

@@ -1,5 +1,6 @@
+import { floatDTypes } from '../dtype.ts'
 import type { CaseInput, OpCase } from '../graph/spec.ts'
-import { floats, frozen, ints, normal, trained, weightDTypes } from './cases.ts'
+import { floats, frozen, ints, normal, trained } from './cases.ts'
 
 /** What vocabPick and its reverse are held to: dtypes, K 1 and 8, padding ids, peaked rows, sizes across tiles, a whole vocabulary picked. */
 export function vocabCases(
@@ -25,7 +26,7 @@ export function vocabCases(
     }
   }
   return [
-    ...weightDTypes.map((dtype) => one(`${dtype}, 8 ids`, normal([5, 64]), frozen(dtype, [131, 64], 0.2), 8, 1, true)),
+    ...floatDTypes.map((dtype) => one(`${dtype}, 8 ids`, normal([5, 64]), frozen(dtype, [131, 64], 0.2), 8, 1, true)),
     one('1 id, one row', normal([1, 7]), frozen('f32', [13, 7], 0.5), 1),
     one('1 id, temperature', normal([7, 33]), frozen('f32', [65, 33], 0.3), 1, 0.7),
     one('trained', normal([3, 5]), trained([17, 5]), 3, 1.5, true),

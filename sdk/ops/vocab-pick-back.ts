@@ -1,20 +1,14 @@
 import type { Graph, Tensor } from '../graph/graph.ts'
 import type { NdArray, OpSpec } from '../graph/spec.ts'
+import { LOG_ZERO } from '../log-zero.ts'
 import { array, copyOf } from './array.ts'
 import { floats, normal } from './cases.ts'
-import { f32, signature } from './signature.ts'
+import { signature } from './signature.ts'
 import { vocabCases } from './vocab-cases.ts'
 import { vocabularyRow } from './vocab-pick.ts'
 
-const gradients = ['dLogProbs[R,K]', 'dLse[R]', 'dEntropy[R]', 'dTail[R]']
-const forward = ['h[R,C]', 'table[V,C]:weight', 'ids[R,K]:i32', 'temperature[1]', 'lse[R]', 'entropy[R]', 'tail[R]']
-const inputArguments = signature('vocabPickBack', ...gradients, ...forward)
-const tableArguments = signature(
-  'vocabPickBackTable',
-  ...gradients,
-  ...forward.map((a) => a.replace(':weight', '')),
-  'grad[V,C]',
-)
+const gradients = 'dLogProbs[R,K], dLse[R], dEntropy[R], dTail[R]'
+const forward = 'ids[R,K]:i32, temperature[1], lse[R], entropy[R], tail[R]'
 
 /**
  * dz of one row: Σ_k dLogProb_k·(δ_k - p) + dLse·p - dEntropy·p·(log p + H) + dTail·(outside·exp(z - lse - tail) - p).
@@ -25,7 +19,7 @@ function rowGradient(inputs: readonly NdArray[], row: number): Float64Array {
   const k = ids.shape[1]
   const own = ids.data.subarray(row * k, (row + 1) * k)
   const z = vocabularyRow(h.data, table.data, row, h.shape[1], temperature[0])
-  const tailGradient = tail.data[row] > -1e29 ? dTail.data[row] : 0
+  const tailGradient = tail.data[row] > LOG_ZERO / 10 ? dTail.data[row] : 0
   let picked = 0
   own.forEach((id, j) => {
     if (id >= 0) picked += dLogProbs.data[row * k + j]
@@ -46,10 +40,7 @@ function rowGradient(inputs: readonly NdArray[], row: number): Float64Array {
 /** dh = dz·table/T, with dz by rowGradient */
 export const vocabPickBackOp: OpSpec = {
   name: 'vocabPickBack',
-  infer(inputs) {
-    const { R, C } = inputArguments(inputs)
-    return [f32(R, C)]
-  },
+  infer: signature('vocabPickBack', `${gradients}, h[R,C], table[V,C]:weight, ${forward} -> [R,C]`),
   reference(inputs) {
     const [h, table, , { data: temperature }] = inputs.slice(4)
     const [rows, c] = h.shape
@@ -70,10 +61,7 @@ export const vocabPickBack = (g: Graph, all: readonly Tensor[]): Tensor => g.app
 export const vocabPickBackTableOp: OpSpec = {
   name: 'vocabPickBackTable',
   state: [[11, 0]],
-  infer(inputs) {
-    const { V, C } = tableArguments(inputs)
-    return [f32(V, C)]
-  },
+  infer: signature('vocabPickBackTable', `${gradients}, h[R,C], table[V,C], ${forward}, grad[V,C] -> [V,C]`),
   reference(inputs) {
     const [h, , , { data: temperature }] = inputs.slice(4)
     const [rows, c] = h.shape
@@ -104,7 +92,7 @@ function backCases(state: readonly 'grad'[]) {
     temperature,
     normal([rows], 0.1, Math.max(6, (h.fill.kind === 'normal' ? (h.fill.scale ?? 1) : 1) * 14)),
     normal([rows], 0.1, 2),
-    k === table.type.shape[0] ? floats(new Array<number>(rows).fill(-1e30)) : normal([rows], 0.1, -0.5),
+    k === table.type.shape[0] ? floats(new Array<number>(rows).fill(LOG_ZERO)) : normal([rows], 0.1, -0.5),
     ...state.map(() => normal(table.type.shape)),
   ])
 }

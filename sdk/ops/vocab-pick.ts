@@ -1,15 +1,11 @@
 import type { Graph, Tensor } from '../graph/graph.ts'
 import type { OpSpec } from '../graph/spec.ts'
+import { LOG_ZERO } from '../log-zero.ts'
 import { array } from './array.ts'
 import { zeros } from './fill.ts'
-import { f32, gradientState, signature } from './signature.ts'
+import { gradientState, signature } from './signature.ts'
 import { vocabCases } from './vocab-cases.ts'
 import { vocabPickBack, vocabPickBackTable } from './vocab-pick-back.ts'
-
-const parameters = signature('vocabPick', 'h[R,C]', 'table[V,C]:weight', 'ids[R,K]:i32', 'temperature[1]')
-
-/** Stands for log 0: the mass outside the picked ids when they are the whole vocabulary. */
-export const logOfNothing = -1e30
 
 /** z = h·tableᵀ/T of one row. */
 export function vocabularyRow(h: Float64Array, table: Float64Array, row: number, c: number, t: number): Float64Array {
@@ -36,10 +32,7 @@ function logSumExp(z: Iterable<number>): number {
  */
 export const vocabPickOp: OpSpec = {
   name: 'vocabPick',
-  infer(inputs) {
-    const { R, K } = parameters(inputs)
-    return [f32(R, K), f32(R), f32(R), f32(R)]
-  },
+  infer: signature('vocabPick', 'h[R,C], table[V,C]:weight, ids[R,K]:i32, temperature[1] -> [R,K] [R] [R] [R]'),
   vjp(g, { inputs: [h, table, ids, temperature], outputs: [, lse, entropy, tail] }, grads, need) {
     const [rows, k] = ids.shape
     const [dLogProbs, dLse, dEntropy, dTail] = grads
@@ -74,7 +67,7 @@ export const vocabPickOp: OpSpec = {
         logProbs.data[r * k + j] = id < 0 ? 0 : z[id] - total
       })
       const outside = z.filter((_, v) => !own.includes(v))
-      tail.data[r] = outside.length ? logSumExp(outside) - total : logOfNothing
+      tail.data[r] = outside.length ? logSumExp(outside) - total : LOG_ZERO
     }
     return [logProbs, lse, entropy, tail]
   },

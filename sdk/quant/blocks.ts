@@ -1,10 +1,13 @@
-import { blockSize } from '../dtype.ts'
-import { halfToNumber, numberToHalf } from './float16.ts'
+import { storedTypes } from '../dtype.ts'
+import { numberToHalf, readHalf, writeHalf } from './float16.ts'
 
-// q8 and q4: GGUF's Q8_0 and Q4_0, bit for bit as ggml's reference makes and reads them. All arithmetic is in f32.
+// q8, q4 and q4a: GGUF's Q8_0, Q4_0 and Q4_1, bit for bit as ggml's reference makes and reads them. All arithmetic is in f32.
 
-const q8Bytes = 34
-const q4Bytes = 18
+const { elements: blockSize, bytes: q8Bytes } = storedTypes.q8
+const q4Bytes = storedTypes.q4.bytes
+const q4aBytes = storedTypes.q4a.bytes
+/** A byte of q4 and q4a holds two elements that lie so far apart. */
+const half = blockSize / 2
 const { fround } = Math
 
 /** Blocks of 32 numbers to f16 scale (largest / 127) and 32 int8. `values.length` is a multiple of 32. */
@@ -18,8 +21,8 @@ export function quantizeQ8(values: Float32Array): Uint8Array {
     writeScale(bytes, at, scale)
     for (let i = 0; i < blockSize; i++) {
       const x = fround(values[start + i] * inverse)
-      // Halves go away from zero.
-      bytes[at + 2 + i] = x < 0 ? -Math.floor(0.5 - x) : Math.floor(x + 0.5)
+      // Halves go away from zero: a byte takes what is left of its point.
+      bytes[at + 2 + i] = x < 0 ? x - 0.5 : x + 0.5
     }
   }
   return bytes
@@ -30,7 +33,7 @@ export function dequantizeQ8(
   out = new Float32Array((bytes.length / q8Bytes) * blockSize),
 ): Float32Array {
   for (let start = 0, at = 0; start < out.length; start += blockSize, at += q8Bytes) {
-    const scale = readScale(bytes, at)
+    const scale = readHalf(bytes, at)
     for (let i = 0; i < blockSize; i++) out[start + i] = scale * ((bytes[at + 2 + i] << 24) >> 24)
   }
   return out
@@ -45,37 +48,71 @@ export function quantizeQ4(values: Float32Array): Uint8Array {
     const scale = fround(extreme / -8)
     const inverse = scale === 0 ? 0 : fround(1 / scale)
     writeScale(bytes, at, scale)
-    for (let i = 0; i < 16; i++) {
-      const low = nibble(values[start + i], inverse)
-      const high = nibble(values[start + 16 + i], inverse)
+    for (let i = 0; i < half; i++) {
+      const low = nibble(values[start + i], inverse, 8.5)
+      const high = nibble(values[start + half + i], inverse, 8.5)
       bytes[at + 2 + i] = low | (high << 4)
     }
   }
   return bytes
 }
 
-/** ggml rounds x · inverse + 8.5 once, as a fused multiply-add does. */
-const nibble = (x: number, inverse: number): number => Math.min(15, Math.max(0, Math.trunc(fround(x * inverse + 8.5))))
+/** ggml rounds x · inverse + offset once, as a fused multiply-add does. */
+const nibble = (x: number, inverse: number, offset: number): number =>
+  Math.min(15, Math.max(0, Math.trunc(fround(x * inverse + offset))))
 
 export function dequantizeQ4(
   bytes: Uint8Array,
   out = new Float32Array((bytes.length / q4Bytes) * blockSize),
 ): Float32Array {
   for (let start = 0, at = 0; start < out.length; start += blockSize, at += q4Bytes) {
-    const scale = readScale(bytes, at)
-    for (let i = 0; i < 16; i++) {
+    const scale = readHalf(bytes, at)
+    for (let i = 0; i < half; i++) {
       const pair = bytes[at + 2 + i]
       out[start + i] = scale * ((pair & 15) - 8)
-      out[start + 16 + i] = scale * ((pair >>> 4) - 8)
+      out[start + half + i] = scale * ((pair >>> 4) - 8)
     }
   }
   return out
 }
 
-const readScale = (bytes: Uint8Array, at: number): number => halfToNumber(bytes[at] | (bytes[at + 1] << 8))
-
-function writeScale(bytes: Uint8Array, at: number, scale: number): void {
-  const half = numberToHalf(scale)
-  bytes[at] = half & 255
-  bytes[at + 1] = half >>> 8
+/** Blocks of 32 numbers to f16 scale ((largest - least) / 15), f16 minimum and 16 bytes, elements 0..15 in the low nibbles. */
+export function quantizeQ4A(values: Float32Array): Uint8Array {
+  const bytes = new Uint8Array((values.length / blockSize) * q4aBytes)
+  for (let start = 0, at = 0; start < values.length; start += blockSize, at += q4aBytes) {
+    let least = values[start]
+    let largest = least
+    for (let i = start + 1; i < start + blockSize; i++) {
+      if (values[i] < least) least = values[i]
+      if (values[i] > largest) largest = values[i]
+    }
+    const scale = fround(fround(largest - least) / 15)
+    const inverse = scale === 0 ? 0 : fround(1 / scale)
+    writeScale(bytes, at, scale)
+    writeScale(bytes, at + 2, least)
+    for (let i = 0; i < half; i++) {
+      const low = nibble(fround(values[start + i] - least), inverse, 0.5)
+      const high = nibble(fround(values[start + half + i] - least), inverse, 0.5)
+      bytes[at + 4 + i] = low | (high << 4)
+    }
+  }
+  return bytes
 }
+
+export function dequantizeQ4A(
+  bytes: Uint8Array,
+  out = new Float32Array((bytes.length / q4aBytes) * blockSize),
+): Float32Array {
+  for (let start = 0, at = 0; start < out.length; start += blockSize, at += q4aBytes) {
+    const scale = readHalf(bytes, at)
+    const minimum = readHalf(bytes, at + 2)
+    for (let i = 0; i < half; i++) {
+      const pair = bytes[at + 4 + i]
+      out[start + i] = scale * (pair & 15) + minimum
+      out[start + half + i] = scale * (pair >>> 4) + minimum
+    }
+  }
+  return out
+}
+
+const writeScale = (bytes: Uint8Array, at: number, scale: number): void => writeHalf(bytes, at, numberToHalf(scale))

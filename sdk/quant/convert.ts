@@ -1,49 +1,39 @@
-import { byteLength, type DType } from '../dtype.ts'
+import { bytesOf } from '../bytes.ts'
+import type { DType, FloatDType } from '../dtype.ts'
 import { ShapeError } from '../errors.ts'
-import { dequantizeQ4, dequantizeQ8, quantizeQ4, quantizeQ8 } from './blocks.ts'
+import { dequantizeQ4, dequantizeQ4A, dequantizeQ8, quantizeQ4, quantizeQ4A, quantizeQ8 } from './blocks.ts'
 import { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16 } from './float16.ts'
 
-/** Elements that are f32 at a time: a multiple of every block size. */
-export const chunkElements = 65_536
+/** A view needs an aligned start: a copy has one. */
+const aligned = (bytes: Uint8Array): ArrayBuffer => new Uint8Array(bytes).buffer
+
+/** How each float type's canonical bytes (sdk/dtype.ts) are read and written. */
+const codecs: Readonly<
+  Record<FloatDType, { decode(bytes: Uint8Array): Float32Array; encode(floats: Float32Array): Uint8Array }>
+> = {
+  f32: { decode: (bytes) => new Float32Array(aligned(bytes)), encode: bytesOf },
+  f16: { decode: (bytes) => f16ToF32(new Uint16Array(aligned(bytes))), encode: (x) => bytesOf(f32ToF16(x)) },
+  bf16: { decode: (bytes) => bf16ToF32(new Uint16Array(aligned(bytes))), encode: (x) => bytesOf(f32ToBf16(x)) },
+  q8: { decode: (bytes) => dequantizeQ8(bytes), encode: quantizeQ8 },
+  q4a: { decode: (bytes) => dequantizeQ4A(bytes), encode: quantizeQ4A },
+  q4: { decode: (bytes) => dequantizeQ4(bytes), encode: quantizeQ4 },
+}
+
+function codecOf(dtype: DType) {
+  if (dtype === 'i32') throw new ShapeError('i32 is no float type')
+  return codecs[dtype]
+}
 
 /** Canonical bytes (sdk/dtype.ts) of a float dtype to f32. */
-export function toFloats(bytes: Uint8Array, dtype: DType): Float32Array {
-  if (dtype === 'q8') return dequantizeQ8(bytes)
-  if (dtype === 'q4') return dequantizeQ4(bytes)
-  if (dtype === 'i32') throw new ShapeError('i32 is no float type')
-  // A copy starts at an aligned address.
-  const own = new Uint8Array(bytes).buffer
-  if (dtype === 'f32') return new Float32Array(own)
-  return dtype === 'f16' ? f16ToF32(new Uint16Array(own)) : bf16ToF32(new Uint16Array(own))
-}
+export const toFloats = (bytes: Uint8Array, dtype: DType): Float32Array => codecOf(dtype).decode(bytes)
 
-/** f32 to canonical bytes of a float dtype. For q8 and q4 the length is a multiple of 32. */
-export function fromFloats(floats: Float32Array, dtype: DType): Uint8Array {
-  if (dtype === 'q8') return quantizeQ8(floats)
-  if (dtype === 'q4') return quantizeQ4(floats)
-  if (dtype === 'i32') throw new ShapeError('i32 is no float type')
-  const stored = dtype === 'f32' ? floats : dtype === 'f16' ? f32ToF16(floats) : f32ToBf16(floats)
-  return new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength)
-}
+/** f32 to canonical bytes of a float dtype, whole blocks. */
+export const fromFloats = (floats: Float32Array, dtype: DType): Uint8Array => codecOf(dtype).encode(floats)
 
-/**
- * Canonical bytes of one dtype as those of another, through f32, a chunk at a time. The same dtype returns `bytes` itself.
- *
- * @param count elements; rows of q8 and q4 are multiples of 32, so blocks follow each other without regard to rows
- * @throws ShapeError for a length that is not `count` elements, a count that is no multiple of a block, i32 to or from a float
- */
-export function convert(bytes: Uint8Array, from: DType, to: DType, count: number): Uint8Array {
-  const expected = byteLength({ dtype: from, shape: [count] })
-  if (bytes.length !== expected)
-    throw new ShapeError(`${count} elements of ${from} are ${expected} bytes, got ${bytes.length}`)
-  if (from === to) return bytes
-  if (from === 'i32' || to === 'i32') throw new ShapeError(`cannot convert ${from} to ${to}`)
-  const out = new Uint8Array(byteLength({ dtype: to, shape: [count] }))
-  for (let start = 0; start < count; start += chunkElements) {
-    const n = Math.min(chunkElements, count - start)
-    const offset = byteLength({ dtype: from, shape: [start] })
-    const chunk = bytes.subarray(offset, offset + byteLength({ dtype: from, shape: [n] }))
-    out.set(fromFloats(toFloats(chunk, from), to), byteLength({ dtype: to, shape: [start] }))
-  }
-  return out
-}
+/** Canonical bytes of any dtype as numbers, and back. */
+export const toNumbers = (bytes: Uint8Array, dtype: DType): Float64Array =>
+  new Float64Array(dtype === 'i32' ? new Int32Array(aligned(bytes)) : toFloats(bytes, dtype))
+export const toBytes = (numbers: Float64Array, dtype: DType): Uint8Array =>
+  dtype === 'i32' ? bytesOf(Int32Array.from(numbers)) : fromFloats(Float32Array.from(numbers), dtype)
+/** What numbers are once they were stored so. */
+export const rounded = (numbers: Float64Array, dtype: DType): Float64Array => toNumbers(toBytes(numbers, dtype), dtype)

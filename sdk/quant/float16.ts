@@ -55,6 +55,14 @@ export function halfToNumber(h: number): number {
   return scratchFloat[0]
 }
 
+/** The bits of the f16 that lies at a byte, low byte first; the number that they stand for; and writing them. */
+export const halfBits = (bytes: Uint8Array, at: number): number => bytes[at] | (bytes[at + 1] << 8)
+export const readHalf = (bytes: Uint8Array, at: number): number => halfToNumber(halfBits(bytes, at))
+export function writeHalf(bytes: Uint8Array, at: number, bits: number): void {
+  bytes[at] = bits & 255
+  bytes[at + 1] = bits >>> 8
+}
+
 /** The nearest f16 of a number (taken to f32 first, as everything here is), as bits. */
 export const numberToHalf = (x: number): number => narrowToHalf(floatBits(x))
 

@@ -1,4 +1,4 @@
-import { grade } from '../eval/grade.ts'
+import { grade } from '../answers/grade.ts'
 import type { RewardInput } from './reward.ts'
 
 /**

@@ -4,8 +4,11 @@ import { streamSSE } from 'hono/streaming'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import type { z } from 'zod'
 import { ContextError, DataError, OptionError } from '../errors.ts'
-import type { TopLogProbs } from '../generate/engine.ts'
-import type { FinishReason, GenerateOptions, LanguageModel, Piece } from '../generate/language-model.ts'
+import type { Completion, Piece } from '../generate/answer.ts'
+import { LanguageModel } from '../generate/language-model.ts'
+import { type GenerateOptions, requestsOf } from '../generate/request.ts'
+import { Scheduler } from '../generate/scheduler.ts'
+import type { TopLogProbs } from '../generate/steps.ts'
 import { modelTeacher } from '../generate/teacher.ts'
 import { Programs } from '../model/programs.ts'
 import { type ChatRequest, type CompletionRequest, chatRequest, completionRequest } from './requests.ts'
@@ -13,28 +16,22 @@ import { type ChatRequest, type CompletionRequest, chatRequest, completionReques
 export interface ServeOptions {
   /** What clients call the model; another name is a 404. */
   readonly modelName: string
-  /** Requests that may wait for the model; more get a 429. Default 64. */
+  /** Answers that are computed side by side, each with a key/value cache; default 8. */
+  readonly slots?: number
+  /** Requests that may wait beside those; more get a 429. Default 64. */
   readonly queue?: number
-}
-
-/** One answer to one prompt, as it was generated. */
-interface Answer {
-  readonly text: string
-  readonly ids: readonly number[]
-  readonly logProbs: readonly number[]
-  readonly top: readonly TopLogProbs[]
-  readonly finishReason: FinishReason | null
 }
 
 /**
  * OpenAI's completions and chat completions over a model, as a hono app: `serve(app)` of @hono/node-server listens, `app.request`
- * asks it in the same process. Generations run one after another.
+ * asks it in the same process. Requests are answered side by side.
  */
-export function serveApp(lm: LanguageModel, { modelName, queue = 64 }: ServeOptions): Hono {
+export function serveApp(lm: LanguageModel, { modelName, slots = 8, queue = 64 }: ServeOptions): Hono {
   const app = new Hono()
   const scoring = new Programs(lm.model)
+  const scheduler = new Scheduler(lm, slots)
   const created = Math.floor(Date.now() / 1000)
-  let [waiting, count] = [0, 0]
+  let [requests, count] = [0, 0]
   const head = (object: string) => ({
     id: `${object.startsWith('chat') ? 'chatcmpl' : 'cmpl'}-${created}-${count++}`,
     object,
@@ -65,6 +62,8 @@ export function serveApp(lm: LanguageModel, { modelName, queue = 64 }: ServeOpti
     const maxTokens = request.max_tokens ?? 16
     if (maxTokens === 0 && !echo) throw new OptionError('max_tokens: 0 goes with echo alone')
     const options = optionsOf(request, maxTokens, logprobs ?? 0)
+    // What can never be answered is refused before it waits.
+    requestsOf(lm, prompts, options)
     const logs = (
       ids: readonly number[],
       logProbs: readonly (number | null)[],
@@ -81,7 +80,7 @@ export function serveApp(lm: LanguageModel, { modelName, queue = 64 }: ServeOpti
         const chunk = (choice: object) =>
           sse.writeSSE({ data: JSON.stringify({ ...common, choices: [{ index: 0, ...choice }] }) })
         await streamed(sse, c.req.raw.signal, leave, async (signal) => {
-          for await (const piece of lm.generate(prompts[0], { ...options, signal })) {
+          for await (const piece of pieces(prompts[0], { ...options, signal })) {
             const top = piece.top ?? piece.tokenIds.map(() => null)
             const logged = logprobs == null ? null : logs(piece.tokenIds, piece.logProbs, top, offset)
             offset += piece.text.length
@@ -93,28 +92,29 @@ export function serveApp(lm: LanguageModel, { modelName, queue = 64 }: ServeOpti
     return limited(async () => {
       const choices: object[] = []
       let [promptTokens, completionTokens] = [0, 0]
-      for (const ids of prompts) {
+      const answers = prompts.map((ids) =>
+        maxTokens === 0 ? [noAnswer] : complete(ids, options, c.req.raw.signal, request.n),
+      )
+      for (const [p, ids] of prompts.entries()) {
         promptTokens += ids.length
         const scored = echo && logprobs != null ? await scorePrompt(ids, logprobs, c.req.raw.signal) : null
-        for (let i = 0; i < (request.n ?? 1); i++) {
-          const answer =
-            maxTokens === 0 ? nothing : await complete({ ...seeded(options, i), signal: c.req.raw.signal }, ids)
-          completionTokens += answer.ids.length
+        for (const answer of await answers[p]) {
+          completionTokens += answer.tokenIds.length
           const before = echo ? lm.tokenizer.decode(ids) : ''
           const logged =
             logprobs == null
               ? null
               : logs(
-                  [...(scored ? ids : []), ...answer.ids],
+                  [...(scored ? ids : []), ...answer.tokenIds],
                   [...(scored?.logProbs ?? []), ...answer.logProbs],
-                  [...(scored?.top ?? []), ...(logprobs > 0 ? answer.top : answer.ids.map(() => null))],
+                  [...(scored?.top ?? []), ...(answer.top ?? answer.tokenIds.map(() => null))],
                   scored ? 0 : before.length,
                 )
           choices.push({
             index: choices.length,
             text: before + answer.text,
             logprobs: logged,
-            finish_reason: answer.finishReason ?? 'length',
+            finish_reason: answer.finishReason,
           })
         }
       }
@@ -127,11 +127,12 @@ export function serveApp(lm: LanguageModel, { modelName, queue = 64 }: ServeOpti
     checkModel(request.model)
     const k = request.logprobs ? (request.top_logprobs ?? 0) : 0
     const maxTokens = request.max_completion_tokens ?? request.max_tokens ?? undefined
-    const options = { ...optionsOf(request, maxTokens, k), tools: request.tools ?? undefined }
+    const options = optionsOf(request, maxTokens, k)
     const show = tokenShower(lm, false)
     const logs = (ids: readonly number[], logProbs: readonly number[], top: readonly TopLogProbs[]) =>
       request.logprobs ? { content: ids.map((id, i) => chatLogProb(show, id, logProbs[i], top[i])) } : null
-    const ids = lm.chatPrompt(request.messages, options)
+    const ids = lm.chatPrompt(request.messages, { ...options, tools: request.tools ?? undefined })
+    requestsOf(lm, [ids], options)
     if (request.stream) {
       if ((request.n ?? 1) > 1) throw new OptionError('stream: of one answer (n) alone')
       const leave = enter()
@@ -141,7 +142,7 @@ export function serveApp(lm: LanguageModel, { modelName, queue = 64 }: ServeOpti
           sse.writeSSE({ data: JSON.stringify({ ...common, choices: [{ index: 0, ...choice }] }) })
         await streamed(sse, c.req.raw.signal, leave, async (signal) => {
           await chunk({ delta: { role: 'assistant', content: '' }, finish_reason: null })
-          for await (const piece of lm.generate(ids, { ...options, signal })) {
+          for await (const piece of pieces(ids, { ...options, signal })) {
             const logprobs = logs(piece.tokenIds, piece.logProbs, piece.top ?? [])
             await chunk({ delta: { content: piece.text }, logprobs, finish_reason: piece.finishReason ?? null })
           }
@@ -151,14 +152,13 @@ export function serveApp(lm: LanguageModel, { modelName, queue = 64 }: ServeOpti
     return limited(async () => {
       const choices: object[] = []
       let completionTokens = 0
-      for (let index = 0; index < (request.n ?? 1); index++) {
-        const answer = await complete({ ...seeded(options, index), signal: c.req.raw.signal }, ids)
-        completionTokens += answer.ids.length
+      for (const [index, answer] of (await complete(ids, options, c.req.raw.signal, request.n)).entries()) {
+        completionTokens += answer.tokenIds.length
         const message = { role: 'assistant', content: answer.text }
         choices.push({
           index,
           message,
-          logprobs: logs(answer.ids, answer.logProbs, answer.top),
+          logprobs: logs(answer.tokenIds, answer.logProbs, answer.top ?? []),
           finish_reason: answer.finishReason,
         })
       }
@@ -171,12 +171,13 @@ export function serveApp(lm: LanguageModel, { modelName, queue = 64 }: ServeOpti
       throw new HTTPException(404, { message: `model: there is no "${name}" here, only "${modelName}"` })
   }
 
-  /** Holds the number of requests that wait for the model within bounds; the returned function lets the next one in. */
+  /** Holds the number of requests within bounds; the returned function lets the next one in. */
   function enter(): () => void {
-    if (waiting >= queue) throw new HTTPException(429, { message: `${queue} requests wait already: try again later` })
-    waiting++
+    if (requests >= slots + queue)
+      throw new HTTPException(429, { message: `${requests} requests run and wait already: try again later` })
+    requests++
     return () => {
-      waiting--
+      requests--
     }
   }
 
@@ -185,17 +186,19 @@ export function serveApp(lm: LanguageModel, { modelName, queue = 64 }: ServeOpti
     return answer().finally(leave)
   }
 
-  async function complete(options: GenerateOptions, ids: readonly number[]): Promise<Answer> {
-    const pieces: Piece[] = []
-    for await (const piece of lm.generate(ids, options)) pieces.push(piece)
-    return {
-      text: pieces.map((piece) => piece.text).join(''),
-      ids: pieces.flatMap((piece) => piece.tokenIds),
-      logProbs: pieces.flatMap((piece) => piece.logProbs),
-      top: pieces.flatMap((piece) => piece.top ?? []),
-      finishReason: pieces.at(-1)?.finishReason ?? null,
-    }
-  }
+  const pieces = (ids: readonly number[], options: GenerateOptions): AsyncGenerator<Piece, void> =>
+    scheduler.pieces(requestsOf(lm, [ids], options, { isRead: true })[0])
+
+  /** `n` whole answers, side by side. */
+  const complete = (
+    ids: readonly number[],
+    options: GenerateOptions,
+    signal: AbortSignal,
+    n?: number | null,
+  ): Promise<Completion[]> =>
+    Promise.all(
+      Array.from({ length: n ?? 1 }, (_, i) => LanguageModel.complete(pieces(ids, { ...seeded(options, i), signal }))),
+    )
 
   /** Log-probabilities of a prompt's own tokens, and the k likeliest at each; nothing comes before the first. */
   async function scorePrompt(ids: readonly number[], k: number, signal: AbortSignal) {
@@ -220,7 +223,7 @@ export function serveApp(lm: LanguageModel, { modelName, queue = 64 }: ServeOpti
   return app
 }
 
-const nothing: Answer = { text: '', ids: [], logProbs: [], top: [], finishReason: 'length' }
+const noAnswer: Completion = { text: '', tokenIds: [], logProbs: [], finishReason: 'length' }
 
 const usage = (prompt_tokens: number, completion_tokens: number) => ({
   prompt_tokens,

@@ -1,5 +1,6 @@
 import { Tokenizer as Library } from '@huggingface/tokenizers'
 import { FormatError } from '../errors.ts'
+import { isObject } from '../options.ts'
 import { waysToMatch } from '../pattern.ts'
 
 type Json = Readonly<Record<string, unknown>>
@@ -172,8 +173,6 @@ const largest = (values: Iterable<number>): number => {
   for (const value of values) if (value > max) max = value
   return max
 }
-
-const isObject = (x: unknown): x is Json => typeof x === 'object' && x !== null && !Array.isArray(x)
 
 /** A token of tokenizer_config.json: a string, or an object with its content. */
 export function tokenText(token: unknown): string | undefined {

@@ -1,11 +1,10 @@
-/** What rewards are divided by once the group's mean is taken off: the group's deviation, the batch's, or nothing (Dr. GRPO). */
-export type ScaleRewards = 'group' | 'batch' | 'none'
+import type { GRPOSettings } from './config.ts'
 
 /** The reward of each completion relative to its group of `size`, as TRL: (r - mean) / (deviation + epsilon). */
 export function groupAdvantages(
   rewards: readonly number[],
   size: number,
-  scale: ScaleRewards,
+  scale: GRPOSettings['scaleRewards'],
   epsilon = 1e-4,
 ): number[] {
   const batch = deviation(rewards)
@@ -25,9 +24,6 @@ export function deviation(values: readonly number[]): number {
   return Math.sqrt(values.reduce((sum, v) => sum + (v - centre) ** 2, 0) / (values.length - 1))
 }
 
-/** How the losses of tokens become one number. */
-export type GrpoLossType = 'grpo' | 'bnpo' | 'dapo' | 'dr_grpo'
-
 /**
  * What a token of each completion weighs, as TRL: the mean over each completion and then over them (`grpo`), over the tokens of
  * the micro-batch (`bnpo`) or of the whole step (`dapo`), or over the most tokens that there could be (`dr_grpo`).
@@ -36,7 +32,7 @@ export type GrpoLossType = 'grpo' | 'bnpo' | 'dapo' | 'dr_grpo'
  */
 export function tokenWeights(
   parts: readonly (readonly number[])[],
-  lossType: GrpoLossType,
+  lossType: GRPOSettings['lossType'],
   maxCompletionLength: number,
 ): number[][] {
   const sum = (lengths: readonly number[]) =>
@@ -54,14 +50,11 @@ export function tokenWeights(
   )
 }
 
-/** How the trainer's log-probabilities, where they differ from the sampler's, weigh the tokens (TRL's modes for vLLM). */
-export type ImportanceSamplingCorrection = 'sequence_mask' | 'sequence_truncate' | 'token_mask' | 'token_truncate'
-
 /** p_trainer / p_sampler of each token or of the completion: above `cap` it is cut to it, or the token (completion) is left out. */
 export function importanceWeights(
   trainer: readonly number[],
   sampler: readonly number[],
-  mode: ImportanceSamplingCorrection,
+  mode: GRPOSettings['importanceSamplingCorrection'],
   cap: number,
 ): number[] {
   const differences = trainer.map((logProb, t) => logProb - sampler[t])

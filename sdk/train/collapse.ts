@@ -1,12 +1,9 @@
+import { z } from '../zod.ts'
 import type { RolloutMetrics } from './metrics.ts'
 
-/** Consecutive steps with a symptom. */
-export interface Streaks {
-  noSpread: number
-  littleSpread: number
-  noEntropy: number
-  cutOff: number
-}
+/** Consecutive steps with each symptom. */
+export const streaks = z.record(z.enum(['noSpread', 'littleSpread', 'noEntropy', 'cutOff']), z.int().min(0))
+export type Streaks = Readonly<z.infer<typeof streaks>>
 
 /** Steps after which a symptom is told. */
 const toldAfter = 3
@@ -48,30 +45,28 @@ const symptoms: Readonly<Record<keyof Streaks, Symptom>> = {
   },
 }
 
-/** Watches a run for the ways in which reinforcement learning goes nowhere. */
-export class Collapse {
-  streaks: Streaks = { noSpread: 0, littleSpread: 0, noEntropy: 0, cutOff: 0 }
-  private readonly patience: number
+export const noStreaks: Streaks = { noSpread: 0, littleSpread: 0, noEntropy: 0, cutOff: 0 }
 
-  constructor(patience: number) {
-    this.patience = patience
-  }
+/** Whether something is wrong that ends a run in time. */
+export const isAiling = (streaks: Streaks): boolean =>
+  Object.entries(symptoms).some(([name, { mild }]) => !mild && streaks[name as keyof Streaks] > 0)
 
-  /** Steps for which something has been wrong that ends a run. */
-  get longest(): number {
-    const { littleSpread: _, ...grave } = this.streaks
-    return Math.max(...Object.values(grave))
+/**
+ * Watches a run for the ways in which reinforcement learning goes nowhere: a warning at the third step with a symptom; `stop`, what
+ * it is, from the step on with which patience ends.
+ */
+export function watchCollapse(
+  before: Streaks,
+  metrics: RolloutMetrics,
+  patience: number,
+): { streaks: Streaks; warning?: string; stop?: string } {
+  const streaks = { ...before }
+  let [warning, stop]: (string | undefined)[] = []
+  for (const [name, { shows, told, remedy, mild }] of Object.entries(symptoms)) {
+    const key = name as keyof Streaks
+    streaks[key] = shows(metrics) ? streaks[key] + 1 : 0
+    if (streaks[key] === toldAfter) warning ??= `${told(metrics)}, for ${toldAfter} steps. Try ${remedy}`
+    if (!mild && streaks[key] >= patience) stop = told(metrics)
   }
-
-  /** A warning at the third step with a symptom; `stop`, what it is, from the step on with which patience ends. */
-  after(metrics: RolloutMetrics): { warning?: string; stop?: string } {
-    const result: { warning?: string; stop?: string } = {}
-    for (const [name, { shows, told, remedy, mild }] of Object.entries(symptoms)) {
-      const key = name as keyof Streaks
-      this.streaks[key] = shows(metrics) ? this.streaks[key] + 1 : 0
-      if (this.streaks[key] === toldAfter) result.warning ??= `${told(metrics)}, for ${toldAfter} steps. Try ${remedy}`
-      if (!mild && this.streaks[key] >= this.patience) result.stop = told(metrics)
-    }
-    return result
-  }
+  return { streaks, warning, stop }
 }

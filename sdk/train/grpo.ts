@@ -3,62 +3,42 @@ import { epochOrder } from '../data/order.ts'
 import { bucketLength } from '../data/pack.ts'
 import { type Prompt, readPrompts } from '../data/prompts.ts'
 import type { RowSource } from '../data/rows.ts'
-import { CollapseError, DataError } from '../errors.ts'
+import { CollapseError, DataError, OptionError, RewardError } from '../errors.ts'
 import type { LanguageModel } from '../generate/language-model.ts'
-import { type Rollout, rollout } from '../generate/rollout.ts'
-import { scoreExamples } from '../generate/score.ts'
-import type { LoraConfig } from '../model/adapter.ts'
-import { Programs } from '../model/programs.ts'
 import { randomBits } from '../random.ts'
-import type { RewardFunction, RewardInput } from '../rewards/reward.ts'
-import { groupAdvantages, importanceWeights, mean, tokenWeights } from './advantages.ts'
-import { checkTrainerOptions, checkTrainingArguments, decisive } from './arguments.ts'
+import type { RewardFunction } from '../rewards/reward.ts'
+import { storeAt } from '../store/store.ts'
+import { z } from '../zod.ts'
+import { tokenWeights } from './advantages.ts'
+import { readArguments, type TrainerOptions } from './arguments.ts'
 import { listCheckpoints } from './checkpoint.ts'
-import { Collapse, type Streaks } from './collapse.ts'
-import {
-  checkGrpoArguments,
-  type GRPOConfig,
-  type GrpoSettings,
-  grpoDefaults,
-  optionalArguments,
-  settingsOf,
-} from './grpo-arguments.ts'
-import { type StepResult, type TrainLog, type TrainOptions, trainSteps } from './loop.ts'
+import { isAiling, noStreaks, streaks, watchCollapse } from './collapse.ts'
+import { type GRPOConfig, type GRPOSettings, grpoConfig, learningRates } from './config.ts'
+import { Generations, generation } from './generations.ts'
 import type { RolloutMetrics } from './metrics.ts'
-import { exampleOf, type PolicyObjective, policyInputs, policyObjective, type Sample, TokenSums } from './policy.ts'
-import { type Drawn, hasSpread, nameOf, rewardsOf, rolloutMetrics, type ScoredRollout } from './rewarded.ts'
-import { decaysAsTransformers, type Forecast, TrainStep } from './step.ts'
-import { prepareAdapter, rememberAdapters } from './trained.ts'
+import { type PolicyTerms, policy } from './objectives.ts'
+import { policyInputs, type Sample, TokenSums, type Weighed } from './policy.ts'
+import { nameOf, type ScoredRollout } from './rewarded.ts'
+import { Run, type TrainLog, type TrainOptions, type TrainPlan } from './run.ts'
 
 /** What a GRPOTrainer takes. */
-export interface GRPOOptions {
-  readonly model: LanguageModel
-  /** Prompts (`prompt`, `question` or `messages`) with whatever columns the rewards need: a file, a hub data set, or rows. */
-  readonly trainDataset: RowSource
-  /** Answered greedily as evalStrategy says: `evalReward`. */
-  readonly evalDataset?: RowSource
+export interface GRPOOptions extends TrainerOptions<GRPOConfig> {
+  /** Asked once about each batch of completions; after a lost device again about those since the last copy of the run. */
   readonly rewardFuncs: RewardFunction | readonly RewardFunction[]
-  /** LoRA; `null` trains the full model; left out, training goes on from the active adapter, or makes one with the defaults. */
-  readonly peft?: Partial<LoraConfig> | null
   /** Full fine-tuning with beta: the model as it was, loaded once more. With LoRA it is the model without the adapter. */
   readonly refModel?: LanguageModel
   /** Draws the completions in place of the model, which it is a quantized copy of; LoRA only. */
   readonly rolloutModel?: LanguageModel
-  readonly args: GRPOConfig
-  /** Told of what is worth knowing about the run. */
-  readonly onWarning?: (message: string) => void
   /** Told of every batch of completions. */
   readonly onRollouts?: (rollouts: readonly ScoredRollout[]) => void
 }
 
-/** Completions that are trained on for one or several steps. */
-interface Generation {
-  readonly samples: readonly Sample[]
-  readonly metrics: Readonly<Record<string, number>>
-}
+/** What it remembers from one step to the next: the next prompt, the batch that is trained on, and what goes wrong. */
+const memory = z.object({ cursor: z.int().min(0), generation: generation.nullable(), streaks })
+type Memory = Readonly<z.infer<typeof memory>>
 
-/** Keep what is drawn for one purpose apart from another of the same seed. */
-const [rolloutStream, shuffleStream] = [0x6017, 0x5406]
+/** Keeps the order of completions apart from other uses of a seed. */
+const shuffleStream = 0x5406
 
 /**
  * Group relative policy optimization (arXiv 2402.03300), as TRL's GRPOTrainer: completions are drawn in groups, rewarded, and made
@@ -81,25 +61,39 @@ const [rolloutStream, shuffleStream] = [0x6017, 0x5406]
 export class GRPOTrainer {
   readonly model: LanguageModel
   /** With the defaults filled in. */
-  readonly args: GrpoSettings
-  /** Bytes of the largest step, once `train` has read the rows and before the first step. */
-  forecast: Forecast | null = null
+  readonly args: GRPOSettings
   private readonly options: GRPOOptions
-  private readonly rewardFuncs: readonly RewardFunction[]
+  private readonly terms: PolicyTerms
+  /** A batch of completions is trained on in so many steps, one after the other, and so often. */
+  private readonly parts: number
+  private readonly updates: number
 
   /** Throws OptionError for arguments out of range. */
   constructor(options: GRPOOptions) {
-    checkTrainerOptions(
-      options,
-      ['rewardFuncs', 'refModel', 'rolloutModel', 'onRollouts'],
-      [...Object.keys(grpoDefaults), ...optionalArguments],
-    )
+    const args = readGRPOArguments(options)
+    this.args = args
     this.options = options
     this.model = options.model
-    this.rewardFuncs = [options.rewardFuncs].flat()
-    this.args = settingsOf(options.args, options.peft === null)
-    checkTrainingArguments(this.args, options.evalDataset !== undefined)
-    checkGrpoArguments(this.args, options, this.rewardFuncs)
+    this.parts = args.stepsPerGeneration / args.gradientAccumulationSteps
+    this.updates = this.parts * args.numIterations
+    this.terms = {
+      old: this.updates > 1 || options.rolloutModel !== undefined,
+      ref: args.beta !== 0,
+      sequences: args.importanceSamplingLevel === 'sequence' ? args.perDeviceTrainBatchSize : null,
+      epsLow: args.epsilon,
+      epsHigh: args.epsilonHigh,
+      beta: args.beta,
+    }
+  }
+
+  /**
+   * Reads the rows, and tells what training them takes; nothing is trained.
+   *
+   * @throws DataError, OptionError, MemoryError
+   */
+  async plan(): Promise<TrainPlan> {
+    const { run } = await this.open()
+    return run.plan().finally(() => run.leave())
   }
 
   /**
@@ -108,260 +102,118 @@ export class GRPOTrainer {
    *
    * @throws DataError, OptionError, MemoryError before the first step; RewardError, NumericError, CollapseError
    */
-  async *train({ resume = false, signal, onProgress }: TrainOptions = {}): AsyncGenerator<TrainLog, void> {
-    const { args, model, options } = this
-    const read = async (source: RowSource): Promise<Prompt[]> => {
-      const prompts: Prompt[] = []
-      for await (const prompt of readPrompts(source, model.tokenizer, model.chatTemplate, args)) {
-        prompts.push(prompt)
-        signal?.throwIfAborted()
-        onProgress?.({ phase: 'reading', rows: prompts.length })
-      }
-      if (prompts.length === 0) throw new DataError('dataset: no rows')
-      return prompts
-    }
-    const prompts = await read(options.trainDataset)
-    const evalPrompts = options.evalDataset ? await read(options.evalDataset) : null
-    const { numGenerations, perDeviceTrainBatchSize, gradientAccumulationSteps, stepsPerGeneration } = args
-    const groups = (perDeviceTrainBatchSize * stepsPerGeneration) / numGenerations
-    const parts = stepsPerGeneration / gradientAccumulationSteps
-    const updates = parts * args.numIterations
-    const epoch = Math.ceil(prompts.length / groups) * updates
-    const totalSteps = args.maxSteps > 0 ? args.maxSteps : Math.ceil(epoch * args.numTrainEpochs)
-
-    const putBack = await rememberAdapters(model)
-    const trained = await prepareAdapter(model, options.peft, args.seed)
-    const adapter = trained === null ? null : model.model.adapters.get(trained)!.config
-    const objective = objectiveOf(args, updates > 1 || options.rolloutModel !== undefined)
-    const step = new TrainStep(model.model, {
-      trains: trained === null ? 'model' : 'adapter',
-      gradientCheckpointing: args.gradientCheckpointing,
-      dropout: adapter?.loraDropout ?? 0,
-      decays: decaysAsTransformers,
-      objective: (g, hidden, table) => policyObjective(g, hidden, table, objective),
-    })
-    const programs = new Programs(model.model)
-    const refPrograms = trained === null && options.refModel ? new Programs(options.refModel.model) : programs
-    const run = { objective, programs, refPrograms, trained, prompts, groups, onProgress, signal }
-    const collapse = new Collapse(args.collapsePatience)
-    let cursor = 0
-    let generation: Generation | null = null
+  async *train(at: TrainOptions = {}): AsyncGenerator<TrainLog, void> {
+    const { run, prompts, held } = await this.open(at)
+    const generations = new Generations(this.options, this.args, prompts, this.terms, run)
     try {
-      const largest = largestStep(prompts, args, model.model.config.maxPositionEmbeddings)
-      this.forecast = step.checkMemory(largest.tokens, largest.scored)
-      onProgress?.({ phase: 'ready', totalSteps, tokens: largest.tokens, forecast: this.forecast })
-      yield* trainSteps({
-        model,
-        trained,
-        args,
-        step,
-        stepsPerEpoch: epoch,
-        totalSteps,
-        decisive: {
-          ...decisive({ ...args, stopOnCollapse: undefined, collapsePatience: undefined }),
-          peft: adapter,
-          rewards: this.rewardFuncs.map(nameOf),
-          rows: prompts.length,
-          dataset: datasetHash(prompts.map(({ ids }, row) => ({ inputIds: [...ids], labels: [...ids], row }))),
-        },
-        accumulate: async (s) => {
-          const update = s % updates
-          if (update === 0 || !generation) {
-            const drawn = await this.generate(run, Math.floor(s / updates), cursor)
-            ;[generation, cursor] = [drawn.generation, drawn.cursor]
-          }
-          const own = partOf(generation.samples, update % parts, parts, [args.seed, Math.floor(s / parts)])
-          const result = await this.update(step, own, run, s)
-          const metrics = { ...result.metrics, ...generation.metrics }
-          const { warning, stop } = collapse.after(metrics as unknown as RolloutMetrics)
-          if (warning !== undefined) options.onWarning?.(`step ${s + 1}: ${warning}`)
-          if (stop && args.stopOnCollapse) throw await this.collapsed(s + 1, stop, args.collapsePatience)
-          return { ...result, metrics, ...(warning !== undefined && { warning }) }
-        },
-        evaluate: evalPrompts && (async () => ({ evalReward: await this.meanReward(evalPrompts, run) })),
-        memory: {
-          save: () => ({
-            cursor,
-            generation: step.steps % updates === 0 ? null : generation,
-            streaks: collapse.streaks,
-          }),
-          restore: (saved) => {
-            const own = saved as { cursor: number; generation: Generation | null; streaks: Streaks }
-            ;[cursor, generation, collapse.streaks] = [own.cursor, own.generation, own.streaks]
-          },
-        },
-        rotates: () => !args.stopOnCollapse || collapse.longest === 0,
-        resume,
-        signal,
-      })
-    } catch (error) {
-      if (!model.isClosed) await putBack()
-      throw error
+      yield* run.train(() => this.loop(run, generations, held))
     } finally {
-      programs.clear()
-      refPrograms.clear()
-      step.free()
-      if (options.rolloutModel && trained !== null) await dropAdapter(options.rolloutModel, trained)
+      await generations.close()
     }
   }
 
-  /** Completions of the next prompts with rewards, advantages and what the updates need to know of other policies. */
-  private async generate(
-    run: GrpoRun,
-    index: number,
-    from: number,
-  ): Promise<{ generation: Generation; cursor: number }> {
-    const { args, model, options } = this
-    const { numGenerations: size, dynamicSampling, maxResamples } = args
-    const sampler = options.rolloutModel ?? model
-    if (options.rolloutModel) await copyAdapter(model, options.rolloutModel, run.trained!)
-    const kept: Drawn[][] = []
-    const all: Drawn[][] = []
-    let cursor = from
-    for (let round = 0; kept.length < run.groups && round <= (dynamicSampling ? maxResamples : 0); round++) {
-      const asked = nextPrompts(run.prompts, cursor, run.groups - kept.length, args.seed)
-      const drawn = await this.draw(run, sampler, asked, randomBits(args.seed, rolloutStream, index, round))
-      cursor += asked.length
-      for (let g = 0; g < asked.length; g++) {
-        const group = drawn.slice(g * size, (g + 1) * size).map((d) => ({ ...d, group: all.length }))
-        all.push(group)
-        if (!dynamicSampling || hasSpread(group)) kept.push(group)
+  private async open(at: TrainOptions = {}) {
+    const { args, options } = this
+    const prompts = await this.readPrompts(options.trainDataset, at)
+    const held = options.evalDataset ? await this.readPrompts(options.evalDataset, at) : []
+    const groups = (args.perDeviceTrainBatchSize * args.stepsPerGeneration) / args.numGenerations
+    const run = await Run.open<Memory>(options, args, at, {
+      objective: policy(this.terms),
+      stepsPerEpoch: Math.ceil(prompts.length / groups) * this.updates,
+      largest: largestStep(prompts, args, this.model.model.config.maxPositionEmbeddings),
+      decisive: {
+        // These end a run, and change none of its numbers.
+        stopOnCollapse: undefined,
+        collapsePatience: undefined,
+        rewards: [options.rewardFuncs].flat().map(nameOf),
+        rows: prompts.length,
+        dataset: datasetHash(prompts.map(({ ids }, row) => ({ inputIds: [...ids], labels: [...ids], row }))),
+      },
+      memory: { start: { cursor: 0, generation: null, streaks: noStreaks }, schema: memory },
+    })
+    return { run, prompts, held }
+  }
+
+  private async *loop(
+    run: Run<Memory>,
+    generations: Generations,
+    held: readonly Prompt[],
+  ): AsyncGenerator<TrainLog, void> {
+    const { args, options, parts, updates, terms } = this
+    const { seed, stopOnCollapse, collapsePatience } = args
+    for await (const step of run.steps()) {
+      if (!run.memory.generation) {
+        const drawn = await generations.draw(Math.floor(step / updates), run.memory.cursor).catch(async (error) => {
+          // A mistake in somebody's reward does not cost what was learned before it.
+          if (error instanceof RewardError) await run.save(rotates(run, args))
+          throw error
+        })
+        run.memory = { ...run.memory, ...drawn }
       }
+      const { generation, cursor } = run.memory
+      const samples = partOf(generation!.samples, step % parts, parts, [seed, Math.floor(step / parts)])
+      const sums = new TokenSums()
+      for (const [micro, completions] of this.microBatches(samples).entries()) {
+        if (completions.length === 0) continue
+        const { batch, inputs } = policyInputs(completions, terms, args.temperature)
+        sums.add(completions, await run.accumulate(micro, batch, inputs), terms)
+      }
+      const metrics = { ...sums.metrics(terms, options.rolloutModel !== undefined), ...generation!.metrics }
+      const health = watchCollapse(run.memory.streaks, metrics as unknown as RolloutMetrics, collapsePatience)
+      if (health.warning !== undefined && run.isNew) options.onWarning?.(`step ${step + 1}: ${health.warning}`)
+      if (health.stop && stopOnCollapse) throw await this.collapsed(step + 1, health.stop)
+      const isSpent = (step + 1) % updates === 0
+      run.memory = { cursor, generation: isSpent ? null : generation, streaks: health.streaks }
+      const tokens = samples.reduce((n, c) => n + c.promptIds.length + c.completionIds.length, 0)
+      yield* run.update(metrics, tokens, health.warning)
+      yield* run.evaluate(async () => ({ evalReward: await generations.meanReward(held) }))
+      await run.checkpoint(rotates(run, args))
     }
-    // Nothing but groups that teach nothing: they are at least counted.
-    const used = kept.length > 0 ? kept : all.slice(0, run.groups)
-    const completions = used.flat()
-    const advantages = groupAdvantages(
-      completions.map(({ reward }) => reward),
-      size,
-      args.scaleRewards,
-    )
-    options.onRollouts?.(
-      completions.map(({ promptIds: _, logProbs, rewards, ...c }, i) => ({ ...c, advantage: advantages[i] })),
-    )
-    let samples = completions.map(({ promptIds, completionIds, truncated, logProbs }, i): Sample => {
-      return { promptIds, completionIds, truncated, logProbs, advantage: advantages[i] }
-    })
-    if (run.objective.old) samples = await withLogProbs(samples, 'oldLogProbs', model, args.temperature, run)
-    if (options.rolloutModel) {
-      const { importanceSamplingCorrection: mode, importanceSamplingCap: cap } = args
-      samples = samples.map((sample) => ({
-        ...sample,
-        importance: importanceWeights(sample.oldLogProbs!, sample.logProbs, mode, cap),
-      }))
-    }
-    if (run.objective.ref) {
-      const reference = run.trained === null ? options.refModel! : model
-      samples = await withLogProbs(samples, 'refLogProbs', reference, args.temperature, run)
-    }
-    return { generation: { samples, metrics: rolloutMetrics(all, all.length - used.length, this.rewardFuncs) }, cursor }
   }
 
-  /** Completions of these prompts with their rewards. */
-  private async draw(run: GrpoRun, sampler: LanguageModel, asked: readonly Prompt[], seed: number): Promise<Drawn[]> {
-    const { args } = this
-    const ids = asked.map((prompt) => prompt.ids)
-    const total = asked.length * args.numGenerations
-    const rollouts = await rollout(sampler, ids, {
-      ...args,
-      seed,
-      signal: run.signal,
-      onProgress: (done, tokens) => run.onProgress?.({ phase: 'rollouts', done, total, tokens }),
-    })
-    return this.rewarded(asked, rollouts)
-  }
-
-  private async rewarded(asked: readonly Prompt[], rollouts: readonly Rollout[]): Promise<Drawn[]> {
-    const inputs = rollouts.map((r): RewardInput & Pick<Rollout, 'promptIds' | 'logProbs'> => ({
-      prompt: asked[r.prompt].prompt,
-      group: r.prompt,
-      completion: r.text,
-      completionIds: r.tokenIds,
-      truncated: r.truncated,
-      row: asked[r.prompt].values,
-      promptIds: r.promptIds,
-      logProbs: r.logProbs,
-    }))
-    const each: (readonly (number | null)[])[] = []
-    for (const reward of this.rewardFuncs) each.push(await rewardsOf(reward, inputs))
-    const weights = this.args.rewardWeights ?? this.rewardFuncs.map(() => 1)
-    return inputs.map((input, i) => ({
-      ...input,
-      rewards: each.map((values) => values[i]),
-      reward: each.reduce((sum, values, f) => sum + weights[f] * (values[i] ?? 0), 0),
-    }))
-  }
-
-  /** Gradients of one optimizer step over its completions. */
-  private async update(step: TrainStep, samples: readonly Sample[], run: GrpoRun, s: number): Promise<StepResult> {
-    const { args } = this
-    const size = args.perDeviceTrainBatchSize
+  /** The completions of a step in micro-batches, those that have something to teach. */
+  private microBatches(samples: readonly Sample[]): Weighed[][] {
+    const { perDeviceTrainBatchSize: size, maskTruncatedCompletions, lossType, maxCompletionLength, beta } = this.args
     const parts = Array.from({ length: Math.ceil(samples.length / size) }, (_, i) =>
       samples.slice(i * size, (i + 1) * size),
     )
     const counts = ({ truncated, completionIds }: Sample) =>
-      truncated && args.maskTruncatedCompletions ? 0 : completionIds.length
-    const weights = tokenWeights(
-      parts.map((part) => part.map(counts)),
-      args.lossType,
-      args.maxCompletionLength,
+      truncated && maskTruncatedCompletions ? 0 : completionIds.length
+    const lengths = parts.map((part) => part.map(counts))
+    const weights = tokenWeights(lengths, lossType, maxCompletionLength)
+    // Without a KL term a completion as good as its group has no gradient.
+    const teaches = (sample: Sample) => counts(sample) > 0 && (sample.advantage !== 0 || beta !== 0)
+    return parts.map((part, micro) =>
+      part.map((sample, i) => ({ sample, weight: weights[micro][i] })).filter(({ sample }) => teaches(sample)),
     )
-    const sums = new TokenSums()
-    for (const [micro, part] of parts.entries()) {
-      const seed = [args.seed, s * args.gradientAccumulationSteps + micro] as const
-      const weighed = part.map((sample, i) => ({ sample, weight: counts(sample) === 0 ? 0 : weights[micro][i] }))
-      // Without a KL term a completion as good as its group has no gradient.
-      const teaching = weighed.filter(({ sample, weight }) => weight > 0 && (sample.advantage !== 0 || args.beta !== 0))
-      if (teaching.length === 0) continue
-      const { batch, inputs } = policyInputs(teaching, run.objective, args.temperature)
-      const out = await step.accumulate(batch, inputs, seed, run.signal)
-      sums.add(teaching, out, args)
-    }
-    return {
-      metrics: sums.metrics(run.objective, this.options.rolloutModel !== undefined),
-      tokens: samples.reduce((n, c) => n + c.promptIds.length + c.completionIds.length, 0),
-    }
   }
 
-  /** Of one greedy completion of each prompt. */
-  private async meanReward(prompts: readonly Prompt[], { signal, onProgress }: GrpoRun): Promise<number> {
-    const ids = prompts.map((prompt) => prompt.ids)
-    const greedy = { numGenerations: 1, temperature: 0, maxCompletionLength: this.args.maxCompletionLength, seed: 0 }
-    const told = (done: number) => onProgress?.({ phase: 'evaluating', rows: done, totalRows: prompts.length })
-    const rollouts = await rollout(this.model, ids, { ...greedy, slots: this.args.slots, signal, onProgress: told })
-    return mean((await this.rewarded(prompts, rollouts)).map(({ reward }) => reward))
+  private async readPrompts(source: RowSource, { signal, onProgress }: TrainOptions): Promise<Prompt[]> {
+    const { tokenizer, chatTemplate } = this.model
+    const prompts: Prompt[] = []
+    for await (const prompt of readPrompts(source, tokenizer, chatTemplate, this.args)) {
+      prompts.push(prompt)
+      signal?.throwIfAborted()
+      onProgress?.({ phase: 'reading', rows: prompts.length })
+    }
+    if (prompts.length === 0) throw new DataError('dataset: no rows')
+    return prompts
   }
 
-  private async collapsed(step: number, what: string, patience: number): Promise<CollapseError> {
-    const { outputDir } = this.args
-    const all = outputDir === null ? [] : await listCheckpoints(outputDir)
+  private async collapsed(step: number, what: string): Promise<CollapseError> {
+    const { outputDir, collapsePatience: patience } = this.args
+    const output = outputDir === null ? null : await storeAt(outputDir)
+    const all = output ? await listCheckpoints(output) : []
     const good = all.filter((checkpoint) => checkpoint.step <= step - patience).at(-1)
     return new CollapseError(
-      `step ${step}: ${what}, for ${patience} steps: stopped. ${good ? `The last checkpoint from before is ${good.folder}` : `There is no older checkpoint${outputDir === null ? '' : ` in ${outputDir} (lower saveSteps)`}`}`,
+      `step ${step}: ${what}, for ${patience} steps: stopped. ${good ? `The last checkpoint from before is ${good.folder.name}` : `There is no older checkpoint${output ? ` in ${output.name} (lower saveSteps)` : ''}`}`,
     )
   }
 }
 
-/** What the parts of one run share. */
-interface GrpoRun {
-  readonly objective: PolicyObjective
-  readonly programs: Programs
-  readonly refPrograms: Programs
-  readonly trained: string | null
-  readonly prompts: readonly Prompt[]
-  /** Prompts of a batch of completions. */
-  readonly groups: number
-  readonly onProgress?: TrainOptions['onProgress']
-  readonly signal?: AbortSignal
-}
-
-/** Prompts by a cursor that runs through epochs, each in another order. */
-function nextPrompts(prompts: readonly Prompt[], cursor: number, count: number, seed: number): Prompt[] {
-  return Array.from({ length: count }, (_, i) => {
-    const [epoch, at] = [Math.floor((cursor + i) / prompts.length), (cursor + i) % prompts.length]
-    return prompts[epochOrder(prompts.length, seed, epoch)[at]]
-  })
-}
+/** Of an ailing run that may be stopped no checkpoint is thrown away. */
+const rotates = ({ memory }: Run<Memory>, { stopOnCollapse }: GRPOSettings): boolean =>
+  !stopOnCollapse || !isAiling(memory.streaks)
 
 /** Part `part` of `parts`; shuffled where there are several, anew for each pass. */
 function partOf(
@@ -376,43 +228,10 @@ function partOf(
   return [...order.subarray(part * size, (part + 1) * size)].map((i) => samples[i])
 }
 
-/** The log-probabilities of all completions: the policy's, or the reference's (without the adapter that trains). */
-async function withLogProbs(
-  samples: readonly Sample[],
-  name: 'oldLogProbs' | 'refLogProbs',
-  lm: LanguageModel,
-  temperature: number,
-  { programs, refPrograms, signal, trained }: GrpoRun,
-): Promise<Sample[]> {
-  const isReference = name === 'refLogProbs'
-  const scored = await scoreExamples(lm.model, samples.map(exampleOf), {
-    temperature,
-    withoutLastAdapter: isReference && trained !== null,
-    signal,
-    programs: isReference ? refPrograms : programs,
-  })
-  return samples.map((sample, i) => ({ ...sample, [name]: [...scored[i]] }))
-}
-
-/** The policy's adapter for the model that draws. */
-async function copyAdapter(from: LanguageModel, to: LanguageModel, name: string): Promise<void> {
-  await from.model.pullAdapters()
-  const adapter = from.model.adapters.get(name)!
-  if (to.model.activeAdapters.includes(name)) return to.model.replaceAdapter(adapter)
-  to.model.adapters.set(name, adapter)
-  await to.model.setAdapters([...to.model.activeAdapters, name])
-}
-
-async function dropAdapter(lm: LanguageModel, name: string): Promise<void> {
-  if (lm.isClosed || !lm.model.activeAdapters.includes(name)) return
-  await lm.model.setAdapters(lm.model.activeAdapters.filter((active) => active !== name))
-  lm.model.adapters.delete(name)
-}
-
 /** The largest micro-batch that can come up, in padded tokens and scored rows. */
 function largestStep(
   prompts: readonly Prompt[],
-  { perDeviceTrainBatchSize, numGenerations, maxCompletionLength }: GrpoSettings,
+  { perDeviceTrainBatchSize, numGenerations, maxCompletionLength }: GRPOSettings,
   context: number,
 ): { tokens: number; scored: number } {
   const lengths = prompts.map(({ ids }) => ids.length).sort((a, b) => b - a)
@@ -422,7 +241,32 @@ function largestStep(
   return { tokens: bucketLength(tokens), scored: bucketLength(perDeviceTrainBatchSize * maxCompletionLength) }
 }
 
-function objectiveOf(args: GrpoSettings, old: boolean): PolicyObjective {
-  const sequences = args.importanceSamplingLevel === 'sequence' ? args.perDeviceTrainBatchSize : null
-  return { old, ref: args.beta !== 0, sequences, epsLow: args.epsilon, epsHigh: args.epsilonHigh, beta: args.beta }
+/** The arguments with their defaults. Throws OptionError naming the first that is out of range or goes badly with another. */
+function readGRPOArguments(options: GRPOOptions): GRPOSettings {
+  const { peft, refModel, rolloutModel } = options
+  const own = ['rewardFuncs', 'refModel', 'rolloutModel', 'onRollouts']
+  const filled = readArguments(grpoConfig, options, learningRates.grpo, own)
+  const { gradientAccumulationSteps, epsilonHigh = filled.epsilon } = filled
+  const { stepsPerGeneration = gradientAccumulationSteps, numGenerations, rewardWeights } = filled
+  if (stepsPerGeneration % gradientAccumulationSteps !== 0)
+    throw new OptionError(
+      `stepsPerGeneration: ${stepsPerGeneration} is no multiple of gradientAccumulationSteps (${gradientAccumulationSteps})`,
+    )
+  const completions = filled.perDeviceTrainBatchSize * stepsPerGeneration
+  if (completions % numGenerations !== 0)
+    throw new OptionError(
+      `numGenerations: ${completions} completions at once (perDeviceTrainBatchSize x stepsPerGeneration) are no groups of ${numGenerations}`,
+    )
+  const rewards = [options.rewardFuncs].flat()
+  if (rewards.length === 0 || rewards.some((reward) => typeof reward !== 'function'))
+    throw new OptionError('rewardFuncs: wanted a function of completions, or several')
+  if (rewardWeights !== undefined && rewardWeights.length !== rewards.length)
+    throw new OptionError(`rewardWeights: ${rewardWeights.length} weights for ${rewards.length} reward functions`)
+  if (peft === null && filled.beta !== 0 && !refModel)
+    throw new OptionError(
+      'beta: full fine-tuning changes the reference itself: give it as refModel, or use beta 0 or LoRA',
+    )
+  if (peft === null && rolloutModel)
+    throw new OptionError('rolloutModel: full fine-tuning changes all weights, which it would not get: use LoRA')
+  return { ...filled, epsilonHigh, stepsPerGeneration }
 }

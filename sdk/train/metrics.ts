@@ -1,5 +1,5 @@
-import { dirname, fileSystem, join } from '../formats/file-system.ts'
-import { writeError } from '../formats/node-file.ts'
+import type { Store } from '../store/store.ts'
+import { textChunks } from '../store/text.ts'
 
 /** What GRPOTrainer logs beside the loss: means over the completions (or the scored tokens) of a step. */
 export interface RolloutMetrics {
@@ -48,45 +48,23 @@ export type MetricsLine =
   /** What goes wrong in a run that goes on. */
   | { readonly step: number; readonly warning: string }
 
+const file = 'metrics.jsonl'
+
 /** metrics.jsonl of a run: every line is on disk before the next step starts. */
 export class MetricsFile {
-  private readonly path: string
+  private readonly store: Store
   bytes = 0
 
-  constructor(path: string) {
-    this.path = path
+  constructor(store: Store) {
+    this.store = store
   }
 
-  static async in(folder: string): Promise<MetricsFile> {
-    return new MetricsFile(join(folder, 'metrics.jsonl'))
-  }
-
-  /** Makes the folder and cuts the file to what was known at a checkpoint (0: a fresh run). Throws HalflingError of code 'io'. */
+  /** Cuts the file to what was known at a checkpoint (0: a fresh run). Throws HalflingError of code 'io'. */
   async open(bytes: number): Promise<void> {
-    const fs = await fileSystem()
-    try {
-      await fs.mkdir(dirname(this.path), { recursive: true })
-      const handle = await fs.open(this.path, 'a')
-      try {
-        // One that was deleted meanwhile begins anew.
-        this.bytes = Math.min(bytes, (await handle.stat()).size)
-        await handle.truncate(this.bytes)
-      } finally {
-        await handle.close()
-      }
-    } catch (cause) {
-      throw writeError(this.path, cause)
-    }
+    this.bytes = await this.store.append(file, [], bytes)
   }
 
   async append(line: MetricsLine): Promise<void> {
-    const fs = await fileSystem()
-    const text = `${JSON.stringify(line)}\n`
-    try {
-      await fs.appendFile(this.path, text)
-    } catch (cause) {
-      throw writeError(this.path, cause)
-    }
-    this.bytes += new TextEncoder().encode(text).length
+    this.bytes = await this.store.append(file, textChunks(`${JSON.stringify(line)}\n`))
   }
 }

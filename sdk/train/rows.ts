@@ -1,54 +1,14 @@
+import { datasetHash } from '../data/dataset-hash.ts'
 import { epochOrder } from '../data/order.ts'
-import { bucketLength, packBins, scoredTokens } from '../data/pack.ts'
+import { bucketLength, type PackedBatch, packBins, scoredTokens } from '../data/pack.ts'
 import type { RowSource } from '../data/rows.ts'
 import { type Example, tokenizeRows } from '../data/tokenize.ts'
 import { DataError } from '../errors.ts'
 import type { LanguageModel } from '../generate/language-model.ts'
-import { checkWord } from '../options.ts'
-import { check } from './arguments.ts'
-
-/** How rows become tokens: TRL's SFTConfig in camelCase, with its defaults. */
-export interface RowArguments {
-  /** Tokens of a row at most; default 1024. */
-  readonly maxLength?: number
-  /** Longer rows lose their end (`keep_start`, the default), are an error, or are left out. */
-  readonly truncationMode?: 'keep_start' | 'error' | 'skip'
-  /** Put short rows together up to maxLength; they do not see one another. Default false. */
-  readonly packing?: boolean
-  /** Of prompt + completion, score the completion alone. Default true. */
-  readonly completionOnlyLoss?: boolean
-  /** Of messages, score what the assistant says alone. Default true. */
-  readonly assistantOnlyLoss?: boolean
-  /** Which column holds what: `{question: 'problem', answer: 'solution'}`. */
-  readonly columns?: Readonly<Record<string, string>>
-  /** `random` (default): another order each epoch; `sequential` keeps the rows in order. */
-  readonly trainSamplingStrategy?: 'random' | 'sequential'
-}
-
-export const rowDefaults = {
-  maxLength: 1024,
-  truncationMode: 'keep_start',
-  packing: false,
-  trainSamplingStrategy: 'random',
-} as const satisfies RowArguments
-
-/** Names of all of them. */
-export const rowArguments: readonly (keyof RowArguments)[] = [
-  ...(Object.keys(rowDefaults) as (keyof typeof rowDefaults)[]),
-  'completionOnlyLoss',
-  'assistantOnlyLoss',
-  'columns',
-]
-
-/** With the defaults filled in; what depends on the rows stays open. */
-export type RowSettings = RowArguments & Required<Pick<RowArguments, keyof typeof rowDefaults>>
-
-/** Throws OptionError. */
-export function checkRowArguments(args: RowSettings): void {
-  check(args, ['maxLength'], (v) => Number.isInteger(v) && v > 0, 'a positive integer')
-  checkWord(args.truncationMode, ['keep_start', 'error', 'skip'], 'truncationMode')
-  checkWord(args.trainSamplingStrategy, ['random', 'sequential'], 'trainSamplingStrategy')
-}
+import { meanLoss } from '../generate/score.ts'
+import type { TrainerOptions } from './arguments.ts'
+import type { RowSettings, SFTSettings } from './config.ts'
+import type { Run, TrainOptions } from './run.ts'
 
 /** Every row as tokens; `onRow` is told how many are read. Throws DataError naming the row, or the source that has none. */
 export async function readExamples(
@@ -75,25 +35,59 @@ export async function readExamples(
   return examples
 }
 
-/** What is shuffled: rows, or the bins that packing makes of them. */
-export type Unit = readonly Example[]
+/** The rows of a run as tokens. */
+export interface TrainingRows {
+  readonly examples: readonly Example[]
+  /** What is shuffled: rows, or the bins that packing makes of them. */
+  readonly units: readonly Unit[]
+  readonly held: readonly Example[]
+}
+type Unit = readonly Example[]
 
-export const unitsOf = (examples: readonly Example[], { packing, maxLength }: RowSettings): Unit[] =>
-  packing ? packBins(examples, maxLength) : examples.map((example) => [example])
+/** Reads a trainer's rows. Throws DataError naming the row, or the signal's reason. */
+export async function readTrainingRows(
+  { model, trainDataset, evalDataset, onWarning }: TrainerOptions<unknown>,
+  args: SFTSettings,
+  { signal, onProgress }: TrainOptions,
+): Promise<TrainingRows> {
+  const read = (dataset: RowSource) =>
+    readExamples(model, dataset, args, onWarning, (rows) => {
+      signal?.throwIfAborted()
+      onProgress?.({ phase: 'reading', rows })
+    })
+  const examples = await read(trainDataset)
+  const held = evalDataset ? await read(evalDataset) : []
+  return { examples, units: args.packing ? packBins(examples, args.maxLength) : examples.map((one) => [one]), held }
+}
 
-export interface BatchSettings {
-  readonly perDeviceTrainBatchSize: number
-  readonly gradientAccumulationSteps: number
-  readonly seed: number
-  readonly trainSamplingStrategy: 'random' | 'sequential'
+/** What a run has to know of its rows before the first step. */
+export const setupOf = ({ units }: TrainingRows, args: SFTSettings) => ({
+  stepsPerEpoch: stepsPerEpoch(units, args),
+  largest: largestBatch(units, args.perDeviceTrainBatchSize),
+  decisive: { rows: units.length, dataset: datasetHash(units.flat()) },
+})
+
+/** The mean loss of the rows that were held out. */
+export async function heldOutLoss({ model, programs, at }: Run, { held }: TrainingRows): Promise<{ evalLoss: number }> {
+  const onProgress = (rows: number) => at.onProgress?.({ phase: 'evaluating', rows, totalRows: held.length })
+  return { evalLoss: await meanLoss(model.model, held, { signal: at.signal, programs, onProgress }) }
+}
+
+export const tokensOf = (batches: readonly (readonly Example[])[]): number =>
+  batches.flat().reduce((n, { inputIds }) => n + inputIds.length, 0)
+
+/** What each scored row of a step weighs in its mean, and 0 for the padding of a micro-batch. */
+export function meanWeights(batches: readonly (readonly Example[])[]): (batch: PackedBatch) => Float32Array {
+  const weight = 1 / batches.flat().reduce((n, example) => n + scoredTokens(example), 0)
+  return ({ rows }) => Float32Array.from(rows, (row) => (row < 0 ? 0 : weight))
 }
 
 /** Optimizer steps of one pass over the units. */
-export const stepsPerEpoch = (units: readonly Unit[], b: BatchSettings): number =>
+const stepsPerEpoch = (units: readonly Unit[], b: SFTSettings): number =>
   Math.ceil(Math.ceil(units.length / b.perDeviceTrainBatchSize) / b.gradientAccumulationSteps)
 
 /** The micro-batches of optimizer step `step` (from 0): units of `perDeviceTrainBatchSize`, in their epoch's order. */
-export function stepBatches(units: readonly Unit[], step: number, b: BatchSettings): Example[][] {
+export function stepBatches({ units }: TrainingRows, step: number, b: SFTSettings): Example[][] {
   const steps = stepsPerEpoch(units, b)
   const [epoch, stepInEpoch] = [Math.floor(step / steps), step % steps]
   const { perDeviceTrainBatchSize: size, gradientAccumulationSteps, seed, trainSamplingStrategy } = b
@@ -105,7 +99,7 @@ export function stepBatches(units: readonly Unit[], step: number, b: BatchSettin
 }
 
 /** The largest micro-batch that can come up, in padded tokens and scored rows. */
-export function largestBatch(units: readonly Unit[], size: number): { tokens: number; scored: number } {
+function largestBatch(units: readonly Unit[], size: number): { tokens: number; scored: number } {
   const top = (of: (e: Example) => number) =>
     bucketLength(
       units

@@ -1,15 +1,13 @@
-/** Names and formulas of transformers' get_scheduler. */
-export const schedules = ['linear', 'cosine', 'constant', 'constant_with_warmup'] as const
-export type Schedule = (typeof schedules)[number]
+import type { TrainingSettings } from './config.ts'
 
 /**
- * Learning rate of an optimizer step.
+ * Learning rate of an optimizer step, by the formulas of transformers' get_scheduler.
  *
  * @param step from 0
  * @param warmupSteps the rate rises linearly from 0 (which is what step 0 gets) over these; `constant` has none
  */
 export function learningRateAt(
-  schedule: Schedule,
+  schedule: TrainingSettings['lrSchedulerType'],
   base: number,
   step: number,
   warmupSteps: number,

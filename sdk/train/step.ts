@@ -1,13 +1,15 @@
+import { megabytes } from '../bytes.ts'
 import { byteLength, type TensorType } from '../dtype.ts'
 import { MemoryError, NumericError, OptionError } from '../errors.ts'
-import { gradient } from '../graph/gradient.ts'
 import { Graph, gradientName, type Tensor } from '../graph/graph.ts'
 import { bindings, toProgram } from '../graph/program.ts'
 import { type DecoderContext, headWeight, packedHidden } from '../model/decoder.ts'
 import type { Model } from '../model/model.ts'
 import { Programs } from '../model/programs.ts'
-import { adamw, add, fill, gatherRows, ops, sumSquares } from '../ops/index.ts'
+import { adamw, add, fill, gatherRows, gradient, sumSquares } from '../ops/index.ts'
 import type { RunInputs } from '../target.ts'
+import { turn } from '../turn.ts'
+import { type Objective, pickFrom } from './objectives.ts'
 
 /** Hyperparameters of one optimizer step. */
 export interface StepHyper {
@@ -27,13 +29,7 @@ export interface StepOptions {
   readonly gradientCheckpointing: boolean
   /** lora_dropout */
   readonly dropout: number
-  /** Does weight decay apply to this parameter? */
-  readonly decays: (name: string) => boolean
-  /**
-   * The objective: appends the loss of the scored rows to the graph and returns it, with whatever else a run should return.
-   * `hidden` is [R, C], `table` [V, C].
-   */
-  readonly objective: (g: Graph, hidden: Tensor, table: Tensor) => { loss: Tensor; [output: string]: Tensor }
+  readonly objective: Objective
 }
 
 /** Token rows of one micro-batch, packed. */
@@ -87,7 +83,7 @@ export class TrainStep {
     const [n, r] = [batch.ids.length, batch.rows.length]
     const executable = await this.programs.get(`accumulate ${n} ${r}`, (g) => this.buildAccumulate(g, n, r))
     const { ids, positions, starts, rows } = batch
-    const given: Record<string, RunInputs[string]> = { ids, positions, starts, rows, ...inputs }
+    const given: Record<string, ArrayBufferView> = { ids, positions, starts, rows, ...inputs }
     if (this.options.dropout > 0) given.seed = Int32Array.from(seed)
     return (await executable.run(given, { signal })) as Record<string, Float32Array>
   }
@@ -124,27 +120,36 @@ export class TrainStep {
     for (const [name, type] of this.parameters) for (const moment of momentNames(name)) yield { name: moment, type }
   }
 
+  /** What trains, and its moments: all that outlives a step. */
+  *remembers(): Iterable<{ name: string; type: TensorType }> {
+    for (const [name, type] of this.parameters) yield { name, type }
+    yield* this.moments()
+  }
+
   /** Bytes for a packed length and a number of scored rows, exact. Allocates nothing. */
-  forecast(tokens: number, scoredRows: number): Forecast {
+  async forecast(tokens: number, scoredRows: number): Promise<Forecast> {
+    // Graphs of many layers take a while.
+    await turn()
     const [g, update] = [new Graph(), new Graph()]
     this.buildAccumulate(g, tokens, scoredRows)
+    await turn()
     this.buildApply(update)
     const sum = (types: Iterable<TensorType>) => [...types].reduce((bytes, type) => bytes + byteLength(type), 0)
     const program = toProgram(g, 'forecast')
     const weights = sum(bindings(program, 'weight').values())
     const optimizer = 3 * sum(this.parameters.values())
-    const activations = this.model.target.scratchBytes([program, toProgram(update, 'forecast')])
+    await turn()
+    const activations = await this.model.target.scratchBytes([program, toProgram(update, 'forecast')])
     return { weights, optimizer, activations, total: weights + optimizer + activations }
   }
 
   /** The forecast; throws MemoryError with it when a step of this size cannot fit. */
-  checkMemory(tokens: number, scoredRows: number): Forecast {
-    const f = this.forecast(tokens, scoredRows)
+  async checkMemory(tokens: number, scoredRows: number): Promise<Forecast> {
+    const f = await this.forecast(tokens, scoredRows)
     const { memoryLimit } = this.model.target.info
     if (f.total <= memoryLimit) return f
-    const mb = (bytes: number) => `${(bytes / 1e6).toFixed(0)} MB`
     throw new MemoryError(
-      `a step of ${tokens} tokens needs ${mb(f.total)} (weights ${mb(f.weights)}, gradients and moments ${mb(f.optimizer)}, activations ${mb(f.activations)}), ${this.model.target.name} has ${mb(memoryLimit)}: use LoRA, a smaller batch or shorter rows`,
+      `a step of ${tokens} tokens needs ${megabytes(f.total)} (weights ${megabytes(f.weights)}, gradients and moments ${megabytes(f.optimizer)}, activations ${megabytes(f.activations)}), ${this.model.target.name} has ${megabytes(memoryLimit)}: use LoRA, a smaller batch or shorter rows`,
     )
   }
 
@@ -163,13 +168,12 @@ export class TrainStep {
         adapters: c.adapters.map((a, i) => ({ ...a, trainable: i === c.adapters.length - 1 })),
         ...(dropout && { dropout }),
       }
-    const base = [...c.weights].filter(([name]) => !name.startsWith('rope/'))
-    const stored = base.find(([, type]) => type.dtype !== 'f32')
+    const stored = [...c.weights].find(([, type]) => type.dtype !== 'f32')
     if (stored)
       throw new OptionError(
         `full fine-tuning needs f32 weights, ${stored[0]} is ${stored[1].dtype}: load with dtype 'f32'`,
       )
-    return { ...c, trainable: new Set(base.map(([name]) => name)) }
+    return { ...c, trainable: new Set(c.weights.keys()) }
   }
 
   private buildAccumulate(g: Graph, n: number, r: number): void {
@@ -177,11 +181,10 @@ export class TrainStep {
     const i32 = (name: string, length: number) => g.input(name, { dtype: 'i32', shape: [length] })
     const c = this.context(dropout > 0 ? { p: dropout, seed: i32('seed', 2) } : undefined)
     const hidden = packedHidden(g, c, i32('ids', n), i32('positions', n), i32('starts', n)) // [N, C]
-    const outputs = objective(g, gatherRows(g, hidden, i32('rows', r)), headWeight(g, c))
+    const [scored, table] = [gatherRows(g, hidden, i32('rows', r)), headWeight(g, c)] // [R, C], [V, C]
+    const outputs = objective(g, r, pickFrom(g, scored, table))
     for (const [name, tensor] of Object.entries(outputs)) g.output(name, tensor)
-    gradient(g, { add: ops.add, accumulate: ops.accumulate }, [[outputs.loss, fill(g, [1], 1)]], {
-      recompute: gradientCheckpointing,
-    })
+    gradient(g, [[outputs.loss, fill(g, [1], 1)]], { recompute: gradientCheckpointing })
   }
 
   private buildApply(g: Graph): void {
@@ -192,25 +195,20 @@ export class TrainStep {
     let at = 0
     for (const [name, type] of this.parameters) {
       const [m, v] = momentNames(name).map((moment) => g.state(moment, type))
-      adamw(g, g.state(name, type), grads[at++], m, v, normSquared, hyper, { decay: this.options.decays(name) ? 1 : 0 })
+      adamw(g, g.state(name, type), grads[at++], m, v, normSquared, hyper, { decay: decays(name) ? 1 : 0 })
     }
   }
 
   /** Every trainable weight that a forward pass binds. */
   private findParameters(): Map<string, TensorType> {
     const g = new Graph()
-    this.buildForwardOnly(g)
-    return new Map(g.tensors.filter((t) => t.trainable).map((t) => [t.name, { dtype: t.dtype, shape: t.shape }]))
-  }
-
-  private buildForwardOnly(g: Graph): void {
     const i32 = (name: string) => g.input(name, { dtype: 'i32', shape: [1] })
     const c = this.context()
     packedHidden(g, c, i32('ids'), i32('positions'), i32('starts'))
     headWeight(g, c)
+    return new Map(g.tensors.filter((t) => t.trainable).map((t) => [t.name, { dtype: t.dtype, shape: t.shape }]))
   }
 }
 
 /** transformers' rule: biases and norms do not decay. */
-export const decaysAsTransformers = (name: string): boolean =>
-  !/bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)/i.test(name)
+const decays = (name: string): boolean => !/bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)/i.test(name)

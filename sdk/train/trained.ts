@@ -1,11 +1,11 @@
 import { OptionError } from '../errors.ts'
-import { join } from '../formats/file-system.ts'
-import { openFile, writeAtomically } from '../formats/node-file.ts'
-import { readAdapter, writeAdapterFiles } from '../formats/peft.ts'
-import { openSafetensors, writeSafetensors } from '../formats/safetensors.ts'
+import { readAdapter } from '../formats/peft.ts'
+import { openTensors } from '../formats/stored-model.ts'
 import type { LanguageModel } from '../generate/language-model.ts'
 import type { LoraConfig } from '../model/adapter.ts'
-import { adapterFromPeft, adapterToPeft, createAdapter } from '../model/lora.ts'
+import { adapterFromPeft, createAdapter } from '../model/lora.ts'
+import { snapshotFiles } from '../model/write.ts'
+import type { Files, Source } from '../store/store.ts'
 
 /** Name of the adapter that a trainer makes when none is active. */
 const newAdapter = 'default'
@@ -48,44 +48,21 @@ export async function rememberAdapters({ model }: LanguageModel): Promise<() => 
   }
 }
 
-/** Writes what trains into a folder: a PEFT adapter, or the full model as an HF snapshot. */
-export async function saveTrained(lm: LanguageModel, adapter: string | null, folder: string): Promise<void> {
-  if (adapter !== null) {
-    await lm.model.pullAdapters()
-    const { config, tensors } = adapterToPeft(lm.model.adapters.get(adapter)!, lm.model.config)
-    await writeAdapterFiles(folder, config, tensors)
-    return
-  }
-  const tensors = []
-  for (const [name, type] of lm.model.weights)
-    if (!name.startsWith('rope/'))
-      tensors.push({
-        name,
-        dtype: 'F32',
-        shape: [...type.shape],
-        data: new Uint8Array((await lm.model.readFloats(name)).buffer),
-      } as const)
-  await writeSafetensors(join(folder, 'model.safetensors'), tensors, { format: 'pt' })
-  for (const [file, text] of lm.configFiles({ dtype: 'float32' }))
-    await writeAtomically(join(folder, file), [new TextEncoder().encode(text)])
+/** The files of what trains: a PEFT adapter's, or the full model's as an HF snapshot in f32. */
+export async function trainedFiles(lm: LanguageModel, adapter: string | null): Promise<Files> {
+  return adapter === null ? snapshotFiles(await lm.mergedModel(), { dtype: 'f32' }) : lm.peftFiles(adapter)
 }
 
 /** Puts what a checkpoint holds back onto the target. */
-export async function restoreTrained(lm: LanguageModel, adapter: string | null, folder: string): Promise<void> {
+export async function restoreTrained(lm: LanguageModel, adapter: string | null, folder: Source): Promise<void> {
   const { model } = lm
   if (adapter !== null) {
     const { config, tensors } = await readAdapter(folder)
-    await model.replaceAdapter(adapterFromPeft(adapter, config, tensors, model.config, folder))
+    await model.replaceAdapter(adapterFromPeft(adapter, config, tensors, model.config, folder.name))
     return
   }
-  const source = await openFile(join(folder, 'model.safetensors'))
-  try {
-    const file = await openSafetensors(source)
-    for (const [name, type] of model.weights)
-      if (!name.startsWith('rope/'))
-        await model.target.write(model.buffer(name, type), await file.tensors.get(name)!.read())
-    model.numbersVersion++
-  } finally {
-    await source.close()
-  }
+  const { tensors } = await openTensors(folder)
+  for (const [name, type] of model.weights)
+    await model.target.write(model.buffer(name, type), await tensors.get(name)!.read())
+  model.numbersVersion++
 }

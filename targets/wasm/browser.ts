@@ -28,16 +28,19 @@ export const compileKernels: Host['compileKernels'] = async (shared) => {
   }
 }
 
-let started = 0
+/** Milliseconds that a thread takes to end; nothing tells. Chromium 147 keeps both for good where the Worker that started it ends meanwhile. */
+const ending = 100
 
 export const startThread: Host['startThread'] = (onReply, onEnd) => {
   const worker = new Worker(new URL('./worker.mjs', import.meta.url), { type: 'module' })
   worker.onmessage = ({ data }) => onReply(data)
   worker.onerror = ({ message }) => onEnd(`a worker died: ${message || 'its script could not be loaded'}`)
   return {
-    id: ++started,
     post: (message) => worker.postMessage(message),
     hold() {},
-    end: () => worker.terminate(),
+    end: async () => {
+      worker.terminate()
+      await new Promise((resolve) => setTimeout(resolve, ending))
+    },
   }
 }

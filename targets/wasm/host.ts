@@ -1,9 +1,8 @@
+import { isNode } from '../../sdk/runtime.ts'
 import type { WorkerReply } from './pool.ts'
 
 /** A thread that runs worker.mjs: a Worker of the page, or one of Node. */
 export interface Thread {
-  /** The system's own, where it tells. */
-  readonly id: number
   post(message: unknown): void
   /** While a run is on, it keeps the process alive. */
   hold(running: boolean): void
@@ -22,5 +21,4 @@ export interface Host {
   readonly startThread: (onReply: (reply: WorkerReply) => void, onEnd: (reason: string) => void) => Thread
 }
 
-export const findHost = (): Promise<Host> =>
-  typeof process !== 'undefined' && process.versions?.node !== undefined ? import('./node.ts') : import('./browser.ts')
+export const findHost = (): Promise<Host> => (isNode ? import('./node.ts') : import('./browser.ts'))

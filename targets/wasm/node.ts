@@ -27,9 +27,6 @@ export const startThread: Host['startThread'] = (onReply, onEnd) => {
   worker.on('error', (error) => onEnd(`a worker died: ${error}`))
   worker.on('exit', (code) => onEnd(`a worker exited with code ${code}`))
   return {
-    get id() {
-      return worker.threadId
-    },
     post: (message) => worker.postMessage(message),
     hold: (running) => (running ? worker.ref() : worker.unref()),
     end: () => worker.terminate(),

@@ -6,15 +6,29 @@ import { controlBase } from './memory.ts'
 /** What worker.mjs says. */
 export type WorkerReply = { ready: true } | { done: number; aborted: boolean } | { error: string; kernel: string }
 
+/** Bytes that are copied between two steps: at step s from `from + s * fromStride` to `to + s * toStride`. */
+export interface Move {
+  readonly to: number
+  readonly toStride: number
+  readonly from: number
+  readonly fromStride: number
+  readonly bytes: number
+}
+
+/** A program's calls, so many times over; moves are carried out in their order. */
+export interface Steps {
+  readonly steps: number
+  readonly before: readonly Move[]
+  readonly after: readonly Move[]
+}
+
 /** What runs call lists: worker threads over a shared memory, or the caller's thread. One run at a time. */
 export interface Engine {
   readonly threads: number
-  /** The system's ids of the worker threads; empty when the caller's thread computes. */
-  readonly threadIds: readonly number[]
   load(id: number, calls: readonly Call[]): void
   unload(id: number): void
   /** true when it was left early because of `abort`. Rejects with DeviceError when a kernel traps or a worker dies. */
-  run(id: number): Promise<boolean>
+  run(id: number, steps: Steps): Promise<boolean>
   abort(): void
   close(): Promise<void>
 }
@@ -58,10 +72,6 @@ export class WorkerPool implements Engine {
     return pool
   }
 
-  get threadIds(): readonly number[] {
-    return this.workers.map((worker) => worker.id)
-  }
-
   load(id: number, calls: readonly Call[]): void {
     this.check()
     for (const worker of this.workers) worker.post({ load: id, calls })
@@ -71,14 +81,14 @@ export class WorkerPool implements Engine {
     if (!this.failure) for (const worker of this.workers) worker.post({ unload: id })
   }
 
-  run(id: number): Promise<boolean> {
+  run(id: number, steps: Steps): Promise<boolean> {
     this.check()
     Atomics.store(this.control, abortFlag, 0)
     return new Promise((resolve, reject) => {
       this.running = { resolve, reject }
       for (const worker of this.workers) {
         worker.hold(true)
-        worker.post({ run: id })
+        worker.post({ run: id, ...steps })
       }
     })
   }

@@ -1,6 +1,5 @@
 import { byteLength, type TensorType } from '../../sdk/dtype.ts'
 import { MemoryError } from '../../sdk/errors.ts'
-import type { Buffer } from '../../sdk/target.ts'
 
 /** Rows of a tensor that lie in one GPU buffer. */
 export interface Rows {
@@ -12,25 +11,31 @@ export interface Part extends Rows {
   readonly gpu: GPUBuffer
 }
 
-/** Memory of the webgpu target: one GPU buffer, or several where a table is too large for one binding. */
-export class WebGpuBuffer implements Buffer {
+/** A weight's or state's memory: one GPU buffer, or several where a table is too large for one binding. */
+export interface TensorMemory {
   readonly name: string
   readonly type: TensorType
-  readonly bytes: number
   readonly parts: readonly Part[]
-  freed = false
+}
 
-  constructor(name: string, type: TensorType, parts: readonly Part[]) {
-    this.name = name
-    this.type = { dtype: type.dtype, shape: [...type.shape] }
-    this.bytes = byteLength(type)
-    this.parts = parts
-  }
+/** Bytes `from` to `to` of a range of a tensor, which begin at byte `at` of a part. */
+export interface Span {
+  readonly part: Part
+  readonly at: number
+  readonly from: number
+  readonly to: number
+}
 
-  /** Bytes of one row. */
-  get rowBytes(): number {
-    return this.bytes / (this.type.shape[0] ?? 1)
-  }
+/** The parts that a range of a tensor's bytes touches. */
+export function spansOf({ type, parts }: TensorMemory, offset: number, bytes: number): Span[] {
+  if (parts.length === 1) return [{ part: parts[0], at: offset, from: 0, to: bytes }]
+  const rowBytes = byteLength(type) / type.shape[0]
+  return parts.flatMap((part): Span[] => {
+    const start = part.first * rowBytes
+    const from = Math.max(offset, start)
+    const to = Math.min(offset + bytes, start + part.rows * rowBytes)
+    return from < to ? [{ part, at: from - start, from: from - offset, to: to - offset }] : []
+  })
 }
 
 /** How a tensor is cut where a GPU buffer holds `limit` bytes. Throws MemoryError where not even a few rows fit. */

@@ -1,4 +1,5 @@
-import { DeviceError, MemoryError } from '../../sdk/errors.ts'
+import { megabytes } from '../../sdk/bytes.ts'
+import { MemoryError } from '../../sdk/errors.ts'
 
 /** The flags of the WebGPU standard: Node has no globals for them. */
 export const usage = { mapRead: 1, copySource: 4, copyTarget: 8, uniform: 64, storage: 128, query: 512 } as const
@@ -7,7 +8,6 @@ const mapForReading = 1
 export const stagingBytes = 4 * 2 ** 20
 
 export const align = (bytes: number, unit: number): number => Math.ceil(bytes / unit) * unit
-const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`
 
 /** A range of a buffer, in multiples of 4 bytes. */
 export type Range = readonly [buffer: GPUBuffer, offset: number, bytes: number]
@@ -111,11 +111,7 @@ export class DeviceMemory {
     }
     const used = pieces.reduce((sum, { bytes }) => sum + bytes, 0)
     this.device.queue.submit([encoder.finish()])
-    try {
-      await staging.mapAsync(mapForReading, 0, used)
-    } catch (cause) {
-      throw new DeviceError(`webgpu: the device was lost or closed: ${(cause as Error).message}`, { cause })
-    }
+    await staging.mapAsync(mapForReading, 0, used)
     const mapped = new Uint8Array(staging.getMappedRange(0, used))
     for (const { range, from, bytes, to } of pieces) copies[range].set(mapped.subarray(to, to + bytes), from)
     staging.unmap()

@@ -1,13 +1,12 @@
 import { DeviceError } from '../../sdk/errors.ts'
-import type { CompileProgress } from '../../sdk/target.ts'
-import { WebGpuTarget } from './index.ts'
-import { RecoveringTarget } from './recovering.ts'
+import type { CompileProgress, Target } from '../../sdk/target.ts'
+import { webGpuTarget } from './index.ts'
 
 /** Dawn's instance: once collected, the next use of a device crashes the process. */
 let instance: GPU | undefined
 
 /** The webgpu of the browser, or Dawn (npm `webgpu`) in Node. Throws DeviceError. */
-async function findGpu(): Promise<GPU> {
+export async function findGpu(): Promise<GPU> {
   const own = (globalThis as { navigator?: { gpu?: GPU } }).navigator?.gpu
   if (own) return own
   if (instance) return instance
@@ -44,45 +43,27 @@ export async function whyNoGpu(): Promise<string | null> {
 /** Vulkan on the CPU, by the names of its drivers. */
 export const isSoftware = (description: string): boolean => /swiftshader|llvmpipe|lavapipe|software/i.test(description)
 
-/** What may be asked of an adapter. */
-export interface WebGpuOptions {
-  /** No more than the limits that every adapter has: for tests. */
-  readonly defaultLimits?: boolean
-  /** No larger buffers than of so many bytes: for tests. */
-  readonly bufferBytes?: number
-  readonly onCompile?: (progress: CompileProgress) => void
-}
+/** The adapter's name, as good as it is told. */
+export const describeAdapter = ({ info: { vendor, architecture, description } }: GPUAdapter): string =>
+  description || `${vendor} ${architecture}`.trim() || 'unnamed adapter'
 
-/** Opens the best adapter; when its device is lost, another one. Throws DeviceError. */
-export async function openWebGpu(options: WebGpuOptions = {}): Promise<RecoveringTarget> {
-  const open = () => openDevice(options)
-  return new RecoveringTarget(await open(), open)
-}
-
-async function openDevice({ defaultLimits = false, bufferBytes, onCompile }: WebGpuOptions): Promise<WebGpuTarget> {
+/** Opens the best adapter with all that it has. Throws DeviceError. */
+export async function openWebGpu(options: { onCompile?: (progress: CompileProgress) => void } = {}): Promise<Target> {
   const gpu = await findGpu()
   const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' })
   if (!adapter) throw new DeviceError('webgpu: no adapter (no GPU, or no Vulkan driver)')
   const { maxBufferSize, maxStorageBufferBindingSize, maxStorageBuffersPerShaderStage } = adapter.limits
   const device = await adapter.requestDevice({
-    requiredLimits: defaultLimits
-      ? {}
-      : { maxBufferSize, maxStorageBufferBindingSize, maxStorageBuffersPerShaderStage },
+    requiredLimits: { maxBufferSize, maxStorageBufferBindingSize, maxStorageBuffersPerShaderStage },
     requiredFeatures: adapter.features.has('timestamp-query') ? ['timestamp-query'] : [],
   })
-  const { vendor, architecture, description } = adapter.info
-  return new WebGpuTarget(device, {
-    description: description || `${vendor} ${architecture}`.trim() || 'unnamed adapter',
-    memoryLimit: await hostMemory(),
-    bufferBytes,
-    onCompile,
-  })
+  const { onCompile } = options
+  return webGpuTarget(device, { description: describeAdapter(adapter), memoryLimit: await hostMemory(), onCompile })
 }
 
 /**
- * Bytes. WebGPU does not tell how much memory a GPU has. What is written to one is kept on the host as well, for the case that it is
- * lost, so the host's memory is the bound that is known; a GPU that has less says so when it is full (MemoryError). Pages are told
- * at most 8 GiB, or nothing: then it is what a wasm memory has.
+ * Bytes. WebGPU does not tell how much memory a GPU has: the host's is the bound that is known, and a GPU that has less says so when it
+ * is full (MemoryError). Pages are told at most 8 GiB, or nothing: then it is what a wasm memory has.
  */
 async function hostMemory(): Promise<number> {
   const { deviceMemory } = (globalThis as { navigator?: { deviceMemory?: number } }).navigator ?? {}

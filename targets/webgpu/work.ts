@@ -1,7 +1,8 @@
+import { workgroup } from '../../kernels-wgsl/kernel.ts'
 import { byteLength } from '../../sdk/dtype.ts'
-import type { Dispatch } from './lower.ts'
+import type { Call } from './lower/types.ts'
 
-/** What a dispatch has to do, reckoned from its shapes. */
+/** What a dispatch has to do, estimated from its shapes. */
 export interface Work {
   /** Of all arguments, each counted once. */
   readonly bytes: number
@@ -14,9 +15,9 @@ export interface Work {
 /** Kernels that touch a few rows of a large argument: what they touch is of the size of this argument. */
 const sparse: Readonly<Record<string, string>> = { gatherRows: 'y', embed: 'y', kvWrite: 'x', rope: 'x' }
 
-export function workOf({ kernel, args, params, groups }: Dispatch): Work {
+export function workOf({ kernel, args, params, groups }: Call): Work {
   const names = Object.keys(kernel.args)
-  const few = names.indexOf(sparse[kernel.name] ?? '')
+  const few = names.indexOf(sparse[kernel.name.split(' ')[0]] ?? '')
   const bytes = few < 0 ? args.reduce((sum, arg) => sum + byteLength(arg), 0) : 2 * byteLength(args[few])
   const number = (name: string): number | undefined => params[kernel.params.indexOf(name)]
   const [rows, columns, inner] = ['rows', 'columns', 'inner'].map(number)
@@ -26,7 +27,7 @@ export function workOf({ kernel, args, params, groups }: Dispatch): Work {
   }
   // Attention: every thread may go over all keys.
   const keys = kernel.name.startsWith('attention') ? (number('capacity') ?? number('n') ?? 1) : 0
-  return { bytes, operations: null, cost: Math.max(bytes, groups * kernel.workgroup * keys) }
+  return { bytes, operations: null, cost: Math.max(bytes, groups * workgroup * keys) }
 }
 
 /** Seconds that a submit is to take at most: a GPU that does not answer for long is reset. */

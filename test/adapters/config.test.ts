@@ -3,15 +3,11 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { FormatError } from '../../sdk/errors.ts'
-import {
-  adapterConfigJson,
-  type LoraConfig,
-  parseAdapterConfig,
-  readAdapter,
-  writeAdapterFiles,
-} from '../../sdk/formats/peft.ts'
+import type { LoraConfig } from '../../sdk/formats/lora-config.ts'
+import { adapterConfigJson, adapterFiles, parseAdapterConfig, readAdapter } from '../../sdk/formats/peft.ts'
 import { parseConfig } from '../../sdk/model/config.ts'
 import { adapterFromPeft, adapterToPeft } from '../../sdk/model/lora.ts'
+import { storeAt, writeFiles } from '../../sdk/store/store.ts'
 import { goldenRoot } from '../golden/golden.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'halfling-adapters-'))
@@ -127,24 +123,34 @@ describe('adapter_config.json', () => {
 
 describe('adapter folders', () => {
   it('a folder without an adapter', async () => {
-    await expect(readAdapter(scratch)).rejects.toThrow(/adapter_config\.json: no such file \(an adapter is a folder/)
+    await expect(readAdapter(await storeAt(scratch))).rejects.toThrow(
+      /adapter_config\.json: no such file \(an adapter is a folder/,
+    )
   })
 
   it('pickled tensors', async () => {
     const folder = mkdtempSync(join(scratch, 'bin-'))
     writeFileSync(join(folder, 'adapter_config.json'), JSON.stringify(plain))
     writeFileSync(join(folder, 'adapter_model.bin'), 'x')
-    await expect(readAdapter(folder)).rejects.toThrow(/adapter_model\.bin is a pickle/)
+    await expect(readAdapter(await storeAt(folder))).rejects.toThrow(/adapter_model\.bin is a pickle/)
   })
 
   it('truncated tensors', async () => {
     const folder = mkdtempSync(join(scratch, 'cut-'))
     const key = 'base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight'
-    await writeAdapterFiles(folder, parse({}), new Map([[key, { shape: [2, 4], data: new Float32Array(8) }]]))
-    expect((await readAdapter(folder)).tensors.get(key)).toEqual({ shape: [2, 4], data: new Float32Array(8) })
+    await writeFiles(
+      await storeAt(folder),
+      adapterFiles(parse({}), new Map([[key, { shape: [2, 4], data: new Float32Array(8) }]])),
+    )
+    expect((await readAdapter(await storeAt(folder))).tensors.get(key)).toEqual({
+      shape: [2, 4],
+      data: new Float32Array(8),
+    })
     const file = join(folder, 'adapter_model.safetensors')
     writeFileSync(file, readFileSync(file).subarray(0, -4))
-    await expect(readAdapter(folder)).rejects.toThrow(/adapter_model\.safetensors: .*lora_A\.weight: .*truncated/)
+    await expect(readAdapter(await storeAt(folder))).rejects.toThrow(
+      /adapter_model\.safetensors: .*lora_A\.weight: .*truncated/,
+    )
   })
 })
 
@@ -153,14 +159,14 @@ const pebble = join(dirname(goldenRoot), 'models', 'pebble-7m-instruct')
 const warm = join(pebble, 'warm-adapter')
 describe.skipIf(!existsSync(warm))('the warm adapter, made by PEFT', () => {
   it('loads and is saved again with the same bytes and an equivalent config', async () => {
-    const { config, tensors } = await readAdapter(warm)
+    const { config, tensors } = await readAdapter(await storeAt(warm))
     const model = parseConfig(JSON.parse(readFileSync(join(pebble, 'config.json'), 'utf8')), pebble)
     const adapter = adapterFromPeft('warm', config, tensors, model, warm)
     expect(adapter.modules.size).toBe(56)
     for (const { rank, scale } of adapter.modules.values()) expect([rank, scale]).toEqual([16, 2])
     const folder = join(scratch, 'warm')
     const out = adapterToPeft(adapter, model)
-    await writeAdapterFiles(folder, out.config, out.tensors)
+    await writeFiles(await storeAt(folder), adapterFiles(out.config, out.tensors))
     const bytes = (at: string) => readFileSync(join(at, 'adapter_model.safetensors'))
     expect(bytes(folder).equals(bytes(warm))).toBe(true)
     const json = (at: string) => JSON.parse(readFileSync(join(at, 'adapter_config.json'), 'utf8'))

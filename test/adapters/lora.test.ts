@@ -1,7 +1,8 @@
 import fc from 'fast-check'
 import { afterAll, describe, expect, it } from 'vitest'
 import { FormatError, OptionError } from '../../sdk/errors.ts'
-import type { LoraConfig, PeftTensor } from '../../sdk/formats/peft.ts'
+import type { LoraConfig } from '../../sdk/formats/lora-config.ts'
+import type { PeftTensor } from '../../sdk/formats/peft.ts'
 import { type Adapter, adapterBuffers, paddedRank, structureOf, withNumbers } from '../../sdk/model/adapter.ts'
 import { adapterFromPeft, adapterToPeft, createAdapter } from '../../sdk/model/lora.ts'
 import { weightShapes } from '../../sdk/model/names.ts'
@@ -79,11 +80,11 @@ describe('a fresh adapter', () => {
   })
 
   const wrong: [given: Partial<LoraConfig>, message: RegExp][] = [
-    [{ r: 0 }, /^r: 0 is not a rank/],
+    [{ r: 0 }, /^r: 0 is not an integer from 1 to 65536/],
     [{ r: 1.5 }, /^r: 1\.5/],
-    [{ rankPattern: { q_proj: -1 } }, /^rankPattern q_proj: -1/],
+    [{ rankPattern: { q_proj: -1 } }, /^rankPattern: q_proj: -1 is not an integer from 1/],
     [{ loraAlpha: Number.NaN }, /^loraAlpha: NaN/],
-    [{ loraDropout: 1 }, /^loraDropout: 1 is not in \[0, 1\)/],
+    [{ loraDropout: 1 }, /^loraDropout: 1 is not a number from 0 below 1/],
     [{ targetModules: ['c_attn'] }, /no linear module "c_attn"/],
     [{ modulesToSave: ['score'] }, /no module "score"/],
   ]
@@ -207,7 +208,8 @@ describe('padding of ranks', () => {
   it('padded and unpadded is the same; B·A is the same padded; the padding is zero', () => {
     fc.assert(
       fc.property(adapters, (adapter) => {
-        const buffers = adapterBuffers(adapter, shapes)
+        const structure = structureOf([adapter], 3)
+        const buffers = adapterBuffers([adapter], structure, shapes)
         const { rank, a, b, magnitude } = adapter.modules.get(first)!
         const [A, B] = [buffers.get(`${first}.lora_A`)!, buffers.get(`${first}.lora_B`)!]
         const [padded, input] = A.shape
@@ -219,7 +221,7 @@ describe('padding of ranks', () => {
         }
         expect(buffers.get(`${first}.scale`)!.data[0]).toBe(2)
         expect(buffers.has(`${first}.lora_magnitude_vector`)).toBe(magnitude !== undefined)
-        expect(structureOf(adapter, 3)).toMatchObject({ prefix: 'adapter/3', saved: ['model.norm.weight'] })
+        expect(structure).toMatchObject({ prefix: 'adapter/3', saved: ['model.norm.weight'] })
         expect(withNumbers(adapter, (name) => buffers.get(name)!.data)).toEqual(adapter)
       }),
     )

@@ -4,16 +4,18 @@ import { dirname, join } from 'node:path'
 import { afterAll, describe, expect, it, vi } from 'vitest'
 import type { Example } from '../../sdk/data/tokenize.ts'
 import { OptionError } from '../../sdk/errors.ts'
-import type { LoraConfig } from '../../sdk/formats/peft.ts'
-import { decodeFloats } from '../../sdk/formats/safetensors.ts'
+import type { LoraConfig } from '../../sdk/formats/lora-config.ts'
+import { readFloats } from '../../sdk/formats/stored.ts'
+import { openTensors } from '../../sdk/formats/stored-model.ts'
 import { scoreExamples } from '../../sdk/generate/score.ts'
 import { loadAdapter, loadModel } from '../../sdk/load.ts'
 import type { Adapter } from '../../sdk/model/adapter.ts'
 import { createAdapter } from '../../sdk/model/lora.ts'
-import { addUpdates, type MergedDType, mergedTensors, saveMerged } from '../../sdk/model/merge.ts'
+import { addUpdates } from '../../sdk/model/merge.ts'
 import type { Model } from '../../sdk/model/model.ts'
 import { Programs } from '../../sdk/model/programs.ts'
 import { fillNormal, nameCounter } from '../../sdk/random.ts'
+import { memoryStore } from '../../sdk/store/memory.ts'
 import { goldenRoot, readJson, relativeError } from '../golden/golden.ts'
 import { candidates } from '../suite.ts'
 import { randomModel } from '../train/model.ts'
@@ -134,7 +136,7 @@ for (const candidate of targets)
         const adapted = await score(lm.model)
         expect(relativeError(adapted, base)).toBeGreaterThan(0.01)
         const folder = join(mkdtempSync(join(scratch, 'merged-')), 'new')
-        await saveMerged(lm.model, folder, lm.configFiles({ dtype: 'float32' }), 'F32')
+        await lm.saveMerged(folder, 'f32')
         await target.close()
         const device = candidate.label === 'reference' ? 'reference' : 'wasm'
         const merged = await loadModel(folder, { device, threads: 1 })
@@ -150,27 +152,38 @@ describe('saveMerged', () => {
     await trained('a', {}, lm.model, 1)
     await lm.model.setAdapters(['a'])
     const folder = join(scratch, 'half', 'new')
-    const files = lm.configFiles({ dtype: 'float32' })
-    await saveMerged(lm.model, folder, files, 'BF16')
-    expect(readdirSync(folder).sort()).toEqual([...files.keys(), 'model.safetensors'].sort())
+    await lm.saveMerged(folder)
+    expect(readdirSync(folder).sort()).toEqual([
+      'chat_template.jinja',
+      'config.json',
+      'generation_config.json',
+      'model.safetensors',
+      'tokenizer.json',
+      'tokenizer_config.json',
+    ])
     expect(readJson(join(folder, 'config.json'))).toMatchObject({ dtype: 'bfloat16', tie_word_embeddings: true })
     expect(readdirSync(join(scratch, 'half'))).toEqual(['new'])
-    await expect(saveMerged(lm.model, folder, files)).rejects.toThrow(OptionError)
+    await expect(lm.saveMerged(folder)).rejects.toThrow(OptionError)
+    await expect(lm.saveMerged(`${folder}-2`, 'BF16' as 'bf16')).rejects.toThrow(
+      'dtype: "BF16" is not one of f32, f16, bf16, q8, q4a, q4',
+    )
     for (const [dtype, tolerance] of [
-      ['F32', 0],
-      ['F16', 2 ** -11],
-      ['BF16', 2 ** -8],
-    ] as [MergedDType, number][]) {
-      const names: string[] = []
-      for await (const tensor of mergedTensors(lm.model, dtype)) {
-        names.push(tensor.name)
-        if (!tensor.name.endsWith('q_proj.weight')) continue
-        expect(tensor.dtype).toBe(dtype)
-        const exact = await lm.model.readFloats(tensor.name)
-        addUpdates(exact, [lm.model.adapters.get('a')!.modules.get(tensor.name.slice(0, -7))!])
-        expect(relativeError(decodeFloats(dtype, tensor.data), exact)).toBeLessThanOrEqual(tolerance)
+      ['f32', 0],
+      ['f16', 2 ** -11],
+      ['bf16', 2 ** -8],
+    ] as const) {
+      const store = memoryStore()
+      await lm.saveMerged(store, dtype)
+      const { tensors } = await openTensors(store)
+      for (const [name, tensor] of tensors) {
+        expect(tensor.dtype).toBe(dtype.toUpperCase())
+        if (!name.endsWith('q_proj.weight')) continue
+        const exact = await lm.model.readFloats(name)
+        addUpdates(exact, [lm.model.adapters.get('a')!.modules.get(name.slice(0, -7))!])
+        expect(relativeError(await readFloats(tensor), exact)).toBeLessThanOrEqual(tolerance)
       }
-      expect(names).toEqual([...lm.model.weights.keys()].filter((name) => !name.startsWith('rope/')))
+      const names = [...lm.model.weights.keys()]
+      expect([...tensors.keys()].sort()).toEqual(names.sort())
     }
     await target.close()
   })
@@ -223,7 +236,7 @@ describe.skipIf(!existsSync(pebble) || wasm === undefined || wasm.skip !== undef
       const warm = await all()
       expect(relativeError(warm, base)).toBeGreaterThan(0.01)
       const folder = join(scratch, 'pebble')
-      await saveMerged(lm.model, folder, lm.configFiles({ dtype: 'float32' }), 'F32')
+      await lm.saveMerged(folder, 'f32')
       await lm.model.setAdapters([])
       expect(await all()).toEqual(base)
       await lm.close()

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { OptionError } from '../../sdk/errors.ts'
-import { type LoraConfig, parseAdapterConfig } from '../../sdk/formats/peft.ts'
+import type { LoraConfig } from '../../sdk/formats/lora-config.ts'
+import { parseAdapterConfig } from '../../sdk/formats/peft.ts'
 import { parseConfig } from '../../sdk/model/config.ts'
 import { resolveTargets, savedWeights } from '../../sdk/model/lora-targets.ts'
 

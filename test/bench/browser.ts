@@ -2,7 +2,7 @@
 // in turn, the other one idle meanwhile; the best of all rounds counts. Ends with 1 when the page is more than 1.3x slower.
 import { existsSync } from 'node:fs'
 import { loadModel } from '../../sdk/index.ts'
-import { noBrowser, openBrowser, servePage } from '../browser/browser.ts'
+import { noBrowser, openBrowser, servePage, waitIn } from '../browser/browser.ts'
 import { speeds } from './browser-page.ts'
 
 const [rounds, threads] = [Number(process.argv[2] ?? 5), Number(process.argv[3] ?? 2)]
@@ -17,7 +17,7 @@ const lm = await loadModel(folder, { device: 'wasm', threads })
 const [browser, page] = [await openBrowser(), await servePage('../bench/browser-page.ts', { model: folder })]
 const tab = await browser.newPage()
 await tab.goto(page.url)
-await tab.waitForFunction('typeof measure === "function"')
+await waitIn(tab, 'typeof measure === "function"')
 if ((await tab.evaluate(`openModel(${threads})`)) !== threads)
   throw new Error(`the page does not compute on ${threads} threads`)
 

@@ -52,7 +52,7 @@ const [forward, build]: number[][] = [[], []]
 for (let round = -1; round < rounds; round++) {
   const plain = await seconds(() => scoreExamples(model.model, examples, { programs }))
   const cache = join(work, `cache${round}`)
-  const built = await seconds(async () => (await buildTeacherCache(cache, settings, teacher, examples)).close())
+  const built = await seconds(async () => buildTeacherCache(cache, settings, teacher, examples))
   // The first round compiles.
   if (round < 0) continue
   forward.push(plain)

@@ -67,7 +67,6 @@ async function cache(method: 'topk' | 'sampled', k: number): Promise<string> {
   const built = await buildTeacherCache(folder, settings, modelTeacher(teacher.model, settings), trainExamples)
   const seconds = (performance.now() - start) / 1000
   console.log(`${method} k=${k}: ${(built.bytes / scored).toFixed(1)} bytes a token, ${seconds.toFixed(1)} s`)
-  await built.close()
   return folder
 }
 

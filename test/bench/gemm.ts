@@ -21,11 +21,12 @@ for (const threads of [1, 2]) {
     const ms = await timeOp(target, spec, args, repeat)
     console.log(`${threads} threads  ${label.padEnd(44)} ${ms.toFixed(3).padStart(9)} ms  ${rate(ms, work)}`)
   }
-  for (const dtype of ['f32', 'f16', 'q8', 'q4'] as const)
+  for (const dtype of ['f32', 'f16', 'q8', 'q4a', 'q4'] as const)
     await report(`linear ${N}x${I} by ${dtype} ${O}x${I}`, linearOp, [input('f32', N, I), weight(dtype, O, I)])
-  await report('linearBackInput q4', linearBackInputOp, [input('f32', N, O), weight('q4', O, I)])
+  for (const dtype of ['q4a', 'q4'] as const)
+    await report(`linearBackInput ${dtype}`, linearBackInputOp, [input('f32', N, O), weight(dtype, O, I)])
   await report('linearBackWeight', linearBackWeightOp, [input('f32', N, O), input('f32', N, I), state(O, I)])
-  for (const dtype of ['f32', 'q8', 'q4'] as const)
+  for (const dtype of ['f32', 'q8', 'q4a', 'q4'] as const)
     for (const rows of [1, 2, 4, 8])
       await report(
         `linear, ${rows} row(s), ${dtype} ${O}x${I}`,

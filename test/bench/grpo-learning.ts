@@ -5,9 +5,9 @@ import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { makeProblem } from '../../examples/nano/problems.ts'
+import { extractAnswer, sameAnswer } from '../../sdk/answers/extract.ts'
 import { plot } from '../../sdk/cli/plot.ts'
-import { extractAnswer, sameAnswer } from '../../sdk/eval/answer.ts'
-import { evaluateExactMatch, GRPOTrainer, loadModel, type RewardFunction, type TrainLog } from '../../sdk/index.ts'
+import { evaluate, GRPOTrainer, loadModel, type RewardFunction, type TrainLog } from '../../sdk/index.ts'
 
 const shared = process.env.HALFLING_SHARED ?? '../shared'
 const [pair = 'pebble', seeds = '3', steps = pair === 'nano' ? '100' : '80'] = process.argv.slice(2)
@@ -41,7 +41,7 @@ const exactMatch: RewardFunction = (completions) =>
   })
 
 const model = await load()
-const start = await evaluateExactMatch(model, test, { maxNewTokens: 96, slots: 64 })
+const start = await evaluate(model, test, { grader: 'exact', maxNewTokens: 96, slots: 64 })
 await model.close()
 console.log(`before: ${(100 * start.accuracy).toFixed(1)}% ± ${(100 * start.standardError).toFixed(1)}`)
 
@@ -80,7 +80,7 @@ for (let seed = 0; seed < Number(seeds); seed++) {
       )
   }
   const seconds = (performance.now() - begun) / 1000
-  const after = await evaluateExactMatch(lm, test, { maxNewTokens: 96, slots: 64 })
+  const after = await evaluate(lm, test, { grader: 'exact', maxNewTokens: 96, slots: 64 })
   const errors = (after.accuracy - start.accuracy) / Math.hypot(after.standardError, start.standardError)
   console.log(
     `seed ${seed}: ${(100 * start.accuracy).toFixed(1)}% -> ${(100 * after.accuracy).toFixed(1)}% ± ${(100 * after.standardError).toFixed(1)} (${errors.toFixed(1)} errors), ${seconds.toFixed(0)} s`,

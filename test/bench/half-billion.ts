@@ -4,7 +4,7 @@ import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { measureDecode, measurePrefill, measureTraining } from '../../sdk/cli/measure.ts'
-import { LanguageModel, loadModel, rollout, SFTTrainer } from '../../sdk/index.ts'
+import { LanguageModel, loadModel, rollout, SFTTrainer, type TrainProgress } from '../../sdk/index.ts'
 
 const [folder, threads, what = 'speed'] = process.argv.slice(2)
 const start = performance.now()
@@ -39,9 +39,12 @@ if (what === 'speed') {
     },
     onWarning: () => {},
   })
-  for await (const log of trainer.train()) if ('loss' in log) result.loss = log.loss
-  const { weights, optimizer, activations, total } = trainer.forecast!
-  Object.assign(result, { weights, optimizer, activations, forecastMB: total / 1e6 })
+  const onProgress = (at: TrainProgress) => {
+    if (at.phase !== 'ready') return
+    const { weights, optimizer, activations, total } = at.forecast
+    Object.assign(result, { weights, optimizer, activations, forecastMB: total / 1e6 })
+  }
+  for await (const log of trainer.train({ onProgress })) if ('loss' in log) result.loss = log.loss
   const { tokenIds } = await LanguageModel.complete(lm.generate('Hello', { maxNewTokens: 32, temperature: 1, seed: 1 }))
   result.generated = tokenIds.length
 }

@@ -4,8 +4,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { evaluateExactMatch } from '../../sdk/eval/exact-match.ts'
-import { loadModel, SFTTrainer } from '../../sdk/index.ts'
+import { evaluate, loadModel, SFTTrainer } from '../../sdk/index.ts'
 
 const shared = process.env.HALFLING_SHARED ?? '../shared'
 const [seed = '0', python] = process.argv.slice(2)
@@ -41,7 +40,7 @@ for await (const log of trainer.train()) {
   if (log.step % 30 === 0) console.log(JSON.stringify(log))
 }
 const trainSeconds = seconds()
-const result = await evaluateExactMatch(lm, rows, { maxNewTokens: 96, slots: 64 })
+const result = await evaluate(lm, rows, { grader: 'exact', maxNewTokens: 96, slots: 64 })
 const totalSeconds = seconds()
 console.log(JSON.stringify({ seed, trainSeconds, totalSeconds, accuracy: result.accuracy, last }))
 await lm.close()

@@ -35,7 +35,7 @@ export async function timeOp(target: Target, spec: OpSpec, args: readonly Argume
   let best = Number.POSITIVE_INFINITY
   for (let round = 0; round < 5; round++) {
     const start = performance.now()
-    await executable.run(inputs, { keep: [] })
+    await executable.run(inputs)
     best = Math.min(best, (performance.now() - start) / repeat)
   }
   executable.free()

@@ -3,8 +3,9 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { type Browser, chromium as playwright } from 'playwright-core'
+import { type Browser, type Page, chromium as playwright } from 'playwright-core'
 import { build } from 'vite'
+import { headers } from '../../examples/browser/headers.ts'
 import { chromiumPath } from '../swiftshader.ts'
 
 // Headless Chromium with WebGPU in software, out of an npm package, and pages that are bundled for it.
@@ -20,8 +21,8 @@ export const openBrowser = async (): Promise<Browser> =>
     args: ['--no-sandbox', '--headless=shell', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'],
   })
 
-/** What a page is served with to be cross-origin isolated. */
-const isolation = { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp' }
+/** Of the example, and servers of tests. */
+const policy = headers['content-security-policy'].replace('https:', 'https: http://localhost:* http://127.0.0.1:*')
 
 export interface Served {
   readonly url: string
@@ -29,8 +30,8 @@ export interface Served {
 }
 
 /**
- * A page with the bundle of one file, on a server of its own: cross-origin isolated, so that threads may share memory, unless told not
- * to be. Folders of the project are served under other names.
+ * A page with the bundle of one file, on a server of its own, with the headers of examples/browser: no code but its own files, and
+ * cross-origin isolated, so that threads may share memory, unless told not to be. Folders of the project are served under other names.
  */
 export async function servePage(
   entry: string,
@@ -70,10 +71,16 @@ export async function servePage(
     response.writeHead(content === undefined ? 404 : range ? 206 : 200, {
       'content-length': part === undefined ? 0 : Buffer.byteLength(part),
       'content-type': type,
-      ...(isolated && isolation),
+      ...(isolated && headers),
+      'content-security-policy': policy,
     })
     response.end(request.method === 'HEAD' ? undefined : part)
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   return { url: `http://localhost:${(server.address() as AddressInfo).port}/`, close: () => server.close() }
+}
+
+/** Until an expression is true in a page. (waitForFunction evaluates in the page itself, which its policy forbids.) */
+export async function waitIn(tab: Page, expression: string): Promise<void> {
+  while (!(await tab.evaluate(expression))) await new Promise((resolve) => setTimeout(resolve, 10))
 }

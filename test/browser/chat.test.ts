@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { LanguageModel, loadModel } from '../../sdk/index.ts'
-import { noBrowser, openBrowser, servePage } from './browser.ts'
+import { noBrowser, openBrowser, servePage, waitIn } from './browser.ts'
 
 const question = 'Mia has 14 apples and gives 5 to Tom. How many apples does Mia have now?'
 
@@ -17,7 +17,7 @@ describe.skipIf(noBrowser)(`in Chromium${noBrowser ? ` (${noBrowser})` : ''}`, (
       const told: string[] = []
       tab.on('pageerror', (error) => told.push(error.message))
       await tab.goto(page.url)
-      await tab.waitForFunction('typeof answer === "function"')
+      await waitIn(tab, 'typeof answer === "function"')
       for (const how of ['url', 'files']) {
         const there = await tab.evaluate(`answer(${JSON.stringify(question)}, '${how}')`)
         expect(there, how).toMatchObject({ text: here.text, tokenIds: here.tokenIds })

@@ -1,6 +1,6 @@
 // Runs in the browser: models that come with the page, are downloaded, imported, and kept in the browser's storage.
 import { readRows } from '../../sdk/data/rows.ts'
-import { fileSystem } from '../../sdk/formats/file-system.ts'
+import { walk } from '../../sdk/hub/walk.ts'
 import {
   fileFolder,
   importModel,
@@ -12,6 +12,8 @@ import {
   removeModel,
   SFTTrainer,
 } from '../../sdk/index.ts'
+import { storeAt } from '../../sdk/store/store.ts'
+import { textChunks } from '../../sdk/store/text.ts'
 
 const pull = (name: string): Promise<string> => pullModel(name).catch((error) => `${error.code}: ${error.message}`)
 
@@ -35,8 +37,7 @@ async function imported(base: string, names: readonly string[], name: string): P
 }
 
 async function stored(): Promise<string[]> {
-  const fs = await fileSystem()
-  return fs.readdir('models', { recursive: true }).catch(() => [])
+  return (await walk(await storeAt('models'))).map(({ name }) => name)
 }
 
 /** Sizes of files in an imported folder, which a page may also have from showDirectoryPicker. */
@@ -49,9 +50,8 @@ async function picked(name: string, files: readonly string[]): Promise<(number |
 
 /** Of the largest file that is not whole. */
 async function partBytes(): Promise<number> {
-  const fs = await fileSystem()
-  const parts = (await stored()).filter((file) => file.endsWith('.incomplete'))
-  return Math.max(0, ...(await Promise.all(parts.map(async (file) => (await fs.stat(`models/${file}`)).size))))
+  const parts = (await walk(await storeAt('models'))).filter(({ name }) => name.endsWith('.incomplete'))
+  return Math.max(0, ...parts.map(({ bytes }) => bytes))
 }
 
 /** Learns from a dropped file, saves the adapter, and reads it again: its first numbers before and after. */
@@ -72,8 +72,7 @@ async function adapterThereAndBack(text: string): Promise<string[]> {
 }
 
 async function rowsOf(text: string): Promise<unknown[]> {
-  const fs = await fileSystem()
-  await fs.appendFile('rows.jsonl', text)
+  await (await storeAt('rows.jsonl')).append('', textChunks(text))
   const seen = []
   for (const source of ['rows.jsonl', new File([text], 'dropped.jsonl')])
     for await (const { values, place } of readRows(source)) seen.push([place, values])

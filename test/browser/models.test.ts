@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import type { BrowserContext, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type Hub, send, sha256, startHub, type Trouble } from '../hub/server.ts'
-import { noBrowser, openBrowser, type Served, servePage } from './browser.ts'
+import { noBrowser, openBrowser, type Served, servePage, waitIn } from './browser.ts'
 
 const names = readdirSync('models/nano')
 const files = Object.fromEntries(names.map((name) => [name, new Uint8Array(readFileSync(`models/nano/${name}`))]))
@@ -20,7 +20,7 @@ describe.skipIf(noBrowser)(`models in Chromium${noBrowser ? ` (${noBrowser})` : 
   async function open(): Promise<Page> {
     const opened = await context.newPage()
     await opened.goto(page.url)
-    await opened.waitForFunction('typeof pull === "function"')
+    await waitIn(opened, 'typeof pull === "function"')
     return opened
   }
 

@@ -1,5 +1,5 @@
 // Runs in the browser: every op case on the page's own WebGPU, beside the op's reference.
-import { openWebGpu } from '../../targets/webgpu/node.ts'
+import { openGpu } from '../webgpu/gpu.ts'
 import { failingCases } from './cases.ts'
 
 export interface CasesRun {
@@ -8,7 +8,7 @@ export interface CasesRun {
 }
 
 async function runCases(): Promise<CasesRun> {
-  const target = await openWebGpu({ defaultLimits: true })
+  const { target } = await openGpu()
   const wrong = await failingCases(target)
   const { description } = target.info
   await target.close()

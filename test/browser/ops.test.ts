@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { noBrowser, openBrowser, servePage } from './browser.ts'
+import { noBrowser, openBrowser, servePage, waitIn } from './browser.ts'
 import type { CasesRun } from './ops-page.ts'
 
 describe.skipIf(noBrowser)(`in Chromium${noBrowser ? ` (${noBrowser})` : ''}`, () => {
@@ -8,7 +8,7 @@ describe.skipIf(noBrowser)(`in Chromium${noBrowser ? ` (${noBrowser})` : ''}`, (
     try {
       const tab = await browser.newPage()
       await tab.goto(page.url)
-      await tab.waitForFunction('typeof runCases === "function"')
+      await waitIn(tab, 'typeof runCases === "function"')
       const { description, wrong } = (await tab.evaluate('runCases()')) as CasesRun
       expect(wrong).toEqual([])
       expect(description).toMatch(/swiftshader/i)

@@ -90,7 +90,9 @@ describe.skipIf(noBrowser)(
         expect(await v.look('teach')).toEqual([])
         const heard = await v.listen()
         await form.getByRole('button', { name: 'Start' }).click()
-        await v.status.filter({ hasText: 'Step 30 ' }).waitFor({ timeout: 120_000 })
+        await v.status
+          .filter({ hasText: /^Step [3-9]\d |: \d+% of the test right before/ })
+          .waitFor({ timeout: 120_000 })
         expect(await v.look('learning')).toEqual([])
         const [, before, after] = /: (\d+)% of the test right before, (\d+)% after/.exec(await v.done())!.map(Number)
         expect(before).toBeLessThan(60)
@@ -203,17 +205,24 @@ describe.skipIf(noBrowser)(
         expect(await tab.getByRole('switch').count()).toBe(3)
       }))
 
-    it('learns from a reward: its mean rises over the first steps; a broken reward is shown', () =>
+    it('learns from points: their mean rises over the first steps; what cannot be judged is shown', () =>
       visit(async (v) => {
         const { tab } = v
         const form = await v.form('Rewards', { Steps: 8 })
         await form.getByText(/^Needs /).waitFor()
-        const code = form.getByLabel('Reward, in JavaScript')
-        const own = await code.inputValue()
-        await code.fill('function reward(completions) { return completions.map(() => missing) }')
+        await form.getByLabel('It says a phrase').fill('0.5')
+        await form.getByText('Points for which phrase?').waitFor()
+        await form.getByLabel('The phrase').fill('apples')
+        await form.getByText(/^Needs /).waitFor()
+        await form.getByLabel('It says a phrase').fill('0')
+        // Rows without answers.
+        await form.getByLabel('My own').check()
+        const questions = fewRows.map((row) => JSON.stringify({ question: JSON.parse(row).question }))
+        await form.getByLabel('Rows, one JSON object a line').fill(questions.join('\n'))
         await form.getByRole('button', { name: 'Start' }).click()
-        await tab.getByRole('alert').filter({ hasText: 'missing is not defined' }).waitFor()
-        await code.fill(own)
+        await tab.getByRole('alert').filter({ hasText: 'the right answer threw: a row has no answer' }).waitFor()
+        await v.status.filter({ hasText: /^It stopped/ }).waitFor()
+        await form.getByLabel('Ready-made word problems').check()
         const heard = await v.listen()
         await form.getByRole('button', { name: 'Start' }).click()
         await tab.getByRole('heading', { name: 'Latest tries' }).waitFor()
@@ -259,16 +268,7 @@ describe.skipIf(noBrowser)(
       visit(async (v) => {
         const { tab } = v
         const text = await v.ask('What is 17 + 25?')
-        await tab.evaluate(() => {
-          const { engine } = globalThis as unknown as { engine: { loseDevice(): void } }
-          const log = document.getElementById('conversation')!
-          let lost = false
-          new MutationObserver(() => {
-            if (lost || !log.querySelector('li.model .said')?.textContent) return
-            lost = true
-            engine.loseDevice()
-          }).observe(log, { childList: true, subtree: true })
-        })
+        await v.loseDevice(3)
         expect(await v.ask('What is 17 + 25?')).toBe(text)
         await tab.getByText('The GPU was lost; going on with another.').waitFor()
 
@@ -280,8 +280,10 @@ describe.skipIf(noBrowser)(
         await v.done()
         await form.getByRole('button', { name: 'Start' }).click()
         await v.status.filter({ hasText: 'Step 2' }).waitFor()
-        await v.loseDevice()
+        // Its successor is lost too.
+        await v.loseDevice(0, true)
         await v.done()
+        await tab.getByText('The GPU was lost; going on with another.').waitFor()
         expect(await v.adapterHash('lost-2')).toBe(await v.adapterHash('lost'))
       }, 'webgpu'))
 
@@ -327,13 +329,26 @@ describe.skipIf(noBrowser)(
         await tab.keyboard.press('Tab')
         expect(await focused()).toBe('Examples')
         await tab.keyboard.press('ArrowRight')
-        expect(await tab.getByLabel('Reward, in JavaScript').isVisible()).toBe(true)
+        expect(await tab.getByLabel('The right answer').isVisible()).toBe(true)
 
         await v.section('Chat')
         await tab.getByLabel('Message').focus()
         await tab.keyboard.type('What is 17 + 25?')
         await tab.keyboard.press('Enter')
         await v.answers.last().filter({ hasText: '42' }).waitFor()
+
+        // Each stroke is followed by a look at all rows and a forecast.
+        const form = await v.form('Examples')
+        await form.getByText(/^Needs /).waitFor()
+        const longest = await v.longestTask(async () => {
+          await form.getByLabel('Steps', { exact: true }).focus()
+          for (const key of ['End', 'Backspace', '5', 'Backspace', '0']) {
+            await tab.keyboard.press(key)
+            await tab.waitForTimeout(600)
+          }
+        })
+        console.log(`typing waits ${longest.toFixed(0)} ms at most`)
+        expect(longest).toBeLessThan(50)
 
         await v.section('Model')
         const devices = tab.getByRole('region', { name: 'Devices' })

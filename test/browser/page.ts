@@ -2,9 +2,10 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { Browser, Locator, Page } from 'playwright-core'
+import type { Browser, Locator, Page, Worker } from 'playwright-core'
 import { build, preview } from 'vite'
-import type { Engine } from '../../sdk/browser/index.ts'
+import { expect } from 'vitest'
+import type { LanguageModel } from '../../sdk/index.ts'
 import type { Served } from './browser.ts'
 
 // examples/browser as a person has it: built by Vite, opened in Chromium, used by labels and roles.
@@ -22,6 +23,14 @@ export async function serveExample(): Promise<Served> {
     rmSync(outDir, { recursive: true, force: true })
   }
   return { url: server.resolvedUrls!.local[0], close }
+}
+
+/** Of Chromium's trace format; `tdur` is the microseconds of the processor that a task took. */
+interface TraceEvent {
+  readonly pid: number
+  readonly tid: number
+  readonly tdur?: number
+  readonly args: { readonly name?: string }
 }
 
 /** A visit: the page with nothing in its storage, and what goes wrong in it. */
@@ -57,6 +66,8 @@ export class Visit {
         const told = await this.tab.locator('#status, #notice').allInnerTexts()
         throw new Error(`no model: ${told.join(' ')} ${this.wrong.join(' ')}`, { cause: error })
       })
+    // The look at all devices has a Worker of its own, which ends with it.
+    await this.tab.locator('#device-list li').first().waitFor({ state: 'attached' })
   }
 
   section(name: 'Chat' | 'Teach' | 'Adapters' | 'Model' | 'Examples' | 'Rewards' | 'Teacher'): Promise<void> {
@@ -116,15 +127,41 @@ export class Visit {
   /** Of the bytes of an adapter's tensors. */
   adapterHash(name: string): Promise<string> {
     return this.tab.evaluate(async (adapter) => {
-      const { engine } = globalThis as unknown as { engine: Engine }
-      const file = (await engine.adapterFiles(adapter)).get('adapter_model.safetensors')!
+      const { halfling } = globalThis as unknown as { halfling: { model: LanguageModel } }
+      const file = (await halfling.model.adapterFiles(adapter)).get('adapter_model.safetensors')!
       const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', await file.arrayBuffer()))
       return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('')
     }, name)
   }
 
-  loseDevice(): Promise<void> {
-    return this.tab.evaluate(() => (globalThis as unknown as { engine: Engine }).engine.loseDevice())
+  /**
+   * The longest time in milliseconds that work of the page kept others waiting during `work`: the processor's time of its largest
+   * task, since other programs hold a page up too.
+   */
+  async longestTask(work: () => Promise<void>): Promise<number> {
+    const browser = this.tab.context().browser()!
+    await browser.startTracing(this.tab, { categories: ['toplevel'] })
+    await work()
+    const { traceEvents } = JSON.parse(String(await browser.stopTracing())) as { traceEvents: TraceEvent[] }
+    const thread = traceEvents.find(({ args }) => args.name === 'CrRendererMain')!
+    const tasks = traceEvents.filter(
+      ({ pid, tid, tdur }) => pid === thread.pid && tid === thread.tid && tdur !== undefined,
+    )
+    expect(tasks.length).toBeGreaterThan(100)
+    return Math.max(...tasks.map(({ tdur }) => tdur! / 1000))
+  }
+
+  /** The device under the model is lost after so many more submits, as when a driver is updated; `again`: its successor too. */
+  async loseDevice(submits: number, again = false): Promise<void> {
+    // A device that was lost before takes its Worker with it.
+    await expect.poll(() => this.devices, { timeout: 5000 }).toHaveLength(1)
+    const [device] = this.devices
+    if (again) this.tab.once('worker', (worker) => void loseIn(worker, submits))
+    await loseIn(device, submits)
+  }
+
+  private get devices(): Worker[] {
+    return this.tab.workers().filter((worker) => /device-worker/.test(worker.url()))
   }
 
   /** Wide and narrow, light and dark; what sticks out of a narrow page or is hard to read. */
@@ -154,6 +191,16 @@ export class Visit {
     await this.tab.context().close()
   }
 }
+
+/** Runs beside the SDK's code in the Worker that holds the device. */
+const loseIn = (worker: Worker, submits: number): Promise<void> =>
+  worker.evaluate((left) => {
+    const { createCommandEncoder } = GPUDevice.prototype
+    GPUDevice.prototype.createCommandEncoder = function (this: GPUDevice, ...args) {
+      if (left-- === 0) this.destroy()
+      return createCommandEncoder.apply(this, args)
+    }
+  }, submits)
 
 /** Visible texts whose contrast with what is behind them is below 4.5 (WCAG 2.2, 1.4.3). Runs in the page. */
 function hardToRead(): string[] {

@@ -1,6 +1,7 @@
 // Runs in the browser: nano learns into a folder of the browser's storage.
-import { fileSystem } from '../../sdk/formats/file-system.ts'
-import { loadModel, SFTTrainer, urlFolder } from '../../sdk/index.ts'
+import { walk } from '../../sdk/hub/walk.ts'
+import { HalflingError, loadModel, SFTTrainer, urlFolder } from '../../sdk/index.ts'
+import { storeAt } from '../../sdk/store/store.ts'
 
 type Rows = readonly Record<string, unknown>[]
 
@@ -33,23 +34,30 @@ async function train(outputDir: string, rows: Rows, resume: boolean): Promise<vo
 
 /** All files below a folder: text of the log, a hash of the others. */
 async function files(folder: string): Promise<Record<string, string>> {
-  const fs = await fileSystem()
+  const store = await storeAt(folder)
   const told: Record<string, string> = {}
-  for (const name of await fs.readdir(folder, { recursive: true })) {
-    const path = `${folder}/${name}`
-    const { size, isFile } = await fs.stat(path)
-    if (!isFile()) continue
-    if (/\.jsonl?$/.test(name)) {
-      told[name] = await fs.readFile(path, 'utf8')
-      continue
-    }
-    const bytes = new Uint8Array(size)
-    const handle = await fs.open(path, 'r')
-    await handle.read(bytes, 0, size, 0)
-    await handle.close()
-    told[name] = String(new Uint8Array(await crypto.subtle.digest('SHA-256', bytes)))
+  for (const { name, bytes } of await walk(store)) {
+    const content = await (await store.open(name))!.read(0, bytes)
+    told[name] = /\.jsonl?$/.test(name)
+      ? new TextDecoder().decode(content)
+      : String(new Uint8Array(await crypto.subtle.digest('SHA-256', content as Uint8Array<ArrayBuffer>)))
   }
   return told
 }
 
-Object.assign(globalThis, { train, files, seen, hold })
+/** A Worker keeps a file open for writing, so that nobody else can write it, until it is ended. */
+const lock = (path: string): Promise<Worker> =>
+  new Promise((resolve, reject) => {
+    const worker = new Worker(new URL('./lock-worker.ts', import.meta.url), { type: 'module' })
+    worker.onmessage = ({ data }) => (data === 'locked' ? resolve(worker) : reject(new Error(data)))
+    worker.postMessage(path)
+  })
+
+/** What the page would tell of a training that fails. */
+const failing = (work: Promise<void>): Promise<string> =>
+  work.then(
+    () => 'trained',
+    (error) => `${error instanceof HalflingError ? error.code : 'untyped'}: ${error.message}`,
+  )
+
+Object.assign(globalThis, { train, files, seen, hold, lock, failing })

@@ -1,6 +1,6 @@
 import type { Page } from 'playwright-core'
 import { describe, expect, it } from 'vitest'
-import { noBrowser, openBrowser, servePage } from './browser.ts'
+import { noBrowser, openBrowser, servePage, waitIn } from './browser.ts'
 
 const sum = (i: number) => ({ question: `What is ${i} + 3?`, answer: `${i + 3}` })
 const rows = JSON.stringify(Array.from({ length: 8 }, (_, i) => sum(i)))
@@ -20,14 +20,14 @@ describe.skipIf(noBrowser)(`in Chromium${noBrowser ? ` (${noBrowser})` : ''}`, (
       const open = async (): Promise<Page> => {
         const tab = await context.newPage()
         await tab.goto(page.url)
-        await tab.waitForFunction('typeof train === "function"')
+        await waitIn(tab, 'typeof train === "function"')
         return tab
       }
       const first = await open()
       await first.evaluate(`train('runs/whole', ${rows}, false)`)
       await first.evaluate(`hold.after = 3; void train('runs/cut', ${rows}, false)`)
       // Four lines of the whole run, then those of this one.
-      await first.waitForFunction('seen.length === 7', undefined, { polling: 10 })
+      await waitIn(first, 'seen.length === 7')
 
       const second = await open()
       const refused = await second.evaluate(`train('runs/cut', ${rows}, true).catch((error) => error.message)`)
@@ -60,6 +60,50 @@ describe.skipIf(noBrowser)(`in Chromium${noBrowser ? ` (${noBrowser})` : ''}`, (
       for (const [name, content] of Object.entries(whole)) {
         if (name === 'metrics.jsonl') expect(numbers(cut[name])).toEqual(numbers(content))
         else if (!name.endsWith('trainer_state.json')) expect(cut[name], name).toBe(content)
+      }
+    } finally {
+      await browser.close()
+      page.close()
+    }
+  })
+
+  it('a storage that is full or locked ends a training with a typed error; its last checkpoint is whole', async () => {
+    const [browser, page] = [await openBrowser(), await servePage('./resume-page.ts', { nano: 'models/nano' })]
+    try {
+      const tab = await (await browser.newContext()).newPage()
+      await tab.goto(page.url)
+      await waitIn(tab, 'typeof train === "function"')
+      const cdp = await tab.context().newCDPSession(tab)
+      const origin = new URL(page.url).origin
+      const trouble = {
+        full: async () => {
+          const usage = (await tab.evaluate('navigator.storage.estimate().then(({ usage }) => usage)')) as number
+          await cdp.send('Storage.overrideQuotaForOrigin', { origin, quotaSize: usage + 1000 })
+          return () => cdp.send('Storage.overrideQuotaForOrigin', { origin })
+        },
+        locked: async () => {
+          await tab.evaluate("(async () => { globalThis.locker = await lock('runs/locked/metrics.jsonl') })()")
+          return () => tab.evaluate('locker.terminate()')
+        },
+      }
+      await tab.evaluate(`train('runs/whole', ${rows}, false)`)
+      const whole = (await tab.evaluate("files('runs/whole')")) as Record<string, string>
+      for (const [name, begin] of Object.entries(trouble)) {
+        await tab.evaluate(
+          `seen.length = 0; hold.after = 3; globalThis.ran = failing(train('runs/${name}', ${rows}, false)); null`,
+        )
+        await waitIn(tab, 'seen.length === 3')
+        const end = await begin()
+        expect(await tab.evaluate('hold.after = 0; hold.go(); ran'), name).toMatch(
+          new RegExp(`^io: runs/${name}/.*cannot be written: `),
+        )
+        const left = (await tab.evaluate(`files('runs/${name}')`)) as Record<string, string>
+        for (const file of ['adapter_model.safetensors', 'optimizer.safetensors'].map((file) => `checkpoint-2/${file}`))
+          expect(left[file], `${name}: ${file}`).toBe(whole[file])
+        await end()
+        await tab.evaluate(`train('runs/${name}', ${rows}, true)`)
+        const after = (await tab.evaluate(`files('runs/${name}')`)) as Record<string, string>
+        expect(after['adapter_model.safetensors'], name).toBe(whole['adapter_model.safetensors'])
       }
     } finally {
       await browser.close()

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { makeProblem } from '../../examples/nano/problems.ts'
 import { loadModel, SFTTrainer } from '../../sdk/index.ts'
-import { noBrowser, openBrowser, servePage } from './browser.ts'
+import { noBrowser, openBrowser, servePage, waitIn } from './browser.ts'
 import type { Trained } from './train-page.ts'
 
 const rows = Array.from({ length: 64 }, (_, i) => ({ ...makeProblem('backward', 61, i) }))
@@ -23,7 +23,7 @@ describe.skipIf(noBrowser)(`in Chromium${noBrowser ? ` (${noBrowser})` : ''}`, (
     try {
       const tab = await browser.newPage()
       await tab.goto(page.url)
-      await tab.waitForFunction('typeof train === "function"')
+      await waitIn(tab, 'typeof train === "function"')
       const there = (await tab.evaluate(`train(${JSON.stringify(rows)}, ${steps})`)) as Trained
       expect(there.losses).toHaveLength(steps)
       for (const [i, loss] of there.losses.entries()) expect(Math.abs(loss - here[i]) / here[i]).toBeLessThan(1e-3)

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { LanguageModel, loadModel } from '../../sdk/index.ts'
-import { noBrowser, openBrowser, servePage } from './browser.ts'
+import { noBrowser, openBrowser, servePage, waitIn } from './browser.ts'
 
 const question = 'Mia has 14 apples and gives 5 to Tom. How many apples does Mia have now?'
 
@@ -27,7 +27,7 @@ describe.skipIf(noBrowser)(`wasm in Chromium${noBrowser ? ` (${noBrowser})` : ''
         const workers: string[] = []
         tab.on('worker', (worker) => workers.push(worker.url()))
         await tab.goto(url)
-        await tab.waitForFunction('typeof cases === "function"')
+        await waitIn(tab, 'typeof cases === "function"')
         const run = (await tab.evaluate(i === 0 ? 'cases(2)' : 'cases()')) as Cases
         expect(run.wrong).toEqual([])
         expect(run.cases).toBeGreaterThan(200)

@@ -14,6 +14,7 @@ import { tokenizeRows } from '../../sdk/data/tokenize.ts'
 import { LanguageModel } from '../../sdk/generate/language-model.ts'
 import { loadModel } from '../../sdk/load.ts'
 import { SFTTrainer } from '../../sdk/train/sft.ts'
+import { cli } from '../built.ts'
 import { halfling } from './halfling.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'halfling-chat-'))
@@ -55,6 +56,29 @@ describe('lines piped in', () => {
     expect(wrong).toMatchObject({ code: 1, stdout: '', stderr: 'error: no command /regne; did you mean /regen?\n' })
   })
 
+  it('a cut answer says so; /more goes on from where it stopped', async () => {
+    const whole = await halfling(['chat'], { input: 'What is 17 + 25?\n' })
+    expect(whole.stderr).not.toContain('(cut')
+    const input = '/more\n/set max_new_tokens 3\nWhat is 17 + 25?\n/set max_new_tokens 100\n/more\n/more\n/show\n'
+    const { stdout, stderr, code } = await halfling(['chat'], { input })
+    expect([code, stdout]).toEqual([0, whole.stdout.replace('<think>\n1', '<think>\n1\n')])
+    expect(stderr.match(/^\(cut .*|^the last answer .*/gm)).toEqual([
+      ...[
+        'the last answer was not cut',
+        '(cut at the limit of 3 tokens: /more goes on)',
+        'the last answer was not cut',
+      ],
+    ])
+    expect(stderr).toContain('in 2 messages')
+  })
+
+  it('one that is asked for alone names the option, or the end of the context', async () => {
+    const { stderr } = await halfling(['chat', '--prompt', 'What is 17 + 25?', '--max-new-tokens', '3'])
+    expect(stderr).toBe('(cut at the limit of 3 tokens: --max-new-tokens gives it more)\n')
+    const long = await halfling(['generate', '--prompt', 'a'.repeat(1000), '--max-new-tokens', '1000', '--stop', '~'])
+    expect(long.stderr).toBe('(the context of 1,024 tokens is full)\n')
+  })
+
   it('asks what a file ends with, be it unfinished', async () => {
     const { code, stdout } = await halfling(['chat', '--max-new-tokens', '3'], { input: '"""\nWhat is\n17 + 25?' })
     expect([code, stdout]).toEqual([0, '<think>\n1\n'])
@@ -71,7 +95,7 @@ describe('commands', () => {
   let c: Conversation
   beforeAll(async () => {
     const lm = await loadModel('nano', { threads: 1 })
-    c = { lm, name: 'nano', messages: [], system: undefined, options: {}, stats: false, over: false }
+    c = { lm, name: 'nano', messages: [], system: undefined, options: {}, stats: false, cut: null, over: false }
   })
   afterAll(() => c.lm.close())
   const say = async (line: string) => (await runCommand(c, line)).say
@@ -193,7 +217,7 @@ describe.skipIf(noTerminal)(`in a terminal${noTerminal ? ` (${noTerminal})` : ''
   const prompted = /> \x1b\[3G$/
 
   function open(flags: string) {
-    const command = `echo pid $$; exec ${process.execPath} --import tsx sdk/cli/bin.ts chat ${flags}`
+    const command = `echo pid $$; exec ${process.execPath} ${cli.join(' ')} chat ${flags}`
     // A person's terminal: nothing of CI, NO_COLOR and the like, which switch colours off.
     const { PATH, HOME, LANG } = process.env
     const env = { PATH, HOME, LANG, XDG_STATE_HOME: join(folder, 'state'), TERM: 'xterm-256color' }

@@ -203,10 +203,15 @@ describe('bench and devices', () => {
     expect(webgpu).toMatchObject({ name: 'webgpu', available: expect.any(Boolean), reason: expect.stringMatching(/./) })
     expect(wasm).toMatchObject({ name: 'wasm', available: true, threads: 1, memoryLimit: 2 ** 32 })
     expect(Object.keys(reference)).toEqual(['name', 'available', 'reason'])
+    // 24 layers, keys and values of 128 numbers each; 358M weights at 18 bytes for 32 and a table of 136M at 34.
+    const beside = 2 ** 32 - (357.8e6 * 18 + 136.1e6 * 34) / 32
+    expect(wasm.contextOfHalfBillion.f32 / (beside / (24 * 2 * 128 * 4))).toBeCloseTo(1, 3)
+    expect(wasm.contextOfHalfBillion.f16 / (beside / (24 * 2 * 128 * 2))).toBeCloseTo(1, 3)
     const { gflops, gigabytes, tokensOfHalfBillion } = wasm.speed
-    for (const rate of [gflops, gigabytes]) expect(rate).toBeGreaterThan(0.1)
+    for (const rate of [gflops, ...Object.values<number>(gigabytes)]) expect(rate).toBeGreaterThan(0.1)
     // A token of Qwen2.5-0.5B reads 358M weights at 18 bytes for 32 and a table of 136M at 34; a product is 2 operations a weight.
-    expect(tokensOfHalfBillion.decode).toBeCloseTo((gigabytes * 1e9) / ((357.8e6 * 18 + 136.1e6 * 34) / 32), 1)
+    const seconds = (357.8e6 * 18) / 32 / (gigabytes.q4 * 1e9) + (136.1e6 * 34) / 32 / (gigabytes.q8 * 1e9)
+    expect(tokensOfHalfBillion.decode).toBeCloseTo(1 / seconds, 1)
     expect(tokensOfHalfBillion.prefill).toBeCloseTo((gflops * 1e9) / (2 * 357.8e6), 1)
     expect(tokensOfHalfBillion.training).toBeCloseTo((gflops * 1e9) / (6 * 493.9e6), 1)
   })

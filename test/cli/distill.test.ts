@@ -77,7 +77,7 @@ describe('halfling distill', () => {
       [['--temperature', '2'], 'was built at 1'],
       [['--no-completion-only-loss'], 'use the same file, chat template, maxLength and masking'],
       [['--lmbda', '0.5'], 'has the student answer itself'],
-      [['--beta', '2'], "option '--beta' argument '2'"],
+      [['--beta', '2'], "option '--beta': 2 is not a number from 0 to 1"],
     ] as const) {
       const { stderr, code } = await halfling([...flags, ...extra])
       expect(code).toBeGreaterThan(0)

@@ -37,7 +37,7 @@ describe('errors', () => {
       2 error: unknown option '--top-kk'
       (Did you mean --top-k?)
       2 error: option '--threads <n>' argument 'two' is invalid. It is not a whole number from 1.
-      2 error: option '--dtype <type>' argument 'q5' is invalid. Allowed choices are auto, f32, f16, bf16, q8, q4.
+      2 error: option '--dtype <type>' argument 'q5' is invalid. Allowed choices are auto, f32, f16, bf16, q8, q4a, q4.
       2 error: '--data' is missing (or data in the --config file)
       2 error: one of '--text', '--file' and '--data' is needed
       2 error: unknown command 'chatt'

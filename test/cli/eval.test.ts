@@ -77,7 +77,7 @@ describe('eval', () => {
     const output = join(folder, 'report')
     const again = await halfling([...nano, '--limit', '6', '--output', output, '--template', 'lighteval'])
     expect(again.stderr.trim()).toBe(
-      `error: ${output}: holds an evaluation with another template ("chat", now "lighteval"): give another output, or delete it`,
+      `error: ${output}: holds a run with another template ("chat", now "lighteval"): give the same, or another output, or delete it`,
     )
   })
 })

@@ -51,7 +51,7 @@ lora_r: 4
 
   it.each([
     [['--reward-funcs', 'acuracy'], /acuracy is neither a file nor one of accuracy, format, length, repetition/],
-    [['--num-generations', '1'], /nothing to be compared with/],
+    [['--num-generations', '1'], /option '--num-generations': 1 is not an integer from 2/],
     [['--num-generation', '4'], /unknown option '--num-generation'/],
     [['--reward-funcs', data], /rows\.jsonl cannot be loaded: /],
   ])('%j is refused', async (flags, message) => {

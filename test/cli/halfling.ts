@@ -1,9 +1,7 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-
-const bin = fileURLToPath(new URL('../../sdk/cli/bin.ts', import.meta.url))
+import { cli } from '../built.ts'
 
 export interface Result {
   readonly code: number | null
@@ -24,7 +22,7 @@ export function halfling(
   { input = '', interruptWhen, signal = 'SIGINT' }: RunOptions = {},
 ): Promise<Result> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, ['--import', 'tsx', bin, ...args])
+    const child = spawn(process.execPath, [...cli, ...args])
     let [stdout, stderr] = ['', '']
     child.stdout.on('data', (chunk) => {
       stdout += chunk

@@ -3,6 +3,7 @@ import { rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
+import { loadModel, quantizeModel, SFTTrainer } from '../../sdk/index.ts'
 import { halfling, halflingJson } from './halfling.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'halfling-inspect-'))
@@ -77,8 +78,78 @@ describe('halfling inspect', () => {
     expect(value.scoredTokens).toBe(value.tokens - 3)
   })
 
-  it('needs data', async () => {
+  it('needs data or a model', async () => {
     const { code, stderr } = await halfling(['inspect'])
-    expect([code, stderr]).toEqual([2, "error: '--data' is missing (or data in the --config file)\n"])
+    expect([code, stderr]).toEqual([2, "error: a model's name or '--data' is missing (or data in the --config file)\n"])
+  })
+})
+
+describe('halfling inspect MODEL', () => {
+  it('tells what a model is, what it takes, and its speed here', async () => {
+    const { code, stdout } = await halfling(['inspect', 'nano', '--threads', '1', '--device', 'wasm'])
+    expect(code).toBe(0)
+    expect(stdout.replace(/ +[\d.,]+ tokens\/s/g, ' <speed>').replace(/ +wasm/, ' wasm')).toMatchInlineSnapshot(`
+      "model          nano
+      architecture   qwen2: 6 layers of 128, 4 heads of 32, 2 for keys and values, vocabulary 768
+      parameters     1,281,152
+      context        1,024 tokens
+      stored as      Q8_0  42 tensors   1.3 MB   opens as q8
+                     F16     1 tensor   197 kB  opens as f16
+                     F32   31 tensors  12.8 kB  opens as f32
+      chat template  yes; before a first message it puts "<|im_start|>user\\n"
+      system text    none
+      end tokens     <|im_end|> (763), <|endoftext|> (761)
+      in memory      dtype      weights  + 1,024 tokens wasm, up to
+                     as stored   1.5 MB          4.6 MB <speed>
+                     f32         5.1 MB          8.3 MB <speed>
+                     f16         2.6 MB          5.7 MB <speed>
+                     bf16        2.6 MB          5.7 MB <speed>
+                     q8          1.4 MB          4.5 MB <speed>
+                     q4a         855 kB            4 MB <speed>
+                     q4          781 kB          3.9 MB <speed>
+      "
+    `)
+  })
+
+  it('is JSON with --json: the same from a .gguf file, which says more', async () => {
+    const file = join(folder, 'nano.gguf')
+    await quantizeModel('nano', file, { dtype: 'q8' })
+    const { value } = await halflingJson(['inspect', file, '--threads', '1', '--device', 'wasm'])
+    expect(value).toMatchObject({ kind: 'model', name: file, contextLength: 1024, hasChatTemplate: true })
+    const { value: own } = await halflingJson(['inspect', '--model', 'nano', '--threads', '1', '--device', 'wasm'])
+    expect(value.parameters).toBe(own.parameters)
+    expect(value.endTokens).toEqual(own.endTokens)
+    expect(value.types.map(({ stored }: { stored: string }) => stored)).toEqual(['Q8_0', 'F32'])
+    const [asStored, ...others] = value.forecasts
+    expect(asStored.weightBytes).toBe(others.find(({ dtype }: { dtype: string }) => dtype === 'q8').weightBytes)
+    for (const { decode } of value.forecasts) expect(decode).toBeGreaterThan(10)
+  })
+
+  it('tells what an adapter is', async () => {
+    const out = join(folder, 'adapter')
+    const lm = await loadModel('nano', { threads: 1 })
+    const peft = { r: 4, loraAlpha: 8, targetModules: ['q_proj', 'v_proj'], useRslora: true }
+    const args = { outputDir: out, maxSteps: 1, saveStrategy: 'no' } as const
+    for await (const _ of new SFTTrainer({ model: lm, trainDataset: [rows[0]], peft, args }).train());
+    await lm.close()
+    const { code, stdout } = await halfling(['inspect', out])
+    expect(code).toBe(0)
+    expect(stdout.replaceAll(folder, '<folder>')).toMatchInlineSnapshot(`
+      "adapter        <folder>/adapter: LoRA, rsLoRA scale
+      base model     not told
+      rank           4
+      alpha          8
+      targets        q_proj (6), v_proj (6)
+      parameters     10,752
+      "
+    `)
+  })
+
+  it('a file that is none, or is not there, is named', async () => {
+    const file = join(folder, 'none.gguf')
+    writeFileSync(file, 'hello')
+    const { code, stderr } = await halfling(['inspect', file])
+    expect([code, stderr]).toEqual([1, `error: ${file}: is not a GGUF file\n`])
+    expect((await halfling(['inspect', 'nowhere.gguf'])).stderr).toContain('no such model folder or file')
   })
 })

@@ -3,8 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
-import { openModelSource } from '../../sdk/formats/model-source.ts'
 import { readAs } from '../../sdk/formats/stored.ts'
+import { openModel } from '../../sdk/formats/stored-model.ts'
+import { storeAt } from '../../sdk/store/store.ts'
 import { halfling, halflingJson, noPebble, pebble } from './halfling.ts'
 
 const root = mkdtempSync(join(tmpdir(), 'halfling-quantize-'))
@@ -67,7 +68,7 @@ describe('quantize', () => {
       [
         ['--output', at('x'), '--dtype', 'q5'],
         2,
-        "argument 'q5' is invalid. Allowed choices are q8, q4, f16, bf16, f32",
+        "argument 'q5' is invalid. Allowed choices are q8, q4a, q4, f16, bf16, f32",
       ],
       [[], 2, "required option '--output <path>' not specified"],
       [['--model', at('none'), '--output', at('x')], 1, 'none'],
@@ -105,10 +106,12 @@ describe('merge', () => {
     ]
     expect(merged.meanLogProb).toBeCloseTo(adapted.meanLogProb, 5)
     expect(Math.abs(base.meanLogProb - adapted.meanLogProb)).toBeGreaterThan(1e-3)
-    const [folder, file] = [await openModelSource(at('merged')), await openModelSource(at('merged.gguf'))]
+    const [folder, file] = [
+      await openModel(await storeAt(at('merged'))),
+      await openModel(await storeAt(at('merged.gguf'))),
+    ]
     for (const [name, tensor] of file.tensors)
       expect(Buffer.compare(await folder.tensors.get(name)!.read(), await readAs(tensor, 'bf16')), name).toBe(0)
-    await Promise.all([folder.close(), file.close()])
     const refused = await halfling([...args, at('merged')])
     expect(refused.code).toBe(1)
     expect(refused.stderr).toContain('has files in it')

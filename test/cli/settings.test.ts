@@ -3,20 +3,26 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Command } from 'commander'
 import { afterAll, describe, expect, it } from 'vitest'
+import { aliases, grpoKeys, sftKeys } from '../../sdk/cli/keys.ts'
 import { kebabFlag } from '../../sdk/cli/names.ts'
 import { addFlags, readSettings } from '../../sdk/cli/settings.ts'
-import { aliases, loraConfig, sftKeys } from '../../sdk/cli/sft-keys.ts'
+import { loraOf } from '../../sdk/cli/train.ts'
 import { nearest } from '../../sdk/nearest.ts'
+import type { OptionTable } from '../../sdk/option-table.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'halfling-settings-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
 /** The settings of a command line. */
 function settings(...argv: string[]) {
+  return settingsOf(sftKeys, ...argv)
+}
+
+function settingsOf<T extends OptionTable>(keys: T, ...argv: string[]) {
   const command = new Command().exitOverride().configureOutput({ writeErr: () => {} })
-  addFlags(command, sftKeys)
+  addFlags(command, keys)
   command.parse(argv.map(kebabFlag), { from: 'user' })
-  return readSettings(command.opts(), sftKeys, aliases)
+  return readSettings(command.opts(), keys, aliases)
 }
 
 function config(text: string): string {
@@ -58,18 +64,25 @@ describe('flags of sft', () => {
     })
   })
 
+  it('reads lists of numbers, and of texts that look like numbers', () => {
+    const flags = ['--reward-weights', '1', '0.5', '--layers-to-transform', '0', '3', '--adapter', 'a', '7']
+    expect(settingsOf(grpoKeys, ...flags)).toEqual({
+      rewardWeights: [1, 0.5],
+      layersToTransform: [0, 3],
+      adapter: ['a', '7'],
+    })
+  })
+
   it('refuses what does not fit, and suggests the nearest flag', () => {
     expect(refusal('--learning-rate', 'fast')).toMatchInlineSnapshot(
-      `"option '--learning-rate' argument 'fast': expected number, received string"`,
+      `"option '--learning-rate': "fast" is not a number above 0"`,
     )
-    expect(refusal('--max-steps', '1.5')).toMatchInlineSnapshot(
-      `"option '--max-steps' argument '1.5': expected int, received number"`,
-    )
+    expect(refusal('--max-steps', '1.5')).toMatchInlineSnapshot(`"option '--max-steps': 1.5 is not an integer"`)
     expect(refusal('--lr-scheduler-type', 'cosin')).toMatchInlineSnapshot(
-      `"option '--lr-scheduler-type' argument 'cosin': expected one of "linear"|"cosine"|"constant"|"constant_with_warmup""`,
+      `"option '--lr-scheduler-type': "cosin" is not one of linear, cosine, constant, constant_with_warmup"`,
     )
     expect(refusal('--packing', 'perhaps')).toMatchInlineSnapshot(
-      `"option '--packing' argument 'perhaps': expected boolean, received string"`,
+      `"option '--packing': "perhaps" is not true or false"`,
     )
     expect(refusal('--lerning-rate', '1')).toMatchInlineSnapshot(`
       "error: unknown option '--lerning-rate'
@@ -117,7 +130,7 @@ describe('--config', () => {
 
   it('refuses wrong values, keys twice and what is no map', () => {
     expect(refusal('--config', config('learning_rate: fast'))).toMatchInlineSnapshot(
-      `"run.yaml: learning_rate: expected number, received string"`,
+      `"run.yaml: learning_rate: "fast" is not a number above 0"`,
     )
     expect(refusal('--config', config('max_steps: 1\nmaxSteps: 2'))).toMatchInlineSnapshot(
       `"run.yaml: 'maxSteps' is given twice (as maxSteps)"`,
@@ -128,16 +141,17 @@ describe('--config', () => {
   })
 })
 
-describe('loraConfig', () => {
+describe('loraOf', () => {
   it("has PEFT's names and no more than was given", () => {
     const settings = { loraR: 4, useRslora: true, maxSteps: 3 }
-    expect(loraConfig(settings)).toEqual({ r: 4, useRslora: true })
+    expect(loraOf(settings)).toEqual({ r: 4, useRslora: true })
   })
 
   it('takes one plain word for a module, anything else for a regular expression', () => {
-    expect(loraConfig({ loraTargetModules: ['q_proj'] }).targetModules).toEqual(['q_proj'])
-    expect(loraConfig({ loraTargetModules: ['all-linear'] }).targetModules).toBe('all-linear')
-    expect(loraConfig({ loraTargetModules: '.*q_proj' }).targetModules).toBe('.*q_proj')
+    expect(loraOf({ loraTargetModules: ['q_proj'] }).targetModules).toEqual(['q_proj'])
+    expect(loraOf({ loraTargetModules: ['all-linear'] }).targetModules).toBe('all-linear')
+    expect(loraOf({ loraTargetModules: '.*q_proj' }).targetModules).toBe('.*q_proj')
+    expect(loraOf({ excludeModules: ['v_proj'] }).excludeModules).toEqual(['v_proj'])
   })
 })
 

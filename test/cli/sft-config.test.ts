@@ -3,9 +3,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { writeTinyModel } from '../../examples/tiny-model.ts'
-import { readConfig } from '../../sdk/cli/settings.ts'
-import { aliases, type SftSettings, sftKeys, trainerKeys } from '../../sdk/cli/sft-keys.ts'
+import { aliases, sftKeys } from '../../sdk/cli/keys.ts'
+import { readConfig, type Settings } from '../../sdk/cli/settings.ts'
 import { loadModel } from '../../sdk/load.ts'
+import { sftConfig } from '../../sdk/train/config.ts'
 import { SFTTrainer } from '../../sdk/train/sft.ts'
 import { halfling } from './halfling.ts'
 
@@ -14,7 +15,7 @@ const folder = mkdtempSync(join(tmpdir(), 'halfling-sft-config-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
 /** The settings of a config file's text, those behind a # too. */
-function everyKey(text: string): SftSettings {
+function everyKey(text: string): Settings<typeof sftKeys> {
   const file = join(folder, 'every.yaml')
   writeFileSync(file, text.replace(/^#(?=\w+: )/gm, ''))
   return readConfig(file, sftKeys, aliases)
@@ -48,15 +49,11 @@ describe(example, () => {
     const model = await loadModel('nano', { threads: 1 })
     const { args } = new SFTTrainer({ model, trainDataset: [], args: { outputDir: 'out' } })
     await model.close()
-    const { columns, completionOnlyLoss, assistantOnlyLoss, ...defaults } = Object.fromEntries(
-      Object.keys(trainerKeys).map((key) => [key, shown[key as keyof typeof trainerKeys]]),
+    const { columns, ...defaults } = Object.fromEntries(
+      Object.keys(sftConfig).map((key) => [key, shown[key as keyof typeof sftConfig]]),
     )
     expect(args).toEqual(defaults)
-    expect([columns, completionOnlyLoss, assistantOnlyLoss]).toEqual([
-      { question: 'problem', answer: 'solution' },
-      true,
-      true,
-    ])
+    expect(columns).toEqual({ question: 'problem', answer: 'solution' })
   })
 
   it('runs, with the adapter that it shows', async () => {

@@ -26,6 +26,17 @@ import {
   isVariableDeclaration,
 } from 'typescript/unstable/ast/is'
 import { API, type Checker, type Symbol as Name, SymbolFlags } from 'typescript/unstable/sync'
+import { loraConfig } from '../../sdk/formats/lora-config.ts'
+import { explain, type OptionSchema, type OptionTable, sentence } from '../../sdk/option-table.ts'
+import { distillConfig, grpoConfig, sftConfig } from '../../sdk/train/config.ts'
+
+/** Types that are made from a table of options. */
+const tables: Readonly<Record<string, OptionTable>> = {
+  SFTConfig: sftConfig,
+  DistillConfig: distillConfig,
+  GRPOConfig: grpoConfig,
+  LoraConfig: loraConfig,
+}
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 
@@ -91,10 +102,30 @@ function entry(checker: Checker, exported: Name, known: ReadonlySet<string>): En
     if (exported.name.endsWith('Error')) return of('Errors', doc, extending)
     return of(isInterfaceDeclaration(node) ? 'Types' : 'Classes', doc, extending, members.join('\n'))
   }
+  if (Object.hasOwn(tables, exported.name)) return of('Types', doc, options(tables[exported.name]))
   if (isTypeAliasDeclaration(node)) return of('Types', code(node.type.getText()), doc)
   if (isVariableDeclaration(node))
     return of('Values', code(node.type?.getText() ?? checker.typeToString(checker.getTypeOfSymbol(name)!)), doc)
   throw new Error(`${exported.name}: ${SyntaxKind[node.kind]} is not known to test/docs/api-reference.ts`)
+}
+
+/** A bullet for each option of a table. */
+function options(table: OptionTable): string {
+  const lines = Object.entries(table).map(([name, schema]) => {
+    const { default: usual } = explain(schema)
+    const isNeeded = usual === undefined && !schema.safeParse(undefined).success
+    return bullet(`${name}${isNeeded ? '' : '?'}: ${typeOf(explain(schema))}`, sentence(schema))
+  })
+  return lines.join('\n')
+}
+
+/** The type of an option as TypeScript writes it. */
+function typeOf(s: OptionSchema): string {
+  if (s.anyOf) return s.anyOf.map(typeOf).join(' | ')
+  if (s.enum) return s.enum.map((word) => `'${word}'`).join(' | ')
+  if (s.type === 'array') return `readonly ${typeOf(s.items!)}[]`
+  if (s.type === 'object') return `Readonly<Record<string, ${typeOf(s.additionalProperties!)}>>`
+  return s.type === 'integer' ? 'number' : s.type!
 }
 
 /** Its own members and those of parents that are not in the reference; the others by name. */

@@ -6,17 +6,19 @@ import { pathToFileURL } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { writeTinyModel } from '../../examples/tiny-model.ts'
+import { aliases, sftKeys } from '../../sdk/cli/keys.ts'
 import { readConfig } from '../../sdk/cli/settings.ts'
-import { aliases, sftKeys } from '../../sdk/cli/sft-keys.ts'
+import { cli, library } from '../built.ts'
 import { type Block, blocksOf, documents } from './markdown.ts'
 
 // Every code block of README.md and docs/*.md is run, in a folder of its document, in order. By the fence's language:
 //
-// ts, json       A module, run with 'halfling' standing for sdk/index.ts; JSON is parsed.
+// ts, json       A module, run with 'halfling' standing for our library; JSON is parsed.
 // sh             Run by bash. `npx halfling` is our command line; training stops after two steps, an evaluation after two
 //                rows. Of `npm run x`, `npx tsx x`, `npx vitest run x` and `python x` it is only checked that x exists.
 // yaml           Read as the settings of `halfling sft`.
 // text           Output or a listing: not run. An indented block is one too, unless it begins with npx or npm: then it is sh.
+// ts new file, ts into file   Not run here: test/docs/adding-an-op.test.ts does what they say.
 // ts some/file   An excerpt: the file must hold these lines, word for word. So too for any other language.
 //
 // Anything else fails. In the folder there are rows.jsonl, train.jsonl and test.jsonl, and a tiny model stands for every
@@ -35,10 +37,10 @@ afterAll(() => rm(work, { recursive: true, force: true }))
 /** A new folder as a reader's project. */
 async function project(document: string): Promise<string> {
   const folder = join(work, document.replace('/', '-'))
-  const library = join(folder, 'node_modules/halfling')
-  await mkdir(library, { recursive: true })
-  await writeFile(join(library, 'package.json'), '{"type": "module", "exports": "./index.mjs"}')
-  await writeFile(join(library, 'index.mjs'), `export * from '${pathToFileURL('sdk/index.ts')}'\n`)
+  const installed = join(folder, 'node_modules/halfling')
+  await mkdir(installed, { recursive: true })
+  await writeFile(join(installed, 'package.json'), '{"type": "module", "exports": "./index.mjs"}')
+  await writeFile(join(installed, 'index.mjs'), `export * from '${pathToFileURL(library)}'\n`)
   const rows = Array.from({ length: 8 }, (_, i) =>
     JSON.stringify({ question: `What is ${i} + 2?`, solution: `${i} + 2 = ${i + 2}`, answer: `${i + 2}` }),
   )
@@ -101,18 +103,13 @@ async function runShell(code: string, folder: string): Promise<void> {
   for (const line of code.split('\n'))
     if (!/^\s*([A-Z_]+=\S+ )*(npx |npm |python |#|--|$)/.test(line))
       throw new Error(`"${line}": only npx, npm and python are known here`)
-  const main = join(folder, 'node_modules/halfling/cli.mts')
-  await writeFile(
-    main,
-    `import { main } from '${pathToFileURL('sdk/cli/main.ts')}'
-     process.exitCode = await main(process.argv.slice(2))`,
-  )
-  const cli = `ROOT='${root}'; halfling_main() { node ${tsx.join(' ')} '${main}' "$@"; }`
-  await run('bash', ['-c', `${shell}\n${cli}\n${withTinyModel(code)}`], folder)
+  const main = `ROOT='${root}'; halfling_main() { node ${cli.join(' ')} "$@"; }`
+  await run('bash', ['-c', `${shell}\n${main}\n${withTinyModel(code)}`], folder)
 }
 
 async function check(block: Block, folder: string): Promise<void> {
   const { info, code } = block
+  if (/^ts (new|into) /.test(info ?? '')) return
   const [language, file] = (info ?? (/^(npx|npm) /.test(code) ? 'sh' : 'text')).split(' ')
   if (file !== undefined)
     return expect(await readFile(file, 'utf8'), `${file} does not hold these lines`).toContain(code)

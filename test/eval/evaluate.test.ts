@@ -4,8 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { compareRuns } from '../../sdk/eval/compare.ts'
 import { type EvalOptions, evaluate } from '../../sdk/eval/evaluate.ts'
-import type { Question } from '../../sdk/eval/exact-match.ts'
-import { encodeQuestion, templates } from '../../sdk/eval/prompts.ts'
+import { encodeQuestion, type Question, templates } from '../../sdk/eval/prompts.ts'
 import { resultsOf } from '../../sdk/eval/results.ts'
 import type { AnsweredItem, EvalSettings } from '../../sdk/eval/run-folder.ts'
 import type { LanguageModel } from '../../sdk/generate/language-model.ts'
@@ -85,7 +84,7 @@ describe('evaluate', () => {
     const refused = (options: Partial<EvalOptions>, rows = questions) =>
       expect(run({ ...greedy, output, ...options }, rows)).rejects
     await refused({ grader: 'exact', temperature: 0.5 }).toThrow(
-      /another grader \("math", now "exact"\): give another output/,
+      /another grader \("math", now "exact"\): give the same/,
     )
     await refused({ maxNewTokens: 9 }).toThrow(/another maxNewTokens \(48, now 9\)/)
     await refused({}, questions.slice(1)).toThrow(/another rows \(12, now 11\)/)

@@ -2,12 +2,13 @@ import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { FormatError } from '../../sdk/errors.ts'
-import { bytesSource } from '../../sdk/formats/byte-source.ts'
 import { openGguf } from '../../sdk/formats/gguf.ts'
 import { ggufModel } from '../../sdk/formats/gguf-model.ts'
-import { openModelSource } from '../../sdk/formats/model-source.ts'
 import { readFloats } from '../../sdk/formats/stored.ts'
+import { openModel } from '../../sdk/formats/stored-model.ts'
 import { quantizeQ8 } from '../../sdk/quant/blocks.ts'
+import { bytesSource } from '../../sdk/store/byte-source.ts'
+import { storeAt } from '../../sdk/store/store.ts'
 import { loadTokenizer } from '../../sdk/text/tokenizer.ts'
 import { ggufBytes, type TensorBytes, tinyLlama, type Value } from './gguf-bytes.ts'
 import { goldenFile, integers, missing, model, table } from './shared.ts'
@@ -31,8 +32,8 @@ const stories = model('stories260K', 'stories260K-f32.gguf')
 
 describe.skipIf(missing(stories))('stories260K', () => {
   it('has the tensors of the safetensors folder, query and key rows in order again', async () => {
-    const folder = await openModelSource(model('stories260K'))
-    const gguf = await openModelSource(stories)
+    const folder = await openModel(await storeAt(model('stories260K')))
+    const gguf = await openModel(await storeAt(stories))
     expect([...folder.tensors.keys()].every((name) => gguf.tensors.has(name))).toBe(true)
     for (const [name, tensor] of folder.tensors) {
       const got = gguf.tensors.get(name)!
@@ -41,12 +42,10 @@ describe.skipIf(missing(stories))('stories260K', () => {
     }
     for (const [key, value] of Object.entries(gguf.config))
       if (key in folder.config && key !== 'tie_word_embeddings') expect(value, key).toEqual(folder.config[key])
-    await Promise.all([folder.close(), gguf.close()])
   })
 
   it.skipIf(missing(table('tokenizer_stories260K.json')))('tokenizes as llama.cpp does', async () => {
-    const gguf = await openModelSource(stories)
-    await gguf.close()
+    const gguf = await openModel(await storeAt(stories))
     const tokenizer = loadTokenizer(gguf.tokenizerJson, gguf.tokenizerConfig)
     const { cases } = JSON.parse(readFileSync(table('tokenizer_stories260K.json'), 'utf8'))
     for (const { text, ids } of cases) expect(tokenizer.encode(text), text).toEqual(ids)
@@ -59,8 +58,8 @@ describe('pebble', () => {
     const file = model('pebble-7m-instruct', 'gguf', `pebble-7m-instruct-${kind}.gguf`)
     const prompts = goldenFile('pebble-7m-instruct', `gguf-${kind}.json`)
     it.skipIf(missing(file) || missing(prompts))(`${kind} is the folder's model`, async () => {
-      const folder = await openModelSource(model('pebble-7m-instruct'))
-      const gguf = await openModelSource(file)
+      const folder = await openModel(await storeAt(model('pebble-7m-instruct')))
+      const gguf = await openModel(await storeAt(file))
       expect([...gguf.tensors.keys()].sort()).toEqual([...folder.tensors.keys()].sort())
       for (const [name, tensor] of folder.tensors) expect(gguf.tensors.get(name)!.shape).toEqual(tensor.shape)
       for (const [key, value] of Object.entries(gguf.config))
@@ -84,7 +83,6 @@ describe('pebble', () => {
       ])
       const step = { f16: 1e-6, q8_0: 0.01, q4_0: 0.1 }[kind]!
       expect(Math.max(...got.map((v, i) => Math.abs(v - want[i])))).toBeLessThan(step)
-      await Promise.all([folder.close(), gguf.close()])
     })
   }
 })

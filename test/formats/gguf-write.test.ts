@@ -2,16 +2,18 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
+import { type FloatDType, floatDTypes } from '../../sdk/dtype.ts'
 import { FormatError, OptionError } from '../../sdk/errors.ts'
-import { bytesSource } from '../../sdk/formats/byte-source.ts'
 import { openGguf } from '../../sdk/formats/gguf.ts'
 import { ggufStream } from '../../sdk/formats/gguf-write.ts'
-import { type ModelSource, openModelSource } from '../../sdk/formats/model-source.ts'
 import { convertedStream, readAs, readFloats } from '../../sdk/formats/stored.ts'
+import { openModel, type StoredModel } from '../../sdk/formats/stored-model.ts'
 import { parseConfig } from '../../sdk/model/config.ts'
 import { ropeTable } from '../../sdk/model/rope.ts'
 import { fromFloats } from '../../sdk/quant/convert.ts'
 import { quantizeModel } from '../../sdk/quantize.ts'
+import { bytesSource } from '../../sdk/store/byte-source.ts'
+import { storeAt } from '../../sdk/store/store.ts'
 import { loadTokenizer } from '../../sdk/text/tokenizer.ts'
 import { missing, model } from './shared.ts'
 import { randomFloats, stored, tinySource, tinyTokenizer } from './tiny-source.ts'
@@ -20,10 +22,10 @@ const root = mkdtempSync(join(tmpdir(), 'halfling-gguf-'))
 afterAll(() => rmSync(root, { recursive: true }))
 
 let files = 0
-async function roundTrip(source: ModelSource, dtype: 'f32' | 'f16' | 'bf16' | 'q8' | 'q4') {
+async function roundTrip(source: StoredModel, dtype: FloatDType) {
   const path = join(root, `${files++}.gguf`)
   const report = await quantizeModel(source, path, { dtype })
-  return { path, report, back: await openModelSource(path) }
+  return { path, report, back: await openModel(await storeAt(path)) }
 }
 
 const texts = [
@@ -32,7 +34,7 @@ const texts = [
   'a<think> hell</think> <|im_end|>the <|end|>\r\nüñí 漢字 🙂 e\u0301',
   '',
 ]
-const sameText = (a: ModelSource, b: ModelSource, specials = false) => {
+const sameText = (a: StoredModel, b: StoredModel, specials = false) => {
   const [one, other] = [a, b].map(({ tokenizerJson, tokenizerConfig }) => loadTokenizer(tokenizerJson, tokenizerConfig))
   for (const text of texts)
     expect(other.encode(text, { addSpecialTokens: specials }), text).toEqual(
@@ -46,9 +48,7 @@ describe('a file', () => {
   it('has every type of value, and tensors that begin at multiples of 32', async () => {
     const floats = randomFloats(96, 1)
     const f32 = stored('f', 'F32', [3, 32], fromFloats(floats, 'f32'))
-    const tensors = (['f32', 'f16', 'bf16', 'q8', 'q4'] as const).map((dtype) =>
-      convertedStream({ ...f32, name: dtype }, dtype),
-    )
+    const tensors = floatDTypes.map((dtype) => convertedStream({ ...f32, name: dtype }, dtype))
     const chunks: Uint8Array[] = []
     const metadata = new Map([
       ['a', { u32: 4_000_000_000 }],
@@ -90,6 +90,19 @@ describe('a model', () => {
       { attention_bias: true, mlp_bias: true, tie_word_embeddings: false },
     ],
     ['llama with linear scaling', { rope_parameters: { rope_type: 'linear', factor: 2.5, rope_theta: 5e5 } }],
+    [
+      'qwen2 with yarn',
+      {
+        model_type: 'qwen2',
+        rope_parameters: {
+          rope_type: 'yarn',
+          factor: 4,
+          original_max_position_embeddings: 16,
+          beta_fast: 24,
+          rope_theta: 1e6,
+        },
+      },
+    ],
     ['qwen2', { model_type: 'qwen2' }],
     ['qwen3 with wide heads', { model_type: 'qwen3', head_dim: 16 }],
   ]
@@ -105,13 +118,11 @@ describe('a model', () => {
       expect(back.generationConfig).toEqual({ bos_token_id: 256, eos_token_id: [257, 256], pad_token_id: 258 })
       expect(back.chatTemplate).toBe(source.chatTemplate)
       sameText(source, back)
-      await back.close()
     })
 
   it("stores llama's query and key rows as llama.cpp wants them", async () => {
     const source = tinySource()
-    const { back, path } = await roundTrip(source, 'f32')
-    await back.close()
+    const { path } = await roundTrip(source, 'f32')
     const bytes = readFileSync(path)
     const file = await openGguf(bytesSource(path, bytes))
     const name = 'model.layers.1.self_attn.k_proj.weight'
@@ -127,6 +138,7 @@ describe('a model', () => {
 
   const kinds = [
     ['q8', 'Q8_0', 'Q8_0', 'q8', 'q8'],
+    ['q4a', 'Q4_1', 'Q8_0', 'q4a', 'q8'],
     ['q4', 'Q4_0', 'Q8_0', 'q4', 'q8'],
     ['f16', 'F16', 'F16', 'f16', 'f16'],
     ['bf16', 'BF16', 'BF16', 'bf16', 'bf16'],
@@ -142,14 +154,12 @@ describe('a model', () => {
         const wanted = vector ? 'f32' : /embed/.test(name) ? tableType : matrixType
         expect(await got.read(), name).toEqual(await readAs(tensor, wanted))
       }
-      await back.close()
     })
 
   it('keeps rows that are no multiple of 32 in F16', async () => {
     const { back } = await roundTrip(tinySource({ intermediate_size: 48 }), 'q4')
     expect(back.tensors.get('model.layers.0.mlp.down_proj.weight')!.dtype).toBe('F16')
     expect(back.tensors.get('model.layers.0.mlp.up_proj.weight')!.dtype).toBe('Q4_0')
-    await back.close()
   })
 
   it("has Llama 3's scaling as divisors", async () => {
@@ -169,9 +179,13 @@ describe('a model', () => {
     expect([factors[0], factors.at(-1)]).toEqual([1, 8])
     expect(factors.filter((f) => f > 1 && f < 8).length).toBeGreaterThan(0)
     const [a, b] = [parseConfig(source.config, 'a'), parseConfig(back.config, 'b')]
-    const [want, got] = [ropeTable(a, 128), ropeTable(b, 128)]
+    const [want, got] = [a, b].map(({ layers: [{ rope }] }) => ropeTable(rope, { shape: [128, 16] }))
     for (const [i, x] of want.entries()) expect(Math.abs(got[i] - x)).toBeLessThan(2e-5)
-    await back.close()
+    const yarn = { rope_type: 'yarn', factor: 4, original_max_position_embeddings: 16, rope_theta: 1e6 }
+    for (const more of [{ attention_factor: 1 }, { mscale: 1, mscale_all_dim: 2 }, { truncate: false }])
+      await expect(roundTrip(tinySource({ rope_parameters: { ...yarn, ...more } }), 'f32')).rejects.toThrow(
+        'an attention_factor, mscale or truncate of "yarn" has no place in GGUF',
+      )
     const qwen = tinySource({ model_type: 'qwen2', rope_parameters: llama3 })
     await expect(roundTrip(qwen, 'f32')).rejects.toThrow('rope scaling "llama3" of a qwen2 has no place in GGUF')
   })
@@ -188,15 +202,13 @@ describe('a model', () => {
       if (key !== 'general.name') expect(other.metadata.get(key), key).toEqual(value)
     const folder = join(root, 'folder')
     await quantizeModel(again.back, folder, { dtype: 'q8' })
-    const asFolder = await openModelSource(folder)
+    const asFolder = await openModel(await storeAt(folder))
     const name = 'model.layers.1.self_attn.q_proj.weight'
     expect(await asFolder.tensors.get(name)!.read()).toEqual(await back.tensors.get(name)!.read())
-    await Promise.all([back.close(), again.back.close(), asFolder.close()])
   })
 
   it('is not written over unless told to, and not there after an interruption', async () => {
-    const { back, path } = await roundTrip(tinySource(), 'q8')
-    await back.close()
+    const { path } = await roundTrip(tinySource(), 'q8')
     const before = readFileSync(path)
     await expect(quantizeModel(tinySource(), path, { dtype: 'q4' })).rejects.toThrow(OptionError)
     const stop = new AbortController()
@@ -241,13 +253,11 @@ describe('a tokenizer', () => {
       const file = await openGguf(bytesSource(path, readFileSync(path)))
       expect(file.metadata.get('tokenizer.ggml.pre')).toBe(name)
       sameText(source, back)
-      await back.close()
     })
 
   it('names its rows: control, user-defined and unused ones', async () => {
     const source = tinySource()
     const { back, path } = await roundTrip(source, 'q8')
-    await back.close()
     const [one, other] = [source, back].map((s) => loadTokenizer(s.tokenizerJson, s.tokenizerConfig))
     expect(other.fingerprint).toBe(one.fingerprint)
     const { metadata } = await openGguf(bytesSource(path, readFileSync(path)))
@@ -277,7 +287,6 @@ describe('a tokenizer', () => {
     const { back } = await roundTrip(source, 'q8')
     sameText(source, back, true)
     expect(loadTokenizer(back.tokenizerJson, back.tokenizerConfig).encode('h', { addSpecialTokens: true })[0]).toBe(256)
-    await back.close()
   })
 
   const token = (flag: string) => ({ added_tokens: [{ ...(tinyTokenizer().added_tokens as Json[])[0], [flag]: true }] })
@@ -318,7 +327,7 @@ describe('a tokenizer', () => {
 describe('trained models', () => {
   for (const name of ['stories260K', 'pebble-7m-instruct'])
     it.skipIf(missing(model(name)))(`${name} keeps its weights, and reads text alike`, async () => {
-      const source = await openModelSource(model(name))
+      const source = await openModel(await storeAt(model(name)))
       const { back } = await roundTrip(source, 'q8')
       expect(parseConfig(back.config, 'back')).toEqual(parseConfig(source.config, 'source'))
       for (const [key, tensor] of source.tensors) {
@@ -328,19 +337,17 @@ describe('trained models', () => {
       }
       expect(sameText(source, back)).toBeGreaterThan(10)
       sameText(source, back, true)
-      await Promise.all([source.close(), back.close()])
     })
 
   const q8 = model('pebble-7m-instruct', 'gguf', 'pebble-7m-instruct-q8_0.gguf')
   it.skipIf(missing(q8))("are what llama.cpp's own tools make of them", async () => {
-    const source = await openModelSource(model('pebble-7m-instruct'))
-    const { back, path } = await roundTrip(source, 'q8')
+    const source = await openModel(await storeAt(model('pebble-7m-instruct')))
+    const { path } = await roundTrip(source, 'q8')
     const [theirs, ours] = await Promise.all([q8, path].map(async (p) => openGguf(bytesSource(p, readFileSync(p)))))
     expect([...ours.tensors.keys()].sort()).toEqual([...theirs.tensors.keys()].sort())
     for (const [name, tensor] of theirs.tensors)
       expect(Buffer.compare(await ours.tensors.get(name)!.read(), await tensor.read()), name).toBe(0)
     for (const [key, value] of theirs.metadata)
       if (key !== 'general.name') expect(ours.metadata.get(key), key).toEqual(value)
-    await Promise.all([source.close(), back.close()])
   })
 })

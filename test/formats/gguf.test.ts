@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { FormatError } from '../../sdk/errors.ts'
-import { bytesSource } from '../../sdk/formats/byte-source.ts'
 import { openGguf } from '../../sdk/formats/gguf.ts'
 import { dequantizeBlocks, type GgufBlock, ggufBlocks } from '../../sdk/formats/gguf-blocks.ts'
 import { readAs, readFloats } from '../../sdk/formats/stored.ts'
+import { bytesSource } from '../../sdk/store/byte-source.ts'
 import { ggufBytes } from './gguf-bytes.ts'
 import { missing, table } from './shared.ts'
 

@@ -1,13 +1,13 @@
 import { byteLength } from '../../sdk/dtype.ts'
-import { bytesSource } from '../../sdk/formats/byte-source.ts'
-import type { ModelSource } from '../../sdk/formats/model-source.ts'
 import type { StoredDType, StoredTensor } from '../../sdk/formats/stored.ts'
+import type { StoredModel } from '../../sdk/formats/stored-model.ts'
 import { parseConfig } from '../../sdk/model/config.ts'
 import { weightShapes } from '../../sdk/model/names.ts'
 import { fromFloats } from '../../sdk/quant/convert.ts'
+import { bytesSource } from '../../sdk/store/byte-source.ts'
 import { integers } from './shared.ts'
 
-// Small models in memory, as openModelSource would give them.
+// Small models in memory, as openModel would give them.
 
 export function stored(name: string, dtype: StoredDType, shape: readonly number[], bytes: Uint8Array): StoredTensor {
   const read = (at = 0, length = bytes.length - at) => bytesSource(name, bytes).read(at, length)
@@ -93,7 +93,7 @@ export function tinyTokenizer(): Record<string, unknown> {
   }
 }
 
-export function tinySource(changes: Record<string, unknown> = {}, tokenizerJson = tinyTokenizer()): ModelSource {
+export function tinySource(changes: Record<string, unknown> = {}, tokenizerJson = tinyTokenizer()): StoredModel {
   const config = { ...tinyConfig, ...changes }
   const tensors = new Map<string, StoredTensor>()
   for (const [name, shape] of weightShapes(parseConfig(config, 'tiny'))) {
@@ -108,11 +108,13 @@ export function tinySource(changes: Record<string, unknown> = {}, tokenizerJson 
   return {
     config,
     configFile: 'tiny/config.json',
+    title: null,
+    license: null,
     generationConfig: { eos_token_id: [257, 256], temperature: 0.7 },
     tokenizerJson,
     tokenizerConfig: { eos_token: '<|im_end|>', pad_token: '<|pad|>' },
     chatTemplate: '{% for m in messages %}{{ m.content }}{% endfor %}',
     tensors,
-    close: async () => {},
+    warnings: [],
   }
 }

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { HalflingError } from '../../sdk/errors.ts'
+import type { Piece } from '../../sdk/generate/answer.ts'
 import { generateBatch } from '../../sdk/generate/batch.ts'
-import { LanguageModel, type Piece } from '../../sdk/generate/language-model.ts'
+import { LanguageModel } from '../../sdk/generate/language-model.ts'
 import { scoreExamples } from '../../sdk/generate/score.ts'
 import { headWeight, packedHidden } from '../../sdk/model/decoder.ts'
 import { linear } from '../../sdk/ops/index.ts'
@@ -156,6 +157,46 @@ describe('generation, wasm', () => {
     expect([full.tokenIds.length, full.finishReason]).toEqual([6, 'length'])
   })
 
+  it("without a limit an answer goes on to the context's end, in a batch for 256 tokens", async () => {
+    const { logitBias } = greedy
+    const options = { temperature: 0, logitBias }
+    const alone = await LanguageModel.complete(lm.generate(letters(20), options))
+    expect([alone.tokenIds.length, alone.finishReason]).toEqual([236, 'length'])
+    const { tokenIds } = await LanguageModel.complete(lm.chat([{ role: 'user', content: 'abc' }], options))
+    expect(tokenIds.length).toBe(256 - lm.chatPrompt([{ role: 'user', content: 'abc' }]).length)
+    const wide = await randomModel(await wasmTarget({ threads: 1 }), 'f32', 1024)
+    for await (const answer of generateBatch(wide, [letters(20)], options)) expect(answer.tokenIds.length).toBe(256)
+    await wide.close()
+  })
+
+  it('an answer that was cut goes on from its tokens, within a character too, and forgets old turns for it', async () => {
+    const messages = [{ role: 'user', content: 'abc' }]
+    const options = { ...greedy, maxNewTokens: 40 }
+    const whole = await LanguageModel.complete(lm.chat(messages, options))
+    for (const cut of [1, 7, 8, 39]) {
+      const answerPrefix = whole.tokenIds.slice(0, cut)
+      const before = lm.prefilledTokens
+      const rest = await LanguageModel.complete(lm.chat(messages, { ...options, maxNewTokens: 40 - cut, answerPrefix }))
+      expect(rest.tokenIds).toEqual(whole.tokenIds.slice(cut))
+      expect(lm.prefilledTokens - before).toBeLessThanOrEqual(1)
+    }
+    // "é" is two tokens of this vocabulary.
+    const [first, second] = lm.tokenizer.encode('é')
+    const bias = { 257: Number.NEGATIVE_INFINITY, [second]: 1e4 }
+    const half = { temperature: 0, maxNewTokens: 1, logitBias: bias, answerPrefix: [97, first] }
+    expect((await LanguageModel.complete(lm.chat(messages, half))).text).toBe('é')
+    const turns = [{ role: 'user', content: 'x'.repeat(100) }, { role: 'assistant', content: 'y' }, ...messages]
+    const said = letters(150)
+    await expect(LanguageModel.complete(lm.chat(turns, { ...options, answerPrefix: said }))).rejects.toThrow(
+      'context takes',
+    )
+    const dropped = { ...options, contextOverflow: 'dropOldest', answerPrefix: said } as const
+    expect(lm.chatPrompt(turns, dropped)).toEqual([...lm.chatPrompt(messages), ...said])
+    await expect(LanguageModel.complete(lm.chat(messages, { answerPrefix: [999] }))).rejects.toThrow(
+      'answerPrefix: token 0 is 999',
+    )
+  })
+
   it('an abort rejects with its reason, and the model goes on with right numbers', async () => {
     const want = await complete(lm, letters(50, 9))
     const reason = new Error('enough')
@@ -169,10 +210,11 @@ describe('generation, wasm', () => {
     expect(await complete(lm, letters(50, 9))).toEqual(want)
   })
 
-  it('leaving the loop early gives the model back; concurrent answers wait for each other', async () => {
+  it('leaving the loop early gives the model back; concurrent answers are those of each alone', async () => {
     for await (const _ of lm.generate(letters(8), greedy)) break
     const want = [await complete(lm, letters(8)), await complete(lm, letters(15))]
-    expect(await Promise.all([complete(lm, letters(8)), complete(lm, letters(15))])).toEqual(want)
+    const got = await Promise.all([complete(lm, letters(8)), complete(lm, letters(15))])
+    expect(got.map(({ tokenIds }) => tokenIds)).toEqual(want.map(({ tokenIds }) => tokenIds))
   })
 
   it('refuses token ids that the vocabulary does not have, naming them', async () => {
@@ -185,11 +227,10 @@ describe('generation, wasm', () => {
 
   it('close() during an answer ends it with a typed error; closing again and using it later are no crashes', async () => {
     const other = await open()
-    const running = complete(other, letters(40), { maxNewTokens: 200 })
-    const outcome = expect(running).rejects.toBeInstanceOf(HalflingError)
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    const pieces = other.generate(letters(40), { maxNewTokens: 200 })
+    expect((await pieces.next()).done).toBe(false)
     await other.close()
-    await outcome
+    await expect(LanguageModel.complete(pieces)).rejects.toBeInstanceOf(HalflingError)
     await other.close()
     await expect(complete(other, letters(3))).rejects.toBeInstanceOf(HalflingError)
   })

@@ -24,7 +24,7 @@ it('train, merge, load: the merged model is the adapted one; without the adapter
   })
   for await (const _ of trainer.train());
   const adapted = await score(lm)
-  await lm.saveMerged(join(folder, 'merged'), 'F32')
+  await lm.saveMerged(join(folder, 'merged'), 'f32')
   await expect(lm.saveMerged(join(folder, 'merged'))).rejects.toThrow('has files in it')
   await lm.setAdapters([])
   expect(await score(lm)).toEqual(base)

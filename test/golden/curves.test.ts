@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { packBatch } from '../../sdk/data/pack.ts'
 import { adapterToPeft } from '../../sdk/model/lora.ts'
-import { crossEntropy } from '../../sdk/train/sft.ts'
+import { crossEntropy } from '../../sdk/train/objectives.ts'
 import { TrainStep } from '../../sdk/train/step.ts'
 import { candidates } from '../suite.ts'
 import {
@@ -45,7 +45,6 @@ for (const candidate of await candidates())
                 trains: curve.lora ? 'adapter' : 'model',
                 gradientCheckpointing: parts === '2',
                 dropout: 0,
-                decays: () => true,
                 objective: crossEntropy,
               })
               const { betas, eps, weight_decay, clip } = curve.optimizer
@@ -60,6 +59,12 @@ for (const candidate of await candidates())
                   loss += (await step.accumulate(batch, { targets: batch.targets, weights }, [0, 0])).loss[0]
                 }
                 const want = curve.log[s]
+                // PyTorch's run decays biases and norms too, which a trainer leaves as they are.
+                for (const [name, type] of step.parameters) {
+                  if (!/bias|norm/.test(name)) continue
+                  const decayed = (await model.readFloats(name)).map((x) => x * (1 - want.lr * weight_decay))
+                  await model.target.write(model.buffer(name, type), decayed)
+                }
                 const norm = await step.apply({
                   learningRate: want.lr,
                   weightDecay: weight_decay,

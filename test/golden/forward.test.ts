@@ -1,16 +1,13 @@
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { packBatch } from '../../sdk/data/pack.ts'
-import { KeyValueCache } from '../../sdk/generate/cache.ts'
-import { decode, prefill, type Sequence } from '../../sdk/generate/engine.ts'
-import { resolveSampling } from '../../sdk/generate/sampling.ts'
 import { headWeight, packedHidden } from '../../sdk/model/decoder.ts'
 import type { Model } from '../../sdk/model/model.ts'
 import { linear } from '../../sdk/ops/index.ts'
-import { crossEntropy } from '../../sdk/train/sft.ts'
+import { crossEntropy } from '../../sdk/train/objectives.ts'
 import { TrainStep } from '../../sdk/train/step.ts'
 import { candidates } from '../suite.ts'
-import { bareModel, foldersWith, goldenRoot, missing, readJson, readTensors, relativeError } from './golden.ts'
+import { bareModel, foldersWith, goldenRoot, greedy, missing, readJson, readTensors, relativeError } from './golden.ts'
 
 interface Expected {
   readonly input_ids: number[][]
@@ -21,23 +18,6 @@ interface Expected {
 }
 
 const folders = foldersWith('expected.safetensors')
-
-/** Greedy ids after a prompt, through the KV cache. */
-async function greedy(model: Model, prompt: readonly number[], count: number): Promise<number[]> {
-  const cache = new KeyValueCache(model, 1)
-  const sequence: Sequence = {
-    slot: 0,
-    sampling: resolveSampling({ temperature: 0 }, {}),
-    stream: [0, 0],
-    cached: 0,
-    seen: new Set(),
-    counts: new Map(),
-  }
-  const ids = [(await prefill(model, cache, sequence, prompt)).id]
-  while (ids.length < count) ids.push((await decode(model, cache, [sequence], [ids.at(-1)!]))[0].id)
-  cache.free()
-  return ids
-}
 
 for (const candidate of await candidates())
   describe.skipIf(missing !== null || candidate.skip !== undefined)(
@@ -96,7 +76,6 @@ for (const candidate of await candidates())
                 trains: 'model',
                 gradientCheckpointing,
                 dropout: 0,
-                decays: () => true,
                 objective: crossEntropy,
               })
               const weights = Float32Array.from(batch.rows, (row) => (row < 0 ? 0 : 1 / batch.scored))

@@ -1,12 +1,17 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
-import { openModelTensors } from '../../sdk/formats/model-source.ts'
-import { nodeFolder, openFile } from '../../sdk/formats/node-file.ts'
+import type { FloatDType } from '../../sdk/dtype.ts'
 import { decodeFloats, openSafetensors } from '../../sdk/formats/safetensors.ts'
+import { openTensors } from '../../sdk/formats/stored-model.ts'
+import { KeyValueCache } from '../../sdk/generate/cache.ts'
+import { resolveSampling } from '../../sdk/generate/sampling.ts'
+import { decode, feed, type Sequence } from '../../sdk/generate/steps.ts'
 import type { Adapter } from '../../sdk/model/adapter.ts'
 import { parseConfig } from '../../sdk/model/config.ts'
 import { adapterFromPeft } from '../../sdk/model/lora.ts'
-import { Model, type WeightDType } from '../../sdk/model/model.ts'
+import { Model } from '../../sdk/model/model.ts'
+import { storeAt } from '../../sdk/store/store.ts'
+import { opened } from '../../sdk/store/text.ts'
 import type { Target } from '../../sdk/target.ts'
 
 // Cases are found by walking the golden folder, so that another folder of the same layout can be tested as well.
@@ -36,26 +41,18 @@ export const readJson = <T>(path: string): T => JSON.parse(readFileSync(path, 'u
 
 /** Every tensor of a safetensors file as f32. */
 export async function readTensors(path: string): Promise<Map<string, { shape: number[]; data: Float32Array }>> {
-  const file = await openSafetensors(await openFile(path))
-  try {
-    const all = new Map<string, { shape: number[]; data: Float32Array }>()
-    for (const [name, tensor] of file.tensors)
-      all.set(name, { shape: [...tensor.shape], data: decodeFloats(tensor.dtype, await tensor.read()) })
-    return all
-  } finally {
-    await file.close()
-  }
+  const file = await openSafetensors(await opened(await storeAt(path), ''))
+  const all = new Map<string, { shape: number[]; data: Float32Array }>()
+  for (const [name, tensor] of file.tensors)
+    all.set(name, { shape: [...tensor.shape], data: decodeFloats(tensor.dtype, await tensor.read()) })
+  return all
 }
 
 /** The model of a golden folder, which may have no tokenizer. */
-export async function bareModel(target: Target, folder: string, dtype: WeightDType = 'auto'): Promise<Model> {
+export async function bareModel(target: Target, folder: string, dtype: 'auto' | FloatDType = 'auto'): Promise<Model> {
   const at = modelFolder(folder)
-  const file = await openModelTensors(await nodeFolder(at))
-  try {
-    return await Model.load(target, parseConfig(readJson(join(at, 'config.json')), at), file.tensors, at, { dtype })
-  } finally {
-    await file.close()
-  }
+  const { tensors } = await openTensors(await storeAt(at))
+  return Model.load(target, parseConfig(readJson(join(at, 'config.json')), at), tensors, at, { dtype })
 }
 
 /** max |a - b| relative to max |b|. */
@@ -96,4 +93,18 @@ export async function useAdapter(model: Model, path: string, lora: GoldenLora): 
   model.adapters.set('golden', adapter)
   await model.setAdapters(['golden'])
   return adapter
+}
+
+/** Greedy ids after a prompt, through the KV cache. */
+export async function greedy(model: Model, prompt: readonly number[], count: number): Promise<number[]> {
+  const cache = new KeyValueCache(model, 1)
+  const sampling = resolveSampling({ temperature: 0 }, {})
+  const sequence: Sequence = { sampling, stream: [0, 0], promptIds: prompt, drawn: [], cached: 0, counted: -1 }
+  await feed(model, cache, 0, sequence, prompt.slice(0, -1))
+  while (sequence.drawn.length < count) {
+    const [[{ id }]] = await decode(model, cache, [sequence])
+    sequence.drawn.push(id)
+  }
+  cache.free()
+  return sequence.drawn
 }

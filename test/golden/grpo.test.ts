@@ -1,9 +1,11 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { gradientName } from '../../sdk/graph/graph.ts'
+import type { Model } from '../../sdk/model/model.ts'
 import { groupAdvantages, tokenWeights } from '../../sdk/train/advantages.ts'
-import { type PolicyObjective, policyInputs, policyObjective, TokenSums } from '../../sdk/train/policy.ts'
+import { type PolicyTerms, policy } from '../../sdk/train/objectives.ts'
+import { policyInputs, TokenSums } from '../../sdk/train/policy.ts'
 import { TrainStep } from '../../sdk/train/step.ts'
 import { candidates } from '../suite.ts'
 import {
@@ -73,27 +75,30 @@ for (const candidate of await candidates())
       if (folders.length === 0) it.skip(`golden GRPO: none in ${goldenRoot}`)
       for (const folder of folders) {
         const d = readJson<Golden>(join(folder, 'train/grpo.json'))
+        let model: Model
+        beforeAll(async () => {
+          model = await bareModel(await candidate.open(), folder, 'f32')
+          await useAdapter(model, join(folder, 'train/grpo.adapter.safetensors'), d.lora)
+        })
+        afterAll(() => model?.target.close())
         for (const c of [...d.cases, ...d.micro_batches, ...d.sequence_level])
           it(`${folder}: ${titleOf(c)}`, async () => {
-            const model = await bareModel(await candidate.open(), folder, 'f32')
+            const parts = c.parts ?? [d.ids.map((_, i) => i)]
+            const terms: PolicyTerms = {
+              old: true,
+              ref: true,
+              sequences: c.importance_sampling_level === 'sequence' ? d.ids.length : null,
+              epsLow: c.eps_low,
+              epsHigh: c.eps_high,
+              beta: c.beta,
+            }
+            const step = new TrainStep(model, {
+              trains: 'adapter',
+              gradientCheckpointing: false,
+              dropout: 0,
+              objective: policy(terms),
+            })
             try {
-              await useAdapter(model, join(folder, 'train/grpo.adapter.safetensors'), d.lora)
-              const parts = c.parts ?? [d.ids.map((_, i) => i)]
-              const objective: PolicyObjective = {
-                old: true,
-                ref: true,
-                sequences: c.importance_sampling_level === 'sequence' ? d.ids.length : null,
-                epsLow: c.eps_low,
-                epsHigh: c.eps_high,
-                beta: c.beta,
-              }
-              const step = new TrainStep(model, {
-                trains: 'adapter',
-                gradientCheckpointing: false,
-                dropout: 0,
-                decays: () => false,
-                objective: (g, hidden, table) => policyObjective(g, hidden, table, objective),
-              })
               const samples = d.ids.map((ids, b) => {
                 const scored = d.completion_mask[b].flatMap((m, t) => (m ? [t] : []))
                 const oldLogProbs = scored.map((t) => d.old_logp[b][t])
@@ -112,13 +117,13 @@ for (const candidate of await candidates())
               const sums = new TokenSums()
               for (const [p, part] of parts.entries()) {
                 const weighed = part.map((i, at) => ({ sample: samples[i], weight: weights[p][at] }))
-                const { batch, inputs } = policyInputs(weighed, objective, 1)
+                const { batch, inputs } = policyInputs(weighed, terms, 1)
                 const out = await step.accumulate(batch, inputs, [0, 0])
-                sums.add(weighed, out, { epsilon: c.eps_low, epsilonHigh: c.eps_high })
+                sums.add(weighed, out, terms)
               }
               const near = (got: number, want: number, what: string, tolerance = 1e-5) =>
                 expect(Math.abs(got - want) / Math.abs(want), what).toBeLessThan(tolerance)
-              const metrics = sums.metrics(objective)
+              const metrics = sums.metrics(terms)
               near(metrics.loss, c.loss, 'loss')
               if (c.mean_kl !== undefined) near(metrics.kl, c.mean_kl, 'KL')
               if (c.mean_entropy !== undefined) near(metrics.entropy, c.mean_entropy, 'entropy')
@@ -145,7 +150,7 @@ for (const candidate of await candidates())
                 expect(Math.max(...data.map((x, i) => Math.abs(x - got[i]))) / size, key).toBeLessThan(1e-4)
               }
             } finally {
-              await model.target.close()
+              step.free()
             }
           })
       }

@@ -2,16 +2,16 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { elementCount } from '../../sdk/dtype.ts'
-import { openFile } from '../../sdk/formats/node-file.ts'
 import { decodeFloats, openSafetensors } from '../../sdk/formats/safetensors.ts'
-import { gradient } from '../../sdk/graph/gradient.ts'
-import { Graph, gradientName, type Tensor } from '../../sdk/graph/graph.ts'
+import { Graph, gradientName } from '../../sdk/graph/graph.ts'
 import { toProgram } from '../../sdk/graph/program.ts'
 import { parseConfig } from '../../sdk/model/config.ts'
-import { type DecoderContext, headWeight, packedHidden, ropeName } from '../../sdk/model/decoder.ts'
+import { type DecoderContext, headWeight, packedHidden } from '../../sdk/model/decoder.ts'
 import { ropeTable } from '../../sdk/model/rope.ts'
-import { fill, gatherRows, gradientOps, view, vocabPick } from '../../sdk/ops/index.ts'
-import { type DistillOptions, distillLoss, grpoLoss } from '../../sdk/train/objectives.ts'
+import { fill, gatherRows, gradient } from '../../sdk/ops/index.ts'
+import { storeAt } from '../../sdk/store/store.ts'
+import { opened } from '../../sdk/store/text.ts'
+import { distillation, type Objective, pickFrom, policy } from '../../sdk/train/objectives.ts'
 import { runReference } from '../../targets/reference/index.ts'
 
 // GRPO and distillation of a golden model with its LoRA adapter, in f64: losses, gradient norms and gradients of PyTorch.
@@ -32,11 +32,10 @@ interface Lora {
 const readJson = (path: string) => JSON.parse(readFileSync(path, 'utf8'))
 
 async function readTensors(path: string): Promise<Map<string, { shape: readonly number[]; data: Float64Array }>> {
-  const file = await openSafetensors(await openFile(path))
+  const file = await openSafetensors(await opened(await storeAt(path), ''))
   const all = new Map<string, { shape: readonly number[]; data: Float64Array }>()
   for (const [name, t] of file.tensors)
     all.set(name, { shape: t.shape, data: Float64Array.from(decodeFloats(t.dtype, await t.read())) })
-  await file.close()
   return all
 }
 
@@ -59,8 +58,8 @@ async function load(
     types.set(name, { dtype: 'f32', shape })
     bound[name] = data
   }
-  types.set(ropeName, { dtype: 'f32', shape: [length, config.headDim] })
-  bound[ropeName] = Float64Array.from(ropeTable(config, length))
+  const table = { dtype: 'f32', shape: [length, config.headDim] } as const
+  bound.rope = Float64Array.from(ropeTable(config.layers[0].rope, table))
   const modules = new Map<string, { rank: number; dora: boolean }>()
   for (const [key, { data }] of await readTensors(join(folder, 'train', adapterFile))) {
     bound[bufferName(key)] = data
@@ -73,7 +72,8 @@ async function load(
     config,
     weights: types,
     trainable: new Set(),
-    adapters: [{ prefix: 'adapter/0', modules, saved: [], trainable: true }],
+    adapters: [{ prefix: 'adapter/0', count: 1, modules, saved: [], trainable: true }],
+    ropeTable: () => ({ name: 'rope', type: table }),
   }
   const fixed: Arrays = {
     ids: Float64Array.from(ids.flat()),
@@ -83,19 +83,14 @@ async function load(
   }
 
   /** Loss, outputs and the adapter's gradients. */
-  return (
-    inputs: Arrays,
-    k: number,
-    objective: (g: Graph, picked: ReturnType<typeof vocabPick>) => { loss: Tensor; [output: string]: Tensor },
-  ) => {
+  return (inputs: Arrays, objective: Objective) => {
     const g = new Graph()
-    const input = (name: string, shape: number[], dtype: 'f32' | 'i32' = 'i32') => g.input(name, { dtype, shape })
+    const input = (name: string, shape: number[]) => g.input(name, { dtype: 'i32', shape })
     const n = fixed.ids.length
     const hidden = packedHidden(g, context, input('ids', [n]), input('positions', [n]), input('starts', [n]))
     const rows = gatherRows(g, hidden, input('rows', [scored.length]))
-    const picks = input('picks', [scored.length, k])
-    const outputs = objective(g, vocabPick(g, rows, headWeight(g, context), picks, input('temperature', [1], 'f32')))
-    gradient(g, gradientOps, [[outputs.loss, fill(g, [1], 1)]])
+    const outputs = objective(g, scored.length, pickFrom(g, rows, headWeight(g, context)))
+    gradient(g, [[outputs.loss, fill(g, [1], 1)]])
     for (const [name, t] of Object.entries(outputs)) g.output(name, t)
     const p = toProgram(g, 'objective')
     const memory = { ...bound }
@@ -143,31 +138,17 @@ for (const folder of folders)
       const bySequence = c.importance_sampling_level === 'sequence'
       return run(
         {
-          picks: rows((b, t) => d.ids[b][t + 1]),
-          old: rows((b, t) => d.old_logp[b][t]),
-          ref: rows((b, t) => d.ref_logp[b][t]),
+          targets: rows((b, t) => d.ids[b][t + 1]),
+          oldLogProbs: rows((b, t) => d.old_logp[b][t]),
+          refLogProbs: rows((b, t) => d.ref_logp[b][t]),
           advantages: rows((b) => d.advantages[c.scale_rewards][b]),
           weights: rows(weight),
           ...(bySequence && { segments: rows((b) => b), shares: rows((b) => 1 / lengths[b]) }),
         },
-        1,
-        (g: Graph, [logProbs, , entropy]: ReturnType<typeof vocabPick>) => {
-          const f = (name: string) => g.input(name, { dtype: 'f32', shape: [total] })
-          const segments = () => g.input('segments', { dtype: 'i32', shape: [total] })
-          const { loss, ratio, kl } = grpoLoss(
-            g,
-            {
-              logProbs: view(g, logProbs, [total]),
-              oldLogProbs: f('old'),
-              refLogProbs: f('ref'),
-              advantages: f('advantages'),
-              weights: f('weights'),
-              ...(bySequence && { sequences: { segments: segments(), shares: f('shares'), count: d.ids.length } }),
-            },
-            { epsLow: c.eps_low, epsHigh: c.eps_high, beta: c.beta },
-          )
-          return { loss, ratio, kl: kl!, entropy }
-        },
+        policy({
+          ...{ old: true, ref: true, sequences: bySequence ? d.ids.length : null },
+          ...{ epsLow: c.eps_low, epsHigh: c.eps_high, beta: c.beta },
+        }),
       )
     }
     const mean = (values: ArrayLike<number>) => Array.from(values).reduce((a, b) => a + b, 0) / values.length
@@ -213,15 +194,18 @@ for (const folder of folders)
     const full = d.lora && (await readTensors(join(folder, 'train/kd.teacher.safetensors')))
     const total = scored.length
 
-    for (const c of d.cases ?? [])
+    // Of the teacher's ids alone, as if there were no others, no objective is made: it is biased.
+    // biome-ignore lint/suspicious/noExplicitAny: the golden file's layout is its own
+    for (const c of (d.cases ?? []).filter(({ name }: any) => !name.includes('renormalized')))
       it(c.name, async () => {
         const whole: boolean = c.name.includes('full_vocab')
-        const share = c.name.startsWith('ce_plus') ? 0.5 : 0
+        const alpha = c.name.startsWith('ce_plus') ? 0.5 : 0
         const temperature = c.name.includes('_T2') ? 2 : 1
         const teacher = d.teachers[c.teacher]
         const log = full.get(c.teacher === 'plain' ? 'log_probs' : 'log_probs_peaked')!
         const v = log.shape[2]
-        const k: number = whole ? v : d.K + (share ? 1 : 0)
+        const width: number = whole ? v : d.K
+        const k = width + (alpha ? 1 : 0)
         const picks = new Float64Array(total * k).fill(-1)
         const targets = new Float64Array(total * k)
         const teacherLogProbs = new Float64Array(total * k).fill(-1e30)
@@ -241,45 +225,20 @@ for (const folder of folders)
           picks.set(own, r * k)
           teacherLogProbs.set(teacher.top_logp[b][t], r * k)
           tail[r] = teacher.tail_logp[b][t]
-          if (!share) return
+          if (!alpha) return
           // The target is added to the picks unless the teacher has it.
           const at = own.indexOf(label)
           targets[r * k + (at >= 0 ? at : k - 1)] = 1
           if (at < 0) picks[r * k + k - 1] = label
         })
-        const kind = /^(reverse|jsd)/.exec(c.name)?.[1] ?? 'forward'
-        const options: DistillOptions = {
-          divergence: kind as DistillOptions['divergence'],
-          beta: 0.5,
-          renormalize: c.name.includes('renormalized'),
-          crossEntropyShare: share,
-        }
+        const beta = c.name.startsWith('reverse') ? 1 : c.name.startsWith('jsd') ? 0.5 : 0
         const { results, gradNorm, memory } = run(
           {
-            picks,
+            ...{ picks, teacherLogProbs, teacherTail: tail, weights: new Float64Array(total).fill(1 / total) },
             temperature: Float64Array.of(temperature),
-            teacher: teacherLogProbs,
-            teacherTail: tail,
-            weights: new Float64Array(total).fill(temperature ** 2 / total),
-            ...(share && { targets }),
+            ...(alpha && { targetColumn: targets }),
           },
-          k,
-          (g: Graph, [logProbs, , , studentTail]: ReturnType<typeof vocabPick>) => {
-            const f = (name: string, ...shape: number[]) => g.input(name, { dtype: 'f32', shape })
-            const loss = distillLoss(
-              g,
-              {
-                logProbs,
-                tail: studentTail,
-                teacherLogProbs: f('teacher', total, k),
-                teacherTail: f('teacherTail', total),
-                weights: f('weights', total),
-                ...(share && { targets: f('targets', total, k) }),
-              },
-              options,
-            )
-            return { loss }
-          },
+          distillation({ width, temperature, alpha, beta }),
         )
         // Peaked teachers: their tails, below 1e-6, are what float32 left of them.
         const tolerance = c.name.includes('peaked') ? 1e-4 : 1e-5

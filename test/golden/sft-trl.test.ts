@@ -5,10 +5,11 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { stringify } from 'yaml'
 import { tokenizeRows } from '../../sdk/data/tokenize.ts'
-import { openModelFolder } from '../../sdk/formats/model-source.ts'
-import { nodeFolder } from '../../sdk/formats/node-file.ts'
+import { openModel } from '../../sdk/formats/stored-model.ts'
+import { storeAt } from '../../sdk/store/store.ts'
 import { loadChatTemplate } from '../../sdk/text/chat-template.ts'
 import { loadTokenizer } from '../../sdk/text/tokenizer.ts'
+import { cli } from '../built.ts'
 import { filesOf, foldersWith, goldenRoot, missing, modelFolder, readJson, readTensors } from './golden.ts'
 
 interface Expected {
@@ -29,8 +30,7 @@ describe.skipIf(missing !== null)(
       const data = join(folder, 'train.jsonl')
 
       it(`${folder}: tokens and labels of the rows`, async () => {
-        const source = await openModelFolder(await nodeFolder(modelFolder(parent)))
-        await source.close()
+        const source = await openModel(await storeAt(modelFolder(parent)))
         const tokenizer = loadTokenizer(source.tokenizerJson, source.tokenizerConfig)
         const template = loadChatTemplate(source.tokenizerConfig, source.chatTemplate ?? undefined)
         const examples = []
@@ -51,14 +51,10 @@ describe.skipIf(missing !== null)(
           config,
           stringify({ ...expected.args, ...more, model: modelFolder(parent), adapter, data, output_dir: outputDir }),
         )
-        const printed = execFileSync(
-          process.execPath,
-          ['--import', 'tsx', 'sdk/cli/bin.ts', 'sft', '--config', config, '--json'],
-          {
-            encoding: 'utf8',
-            stdio: ['ignore', 'pipe', 'ignore'],
-          },
-        )
+        const printed = execFileSync(process.execPath, [...cli, 'sft', '--config', config, '--json'], {
+          encoding: 'utf8',
+          stdio: ['ignore', 'pipe', 'ignore'],
+        })
         const lines = readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8').trim().split('\n')
         expect(lines.length).toBe(expected.steps.length)
         expect(JSON.parse(printed)).toEqual({ ...JSON.parse(lines.at(-1)!), outputDir })

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { evaluateExactMatch } from '../../sdk/eval/exact-match.ts'
+import { evaluate } from '../../sdk/eval/evaluate.ts'
 import { loadModel } from '../../sdk/load.ts'
 import { foldersWith, goldenRoot, missing, modelFolder, readJson } from './golden.ts'
 
@@ -27,11 +27,11 @@ describe.skipIf(missing !== null)(`golden accuracy${missing ? ` (${missing})` : 
         .map((line) => JSON.parse(line))
       const lm = await loadModel(modelFolder(folder), { device: 'wasm', threads: 2, dtype: 'f32', adapter })
       try {
-        const options = { maxNewTokens: 96, slots: 64 }
-        const warm = await evaluateExactMatch(lm, rows, options)
+        const options = { grader: 'exact', maxNewTokens: 96, slots: 64 } as const
+        const warm = await evaluate(lm, rows, options)
         expect(Math.abs(warm.accuracy - want)).toBeLessThanOrEqual(0.03)
         await lm.model.setAdapters([])
-        const base = await evaluateExactMatch(lm, rows, options)
+        const base = await evaluate(lm, rows, options)
         expect(Math.abs(base.accuracy - learning.start)).toBeLessThanOrEqual(0.03)
       } finally {
         await lm.close()

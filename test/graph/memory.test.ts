@@ -96,13 +96,13 @@ function runNaively(p: Program, inputs: Float32Array[], bound: Record<string, Fl
   return runInArena(p, { arenaBytes: 0, locations, scratch: p.nodes.map(() => -1), lifetimes: [] }, inputs, memory)
 }
 
-const scratchBytes = () => 40
+const scratchBytesOf = (p: Program) => p.nodes.map(() => 40)
 
 describe('planMemory', () => {
   it('never lets two live blocks overlap, and is at least the peak of live bytes', () => {
     fc.assert(
       fc.property(program, (p) => {
-        const plan = planMemory(p, { alignment, scratchBytes })
+        const plan = planMemory(p, { alignment, scratchBytes: scratchBytesOf(p) })
         const lives = trueLifetimes(p)
         for (const at of plan.locations)
           if (!('bound' in at)) {
@@ -153,7 +153,7 @@ describe('planMemory', () => {
     fc.assert(
       fc.property(program, (p) => {
         const [planned, naive] = [memory(), memory()]
-        const plan = planMemory(p, { alignment, scratchBytes })
+        const plan = planMemory(p, { alignment, scratchBytes: scratchBytesOf(p) })
         shared += p.nodes.filter((node) =>
           node.inplace.some(([i, o]) => overlap(plan.locations[node.inputs[i]], plan.locations[node.outputs[o]])),
         ).length
@@ -181,7 +181,7 @@ describe('planMemory', () => {
     let several = 0
     fc.assert(
       fc.property(program, (p) => {
-        const plan = planMemory(p, { alignment, boundary, scratchBytes })
+        const plan = planMemory(p, { alignment, boundary, scratchBytes: scratchBytesOf(p) })
         if (plan.arenaBytes > boundary) several++
         const blocks = plan.locations.flatMap((at) => ('bound' in at ? [] : [[at.offset, at.bytes]]))
         for (const [offset, bytes] of [...blocks, ...plan.scratch.map((offset) => [offset, 40])])

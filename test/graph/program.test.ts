@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import { ShapeError } from '../../sdk/errors.ts'
 import { Graph } from '../../sdk/graph/graph.ts'
-import { bindings, exposeAll, print, toProgram } from '../../sdk/graph/program.ts'
+import { bindings, print, toProgram } from '../../sdk/graph/program.ts'
 import { accumulate, add, linear, mul, rmsnorm, scale, swiglu, view } from '../../sdk/ops/index.ts'
+import { exposeAll } from '../compare.ts'
 
 const f32 = (...shape: number[]) => ({ dtype: 'f32' as const, shape })
 
@@ -65,11 +66,11 @@ describe('print', () => {
     accumulate(g, g.state('total', f32(2, 8)), swiglu(g, x, x))
     expect(print(toProgram(g, 'small'))).toMatchInlineSnapshot(`
       "program small: 6 nodes, arena 192 bytes
-          0  layer0.rmsnorm f32[2, 8] {@64+64 live 0..1}, layer0.rmsnorm#1 f32[2] {@128+8 live 0..0} = rmsnorm eps=0.000001(x f32[2, 8], norm f32[8])
+          0  layer0.rmsnorm f32[2, 8] {@64+64 live 0..1}, layer0.rmsnorm#1 f32[2] {@128+8 live 0..0} = rmsnorm eps=0.000001 offset=0(x f32[2, 8], norm f32[8])
           1  layer0.linear f32[2, 4] {@128+32 live 1..2} = linear(layer0.rmsnorm f32[2, 8], w f32[4, 8])
           2  layer0.mul f32[2, 4] {@64+32 live 2..6} = mul(layer0.linear f32[2, 4], layer0.linear f32[2, 4])
           3  layer0.view f32[8] {@64+32 live 2..6} = view shape=8(layer0.mul f32[2, 4])
-          4  swiglu f32[2, 8] {@128+64 live 4..5} = swiglu(x f32[2, 8], x f32[2, 8])
+          4  swiglu f32[2, 8] {@128+64 live 4..5} = swiglu activation=silu(x f32[2, 8], x f32[2, 8])
           5  total f32[2, 8] {total} = accumulate(total f32[2, 8], swiglu f32[2, 8])
              output y = layer0.view f32[8]"
     `)

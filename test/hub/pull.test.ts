@@ -16,7 +16,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import { writeTinyModel } from '../../examples/tiny-model.ts'
 import { HalflingError, HubError } from '../../sdk/errors.ts'
 import { listModels, removeModel } from '../../sdk/hub/list.ts'
-import { findModel, pullModel } from '../../sdk/hub/models.ts'
+import { pullModel, resolveModel } from '../../sdk/hub/models.ts'
 import { findRows, pullDataset } from '../../sdk/hub/rows.ts'
 import type { PullProgress } from '../../sdk/hub/snapshot.ts'
 import { loadModel } from '../../sdk/load.ts'
@@ -106,7 +106,7 @@ describe('a model', () => {
     await lm.close()
     expect(files).toContain(weights)
     const before = hub.asked.length
-    expect(await findModel('org/tiny')).toBe(snapshot())
+    expect((await resolveModel('org/tiny')).name).toBe(snapshot())
     expect(hub.asked.length).toBe(before)
   })
 
@@ -126,9 +126,9 @@ describe('a model', () => {
     for (const [name, bytes] of Object.entries(tiny)) writeFileSync(join(snapshot(), name), bytes)
     writeFileSync(join(cache(), 'models--org--tiny/refs/main'), commit)
     vi.stubEnv('HF_HUB_OFFLINE', '1')
-    expect(await findModel('org/tiny')).toBe(snapshot())
+    expect((await resolveModel('org/tiny')).name).toBe(snapshot())
     rmSync(join(snapshot(), 'tokenizer.json'))
-    expect((await errorOf(findModel('org/tiny'))).message).toContain('HF_HUB_OFFLINE')
+    expect((await errorOf(resolveModel('org/tiny'))).message).toContain('HF_HUB_OFFLINE')
   })
 
   it('of GGUF files is one of them', async () => {
@@ -314,11 +314,11 @@ describe('what a server refuses names the remedy', () => {
 
   it('offline, but for what is in the cache', async () => {
     vi.stubEnv('HF_HUB_OFFLINE', '1')
-    expect((await errorOf(findModel('org/tiny'))).message).toContain('HF_HUB_OFFLINE forbids')
+    expect((await errorOf(resolveModel('org/tiny'))).message).toContain('HF_HUB_OFFLINE forbids')
     vi.stubEnv('HF_HUB_OFFLINE', '')
     await pullModel('org/tiny')
     vi.stubEnv('HF_HUB_OFFLINE', '1')
-    expect(await findModel('org/tiny')).toBe(snapshot())
+    expect((await resolveModel('org/tiny')).name).toBe(snapshot())
     expect(hub.asked.filter(({ path }) => path.includes('/api/')).length).toBe(2)
   })
 
@@ -329,7 +329,7 @@ describe('what a server refuses names the remedy', () => {
       )
     const error = await errorOf(pullModel('org/tiny'))
     expect(error.code).toBe('io')
-    expect(error.message).toMatch(/needs 4,500,000,000 MB more, and [\d,.]+ MB are free in .*HF_HUB_CACHE/)
+    expect(error.message).toMatch(/needs 4,503,599,627 MB more, and [\d,.]+ MB are free in .*HF_HUB_CACHE/)
     expect(hub.downloads()).toEqual([])
   })
 })
@@ -449,13 +449,14 @@ describe('a dataset', () => {
   })
 })
 
-describe('findModel', () => {
+describe('resolveModel', () => {
   it('knows the bundled models, paths that exist, and what cannot be a name', async () => {
-    expect(await findModel(home)).toBe(home)
-    expect(await findModel()).toMatch(/[\\/]models[\\/]nano$/)
-    expect(await findModel('nano-base')).toMatch(/[\\/]models[\\/]nano-base$/)
+    mkdirSync(join(home, 'model'))
+    expect((await resolveModel(home)).name).toBe(home)
+    expect((await resolveModel()).name).toMatch(/[\\/]models[\\/]nano$/)
+    expect((await resolveModel('nano-base')).name).toMatch(/[\\/]models[\\/]nano-base$/)
     for (const name of ['./x', '/x/y', '../x', 'a/b/c', 'model.gguf', 'out', 'a/b.gguf', 'a/../b']) {
-      const error = await errorOf(findModel(name))
+      const error = await errorOf(resolveModel(name))
       expect(error.message, name).toContain(`${name}: no such model folder or file`)
       expect(error.code).toBe('format')
     }

@@ -3,10 +3,10 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it, vi } from 'vitest'
-import { urlFolder } from '../../sdk/formats/folder.ts'
 import { listModels, removeModel } from '../../sdk/hub/list.ts'
-import { findModel, pullModel } from '../../sdk/hub/models.ts'
+import { pullModel, resolveModel } from '../../sdk/hub/models.ts'
 import { findRows } from '../../sdk/hub/rows.ts'
+import { urlFolder } from '../../sdk/store/sources.ts'
 import { cut, type Hub, send, sha256, startHub } from './server.ts'
 
 // Files of any server, by their address.
@@ -62,7 +62,7 @@ it('lie in a folder of our own in the cache, without the token of the hub', asyn
   expect(readFileSync(path).equals(file)).toBe(true)
   expect(readdirSync(join(path, '..')).sort()).toEqual(['source.json', 'x.gguf'])
   expect(server.asked.map(({ authorization }) => authorization)).toEqual([undefined])
-  expect(await findModel(url())).toBe(path)
+  expect((await resolveModel(url())).name).toBe(path)
   expect(server.asked).toHaveLength(1)
   const entry = (await listModels()).find(({ kind }) => kind === 'url')
   expect(entry?.name).toBe(url())

@@ -5,7 +5,6 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { writeSafetensors } from '../../sdk/formats/safetensors.ts'
 import { type LoraConfig, loadModel, SFTTrainer } from '../../sdk/index.ts'
-import { saveMerged } from '../../sdk/model/merge.ts'
 import { logitsOf, pebble, probes, shared } from './logits.ts'
 
 const folder = process.argv[2]
@@ -51,7 +50,7 @@ for (const [kind, peft] of Object.entries(kinds)) {
     tensors.push({ name: `ids${i}`, dtype: 'I32', shape: [ids.length], data: bytes } as const)
   }
   await writeSafetensors(join(out, 'logits.safetensors'), tensors)
-  await saveMerged(lm.model, join(out, 'merged'), lm.configFiles({ dtype: 'float32' }), 'F32')
+  await lm.saveMerged(join(out, 'merged'), 'f32')
   await lm.close()
   console.log(`${kind}: loss after 5 steps ${loss.toFixed(4)}, saved in ${out}`)
 }

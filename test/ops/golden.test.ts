@@ -2,8 +2,6 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { elementCount } from '../../sdk/dtype.ts'
-import { relativeError } from '../../sdk/graph/compare.ts'
-import { gradient } from '../../sdk/graph/gradient.ts'
 import { Graph, gradientName, type Tensor } from '../../sdk/graph/graph.ts'
 import { toProgram } from '../../sdk/graph/program.ts'
 import {
@@ -12,7 +10,7 @@ import {
   div,
   doraNorm,
   fill,
-  gradientOps,
+  gradient,
   linear,
   lora,
   mul,
@@ -21,10 +19,12 @@ import {
   segmentSum,
   sum,
   sumSquares,
+  view,
   vocabPick,
 } from '../../sdk/ops/index.ts'
+import { relativeError } from '../../sdk/self-test.ts'
 import { groupAdvantages } from '../../sdk/train/advantages.ts'
-import { distillLoss, grpoLoss } from '../../sdk/train/objectives.ts'
+import { distillation, pickFrom, policy } from '../../sdk/train/objectives.ts'
 import { runReference } from '../../targets/reference/index.ts'
 
 // Ops and objectives against tables made by PyTorch, PEFT and TRL (README beside the tables).
@@ -49,7 +49,7 @@ function differentiate(
 ): Arrays {
   const g = new Graph()
   const { loss, wrt = [], outputs = {} } = build(g)
-  gradient(g, gradientOps, [[loss, fill(g, [1], 1)]], { wrt }).forEach((grad, i) => {
+  gradient(g, [[loss, fill(g, [1], 1)]], { wrt }).forEach((grad, i) => {
     g.output(`d ${wrt[i].name}`, grad!)
   })
   for (const [name, t] of Object.entries({ ...outputs, loss })) g.output(name, t)
@@ -166,26 +166,23 @@ described('gkd_jsd_trl.json', () => {
     if (c.reduction in share)
       it(`beta ${c.beta}, temperature ${c.temperature}, ${c.reduction}`, () => {
         const r = rows.length
-        const divergence = c.beta === 0 ? 'forward' : c.beta === 1 ? 'reverse' : 'jsd'
+        const { temperature, beta } = c
         const build = (g: Graph) => {
           const h = g.input('logits', f32(r, vocabulary))
-          const identityTable = g.weight('table', f32(vocabulary, vocabulary))
-          const ids = g.input('ids', i32(r, vocabulary))
-          const [logProbs, , , tail] = vocabPick(g, h, identityTable, ids, g.input('temperature', f32(1)))
-          const teacherLogProbs = g.input('teacher', f32(r, vocabulary))
-          const teacherTail = fill(g, [r], -1e30)
-          const weights = g.input('weights', f32(r))
-          const given = { logProbs, tail, teacherLogProbs, teacherTail, weights }
-          return { loss: distillLoss(g, given, { divergence, beta: c.beta }), wrt: [h] }
+          const pick = pickFrom(g, h, g.weight('table', f32(vocabulary, vocabulary)))
+          const { loss } = distillation({ width: vocabulary, temperature, alpha: 0, beta })(g, r, pick)
+          return { loss, wrt: [h] }
         }
         const got = differentiate(
           build,
           {
             logits: flat(rows),
-            ids: Float64Array.from({ length: r * vocabulary }, (_, i) => i % vocabulary),
-            temperature: Float64Array.of(c.temperature),
-            teacher: flat(teacher.flat().map((z: number[]) => logSoftmax(z, c.temperature))),
-            weights: Float64Array.from(scored, (s: boolean) => (s ? share[c.reduction] : 0)),
+            picks: Float64Array.from({ length: r * vocabulary }, (_, i) => i % vocabulary),
+            temperature: Float64Array.of(temperature),
+            teacherLogProbs: flat(teacher.flat().map((z: number[]) => logSoftmax(z, temperature))),
+            teacherTail: new Float64Array(r).fill(-1e30),
+            // TRL's GKD does not multiply by the temperature's square.
+            weights: Float64Array.from(scored, (s: boolean) => (s ? share[c.reduction] / temperature ** 2 : 0)),
           },
           { table: identity },
         )
@@ -203,24 +200,32 @@ described('grpo_cs336_cases.json', () => {
   function grpo(inputs: Record<string, Nested>, weights: number[]) {
     const [sequences, length] = [2, 10]
     const r = sequences * length
+    const clip = inputs.cliprange as number
+    const terms = { old: true, ref: false, sequences: null, epsLow: clip, epsHigh: clip, beta: 0 }
     const build = (g: Graph) => {
       const logProbs = g.input('logProbs', f32(r))
-      const [oldLogProbs, advantages] = [g.input('old', f32(r)), g.input('advantages', f32(r))]
-      const clip = inputs.cliprange as number
-      const tensors = { logProbs, oldLogProbs, advantages, weights: g.input('weights', f32(r)) }
-      const { loss, rowLoss } = grpoLoss(g, tensors, { epsLow: clip, epsHigh: clip, beta: 0 })
-      return { loss, wrt: [logProbs], outputs: { rowLoss } }
+      const picked = { logProbs: view(g, logProbs, [r, 1]), entropy: logProbs, tail: logProbs }
+      return { loss: policy(terms)(g, r, () => picked).loss, wrt: [logProbs] }
     }
     return differentiate(build, {
       logProbs: flat(inputs.policy_log_probs),
-      old: flat(inputs.old_log_probs),
+      oldLogProbs: flat(inputs.old_log_probs),
       advantages: flat((inputs.advantages as number[][]).map(([a]) => new Array(length).fill(a))),
       weights: Float64Array.from(weights),
     })
   }
 
   it.each([...named('grpo_clip_loss'), ...named('policy_gradient_loss_grpo_clip')])('$name', ({ inputs, expected }) => {
-    close(grpo(inputs, new Array(20).fill(1)).rowLoss, expected.array)
+    // The loss of each row alone.
+    const row = (i: number) =>
+      grpo(
+        inputs,
+        Array.from({ length: 20 }, (_, j) => (i === j ? 1 : 0)),
+      ).loss[0]
+    close(
+      Float64Array.from({ length: 20 }, (_, i) => row(i)),
+      expected.array,
+    )
   })
 
   it.each(named('grpo_microbatch'))('$name', ({ inputs, expected }) => {

@@ -19,9 +19,11 @@ describe('sample', () => {
     m?: number
     u?: number
     edits?: number[][]
+    penalties?: number[]
+    counts?: number[]
     logits?: number[]
   }) => {
-    const edits = o.edits ?? [[-1, 0, 1, 0]]
+    const edits = o.edits ?? [[-1, 0, 0]]
     const logits = o.logits ?? probabilities.map(Math.log)
     const column = (i: number) =>
       nd(
@@ -30,9 +32,10 @@ describe('sample', () => {
       )
     const one = (value: number) => nd([1], [value])
     const controls = [one(o.t ?? 1), one(o.k ?? 0), one(o.p ?? 1), one(o.m ?? 0), one(o.u ?? 0)]
-    const out = ops.sample.reference([nd([1, logits.length], logits), ...controls, ...[0, 1, 2, 3].map(column)], {})
-    const [id, logProb, truncated] = out.map((y) => y.data[0])
-    return { id, p: Math.exp(logProb), truncated: Math.exp(truncated) }
+    const seen = o.counts ? [nd([1, 3], o.penalties!), nd([1, o.counts.length], o.counts)] : []
+    const inputs = [nd([1, logits.length], logits), ...controls, ...[0, 1, 2].map(column), ...seen]
+    const [id, logProb, truncated, counts] = ops.sample.reference(inputs, {}).map((y) => y.data)
+    return { id: id[0], p: Math.exp(logProb[0]), truncated: Math.exp(truncated[0]), counts: counts && [...counts] }
   }
   const ids = (o: Parameters<typeof draw>[0]) =>
     new Set(Array.from({ length: 100 }, (_, i) => draw({ ...o, u: i / 100 }).id))
@@ -62,15 +65,26 @@ describe('sample', () => {
     expect(draw({ t: 0, u: 0.99 })).toMatchObject({ id: 1, p: expect.closeTo(0.4) })
   })
 
-  it('edits: penalty by sign, then bias; a ban leaves nothing', () => {
+  it('penalties by sign and by count, then bias; a ban leaves nothing; a draw is counted', () => {
     const logits = [2, -1, 1.5]
     const p = (z: number[], i: number) => Math.exp(z[i]) / z.reduce((a, v) => a + Math.exp(v), 0)
-    const edits = [
-      [0, 0, 2, 0],
-      [0, 1, 2, 0.5],
+    // Both are in the prompt: 2/2 and -1*2, then the bias.
+    const [penalties, counts] = [
+      [2, 0.25, 0.5],
+      [1, 1, 0],
     ]
-    expect(draw({ logits, edits, t: 0 })).toMatchObject({ id: 2, p: expect.closeTo(p([1, -1.5, 1.5], 2)) })
-    expect(draw({ logits, edits: [[0, 0, 1, -1e30]], t: 0 })).toMatchObject({
+    expect(draw({ logits, penalties, counts, edits: [[0, 1, 0.5]], t: 0 })).toMatchObject({
+      id: 2,
+      p: expect.closeTo(p([1, -1.5, 1.5], 2)),
+      counts: [1, 1, 2],
+    })
+    // Drawn three times: 2/2 - 3*0.25 - 0.5; once, and in the prompt: 1.5/2 - 0.25 - 0.5.
+    expect(draw({ logits, penalties, counts: [6, 0, 3], t: 0 })).toMatchObject({
+      id: 2,
+      p: expect.closeTo(p([-0.25, -1, 0], 2)),
+      counts: [6, 0, 5],
+    })
+    expect(draw({ logits, edits: [[0, 0, -1e30]], t: 0 })).toMatchObject({
       id: 2,
       p: expect.closeTo(p([-1e3, -1, 1.5], 2)),
     })
@@ -94,7 +108,7 @@ describe('vocabPick', () => {
 
 describe('attention', () => {
   it('one segment after another equals the segments on their own; the cache gives the same', () => {
-    const attrs = { heads: 4, kvHeads: 2, scale: 0.4 }
+    const attrs = { heads: 4, kvHeads: 2, scale: 0.4, window: 0 }
     const [n, first] = [7, 3]
     const [q, k, v] = [random(n, 12), random(n, 6), random(n, 6)]
     const [packed] = ops.attention.reference([q, k, v, nd([n], [0, 0, 0, 3, 3, 3, 3])], attrs)
@@ -104,10 +118,15 @@ describe('attention', () => {
     // Row 0 of a segment sees itself only: its value, each head of it for two query heads.
     const [a, b] = [v.data.subarray(18, 21), v.data.subarray(21, 24)]
     expect([...packed.data.subarray(36, 48)]).toEqual([...a, ...a, ...b, ...b])
-    const cached = (t: NdArray) => nd([2, 4, 6], [...new Array(24).fill(9), ...t.data.subarray(first * 6)])
+    // Slot 1 of [2, 2, 4, 3]: a head after the other.
+    const cached = (t: NdArray) => {
+      const head = (g: number) =>
+        [3, 4, 5, 6].flatMap((row) => [...t.data.subarray(row * 6 + 3 * g, row * 6 + 3 * g + 3)])
+      return nd([2, 2, 4, 3], [...new Array(24).fill(9), ...head(0), ...head(1)])
+    }
     const [fromCache] = ops.attentionCached.reference(
-      [rest(q), cached(k), cached(v), nd([4], [1, 1, 1, 1]), nd([4], [0, 1, 2, 3])],
-      attrs,
+      [rest(q), cached(k), cached(v), nd([4], [0, 1, 2, 3]), nd([1], [1])],
+      { scale: attrs.scale, window: 0 },
     )
     fromCache.data.forEach((value, i) => {
       expect(value).toBeCloseTo(alone.data[i], 12)

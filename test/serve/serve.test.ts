@@ -2,12 +2,13 @@ import { spawn } from 'node:child_process'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { LanguageModel, loadModel } from '../../sdk/index.ts'
 import { serveApp } from '../../sdk/serve/app.ts'
+import { cli } from '../built.ts'
 
 let lm: LanguageModel
 let app: ReturnType<typeof serveApp>
 beforeAll(async () => {
   lm = await loadModel('nano', { threads: 1 })
-  app = serveApp(lm, { modelName: 'nano', queue: 2 })
+  app = serveApp(lm, { modelName: 'nano', slots: 1, queue: 1 })
 })
 afterAll(() => lm.close())
 
@@ -61,6 +62,41 @@ describe('chat completions', () => {
     const [first, second] = [await ask(), await ask()]
     expect(second).toEqual(first)
     expect(new Set(first).size).toBeGreaterThan(1)
+  })
+})
+
+describe('requests side by side', () => {
+  const ask = async (app: ReturnType<typeof serveApp>, i: number, more: object = {}, signal?: AbortSignal) => {
+    const messages = [{ role: 'user', content: `What is ${11 + 7 * i} + ${25 + i}?` }]
+    const body = JSON.stringify({ messages, temperature: 0, ...more })
+    return app.request('/v1/chat/completions', { method: 'POST', body, signal })
+  }
+  const textOf = async (response: Response): Promise<string> => (await response.json()).choices[0].message.content
+  const eight = Array.from({ length: 8 }, (_, i) => i)
+
+  it('eight chats at once say what they say one after the other', async () => {
+    const [together, apart] = [8, 1].map((slots) => serveApp(lm, { modelName: 'nano', slots }))
+    const want: string[] = []
+    for (const i of eight) want.push(await textOf(await ask(apart, i)))
+    expect(await Promise.all(eight.map(async (i) => textOf(await ask(together, i))))).toEqual(want)
+    expect(new Set(want).size).toBe(8)
+  })
+
+  it('a client that leaves makes room for one that waits; one that asks for what cannot be is refused at once', async () => {
+    const busy = serveApp(lm, { modelName: 'nano', slots: 1, queue: 4 })
+    const gone = new AbortController()
+    const bans = { temperature: 2, seed: 1, max_tokens: 900, stream: true }
+    const long = await ask(busy, 1, bans, gone.signal)
+    const reader = long.body!.getReader()
+    await reader.read()
+    const waits = ask(busy, 2)
+    for (const stream of [false, true]) {
+      const body = JSON.stringify({ prompt: [5, 999_999], stream })
+      expect((await busy.request('/v1/completions', { method: 'POST', body })).status).toBe(400)
+    }
+    await reader.cancel()
+    gone.abort()
+    expect(await textOf(await waits)).toBe(await textOf(await ask(app, 2)))
   })
 })
 
@@ -129,7 +165,7 @@ describe('what is wrong is told in the shape of the API', () => {
 })
 
 it('halfling serve listens, answers and ends at Ctrl-C', async () => {
-  const child = spawn(process.execPath, ['--import', 'tsx', 'sdk/cli/bin.ts', 'serve', '--port', '0'])
+  const child = spawn(process.execPath, [...cli, 'serve', '--port', '0'])
   let told = ''
   child.stderr.on('data', (chunk) => {
     told += chunk

@@ -18,6 +18,7 @@ import { buildTeacherCache, modelTeacher } from '../../sdk/generate/teacher.ts'
 import { fileFolder, type LanguageModel } from '../../sdk/index.ts'
 import { loadModel } from '../../sdk/load.ts'
 import { normal } from '../../sdk/random.ts'
+import { storeAt } from '../../sdk/store/store.ts'
 
 let folder: string
 let lm: LanguageModel
@@ -79,11 +80,10 @@ async function roundTrip(rows: TeacherRow[], given: Partial<TeacherSettings>): P
   const at = await mkdtemp(join(folder, 'cache-'))
   const tokens = rows.reduce((sum, row) => sum + row.tail.length, 0)
   const s = settings({ rows: rows.length, tokens, shardRows: 1000, ...given })
-  await startTeacherCache(at, s)
-  await writeTeacherShard(at, s, 0, rows)
+  await startTeacherCache(await storeAt(at), s)
+  await writeTeacherShard(await storeAt(at), s, 0, rows)
   const cache = await TeacherCache.open(at)
   const read = await Promise.all(rows.map((_, i) => cache.row(i)))
-  await cache.close()
   return [read, cache.bytes / tokens]
 }
 
@@ -113,16 +113,15 @@ describe('top-k cache', () => {
     const at = await mkdtemp(join(folder, 'cache-'))
     const rows = [fakeRow(40, 16, 600, 2, 5), fakeRow(3, 16, 600, 2, 6)]
     const s = settings({ k: 16, vocabSize: 600, rows: 2, tokens: 43, shardRows: 1 })
-    await startTeacherCache(at, s)
-    for (const [i, row] of rows.entries()) await writeTeacherShard(at, s, i, [row])
+    await startTeacherCache(await storeAt(at), s)
+    for (const [i, row] of rows.entries()) await writeTeacherShard(await storeAt(at), s, i, [row])
     const files = (await readdir(at)).map((name) => new File([readFileSync(join(at, name))], name))
     const [dropped, onDisk] = [await TeacherCache.open(fileFolder(files)), await TeacherCache.open(at)]
     for (const i of [0, 1]) expect(await dropped.row(i)).toEqual(await onDisk.row(i))
     expect(await dropped.verify()).toEqual([])
-    await onDisk.close()
     const error = await TeacherCache.open(fileFolder([])).catch((e) => e)
     expect(error).toBeInstanceOf(FormatError)
-    expect(error.message).toBe('dropped files: has no teacher.json')
+    expect(error.message).toBe('dropped files/teacher.json: no such file')
   })
 
   it('costs at most 66 bytes a token at K = 16, and 98 for wide vocabularies', async () => {
@@ -191,7 +190,6 @@ describe('building', () => {
     expect(await torn.verify()).toEqual([2])
     await expect(torn.row(11)).rejects.toThrow(FormatError)
     await expect(torn.row(99)).rejects.toThrow(DataError)
-    await torn.close()
     await buildTeacherCache(parts, s, teacher, examples)
     expect(readFileSync(join(parts, 'shard-00002.safetensors'))).toEqual(
       readFileSync(join(whole, 'shard-00002.safetensors')),
@@ -215,14 +213,15 @@ describe('building', () => {
     const read = await cache.row(2)
     expect([...read.ids]).toEqual([...rows[2].ids])
     for (const [j, x] of rows[2].logProbs.entries()) if (x > -100) expect(read.logProbs[j]).toBeCloseTo(x, 2)
-    await cache.close()
   })
 
   it('refuses a folder with other settings, naming the first that differs', async () => {
     const at = join(folder, 'settings')
-    await startTeacherCache(at, settings())
-    await expect(startTeacherCache(at, settings({ temperature: 2 }))).rejects.toThrow(/temperature 1, not 2/)
-    await expect(startTeacherCache(join(folder, 'x'), settings({ k: 65 }))).rejects.toThrow(OptionError)
+    await startTeacherCache(await storeAt(at), settings())
+    await expect(startTeacherCache(await storeAt(at), settings({ temperature: 2 }))).rejects.toThrow(
+      /another temperature \(1, now 2\)/,
+    )
+    await expect(startTeacherCache(await storeAt(join(folder, 'x')), settings({ k: 65 }))).rejects.toThrow(OptionError)
     await writeFile(join(at, 'teacher.json'), '{"version": 1}')
     await expect(TeacherCache.open(at)).rejects.toThrow(FormatError)
   })
@@ -245,7 +244,6 @@ describe('sampled cache', () => {
       }
       expect(mass).toBeCloseTo(1, 6)
     }
-    await cache.close()
   })
 
   it('draws follow the softmax: chi-square over 20,000 draws', async () => {

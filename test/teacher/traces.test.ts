@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { makeProblem } from '../../examples/nano/problems.ts'
-import { extractAnswer } from '../../sdk/eval/answer.ts'
+import { extractAnswer } from '../../sdk/answers/extract.ts'
 import { writeTraces } from '../../sdk/eval/traces.ts'
 import { type LanguageModel, loadModel, OptionError } from '../../sdk/index.ts'
 
@@ -42,6 +42,9 @@ it('keeps right answers alone, and an interrupted run ends with the same bytes',
   await expect(writeTraces(teacher, questions, stopped, { ...options, onProgress, signal })).rejects.toThrow('enough')
   await expect(readFile(stopped)).rejects.toThrow('ENOENT')
   await expect(writeTraces(teacher, questions, stopped, { ...options, seed: 4 })).rejects.toThrow(OptionError)
+  await expect(writeTraces(teacher, questions, stopped, { ...options, seed: 4 })).rejects.toThrow(
+    /another seed \(3, now 4\)/,
+  )
   await writeTraces(teacher, questions, stopped, options)
   expect(await readFile(stopped, 'utf8')).toBe(await readFile(whole, 'utf8'))
 })

@@ -10,8 +10,9 @@ import { gradientName } from '../../sdk/graph/graph.ts'
 import { type LanguageModel, loadModel } from '../../sdk/index.ts'
 import { Programs } from '../../sdk/model/programs.ts'
 import { normal } from '../../sdk/random.ts'
-import { distillation, picksOf } from '../../sdk/train/distill.ts'
+import { distillation } from '../../sdk/train/objectives.ts'
 import { TrainStep } from '../../sdk/train/step.ts'
+import { teacherInputs } from '../../sdk/train/teacher.ts'
 import { prepareAdapter } from '../../sdk/train/trained.ts'
 
 // Random sampling KD (arXiv 2503.16870): the mean gradient over many draws is the gradient of the full KL. The likeliest ids
@@ -47,12 +48,11 @@ it('2,000 sampled caches: the mean gradient is the full one within 3 standard er
       trains: 'adapter',
       gradientCheckpointing: false,
       dropout: 0,
-      decays: () => false,
-      objective: (g, hidden, table) => distillation(g, hidden, table, width, 1, { alpha: 0, beta: 0 }),
+      objective: distillation({ width, temperature: 1, alpha: 0, beta: 0 }),
     })
   /** The adapter's gradient along fixed random directions. */
   async function projections(step: TrainStep, said: TeacherRow, width: number): Promise<number[]> {
-    const picks = picksOf(batch.targets, [said], width, false)
+    const picks = teacherInputs(batch.targets, [said], width, false)
     await step.accumulate(batch, { weights, temperature: Float32Array.of(1), ...picks }, [0, 0])
     const sums = new Array<number>(6).fill(0)
     let at = 0

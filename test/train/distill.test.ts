@@ -53,7 +53,7 @@ async function buildCache(name: string, given: Pick<TeacherSettings, 'method' | 
     shardRows: 10,
     ...given,
   }
-  await (await buildTeacherCache(join(folder, name), settings, modelTeacher(teacher.model, settings), examples)).close()
+  await buildTeacherCache(join(folder, name), settings, modelTeacher(teacher.model, settings), examples)
 }
 
 interface Run {
@@ -77,7 +77,7 @@ async function distill(
 ): Promise<Run> {
   const model = await loadModel(join(folder, 'tiny-1'), { dtype: 'f32', threads })
   try {
-    const outputDir = args.outputDir ?? (await mkdtemp(join(folder, 'run-')))
+    const outputDir = (args.outputDir as string | undefined) ?? (await mkdtemp(join(folder, 'run-')))
     const trainer = new DistillTrainer({
       model,
       teacher: join(folder, 'topk'),
@@ -196,7 +196,7 @@ describe('what does not fit is refused', () => {
     await expect(distill({ lmbda: 0.5 })).rejects.toThrow(OptionError)
   })
   it('numbers out of range', async () => {
-    await expect(distill({ alpha: 1.5 })).rejects.toThrow('alpha: 1.5 is not within 0 and 1')
+    await expect(distill({ alpha: 1.5 })).rejects.toThrow('alpha: 1.5 is not a number from 0 to 1')
     await expect(distill({ topK: 65 }, { teacher })).rejects.toThrow(OptionError)
   })
   it('another tokenizer', async () => {

@@ -1,17 +1,17 @@
-import { existsSync, mkdtempSync, readdirSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { CollapseError, OptionError, RewardError } from '../../sdk/errors.ts'
+import { CollapseError, FormatError, OptionError, RewardError } from '../../sdk/errors.ts'
 import type { LanguageModel } from '../../sdk/generate/language-model.ts'
 import { scoreExamples } from '../../sdk/generate/score.ts'
 import type { RewardFunction } from '../../sdk/rewards/reward.ts'
 import { importanceWeights, tokenWeights } from '../../sdk/train/advantages.ts'
+import type { GRPOConfig } from '../../sdk/train/config.ts'
 import { type GRPOOptions, GRPOTrainer } from '../../sdk/train/grpo.ts'
-import type { GRPOConfig } from '../../sdk/train/grpo-arguments.ts'
-import type { TrainLog } from '../../sdk/train/loop.ts'
 import { exampleOf, policyInputs } from '../../sdk/train/policy.ts'
 import type { ScoredRollout } from '../../sdk/train/rewarded.ts'
+import type { TrainLog } from '../../sdk/train/run.ts'
 import { wasmTarget } from '../../targets/wasm/index.ts'
 import { randomModel } from './model.ts'
 
@@ -33,7 +33,12 @@ interface Ran {
   readonly warnings: string[]
   readonly drawn: ScoredRollout[][]
 }
-async function run(args: Partial<GRPOConfig>, options: Partial<GRPOOptions> = {}, model = lm): Promise<Ran> {
+async function run(
+  args: Partial<GRPOConfig>,
+  options: Partial<GRPOOptions> = {},
+  model = lm,
+  resume = false,
+): Promise<Ran> {
   await model.setAdapters([])
   const [warnings, drawn]: [string[], ScoredRollout[][]] = [[], []]
   const trainer = new GRPOTrainer({
@@ -56,7 +61,7 @@ async function run(args: Partial<GRPOConfig>, options: Partial<GRPOOptions> = {}
     },
   })
   const logs: Ran['logs'] = []
-  for await (const log of trainer.train()) if ('loss' in log) logs.push(log)
+  for await (const log of trainer.train({ resume })) if ('loss' in log) logs.push(log)
   return { logs, warnings, drawn }
 }
 
@@ -271,20 +276,37 @@ describe('what goes wrong', () => {
     expect(existsSync(join(outputDir, 'checkpoint-3'))).toBe(true)
   })
 
+  it('a checkpoint in the middle of a batch holds it in one line; one that is damaged is named', async () => {
+    const saving = { outputDir: folder(), numIterations: 2, saveStrategy: 'steps', saveSteps: 1 } as const
+    await run({ ...saving, maxSteps: 1 })
+    const file = join(saving.outputDir, 'checkpoint-1/trainer_state.json')
+    const text = readFileSync(file, 'utf8')
+    expect(text.trim().split('\n')).toHaveLength(1)
+    const state = JSON.parse(text)
+    expect(state.own.generation.samples).toHaveLength(16)
+    state.own.generation.samples[3].logProbs[1] = null
+    writeFileSync(file, JSON.stringify(state))
+    const error = await run({ ...saving, maxSteps: 2 }, {}, lm, true).catch((e) => e)
+    expect(error).toBeInstanceOf(FormatError)
+    expect(error.message).toMatch(/checkpoint-1: own\.generation\.samples\.3\.logProbs\.1: .*delete the checkpoint/)
+    writeFileSync(file, text)
+    expect((await run({ ...saving, maxSteps: 2 }, {}, lm, true)).logs.map(({ step }) => step)).toEqual([2])
+  })
+
   it('only completions that are cut off, or no entropy left, are told as well', async () => {
     const { warnings } = await run({ maxSteps: 3, maxCompletionLength: 1 })
     expect(warnings.join()).toMatch(/of the completions are cut off at 1 tokens/)
   })
 
   it.each<[Partial<GRPOConfig>, Partial<GRPOOptions>, RegExp]>([
-    [{ numGenerations: 1 }, {}, /nothing to be compared with/],
+    [{ numGenerations: 1 }, {}, /numGenerations: 1 is not an integer from 2/],
     [{ numGenerations: 5 }, {}, /no groups of 5/],
     [{ gradientAccumulationSteps: 2, stepsPerGeneration: 3 }, {}, /no multiple/],
     [{ rewardWeights: [1, 2] }, {}, /2 weights for 1 reward/],
     [{ lossType: 'ppo' as 'grpo' }, {}, /"ppo" is not one of grpo/],
     [{ beta: 0.1 }, { peft: null }, /refModel/],
     [{}, { rewardFuncs: [] }, /rewardFuncs/],
-    [{ temperature: 0 }, {}, /temperature: 0 is not above 0/],
+    [{ temperature: 0 }, {}, /temperature: 0 is not a number above 0/],
   ])('%o is refused', async (args, options, message) => {
     const error = await run(args, options).catch((e) => e)
     expect(error).toBeInstanceOf(OptionError)

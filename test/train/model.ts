@@ -1,7 +1,10 @@
+import type { FloatDType } from '../../sdk/dtype.ts'
 import type { StoredTensor } from '../../sdk/formats/safetensors.ts'
 import { LanguageModel } from '../../sdk/generate/language-model.ts'
-import { parseConfig } from '../../sdk/model/config.ts'
-import { Model, type WeightDType } from '../../sdk/model/model.ts'
+import type { CacheDType } from '../../sdk/model/cache-dtype.ts'
+import { type ModelConfig, parseConfig } from '../../sdk/model/config.ts'
+import { describeOpened } from '../../sdk/model/describe.ts'
+import { Model } from '../../sdk/model/model.ts'
 import { weightShapes } from '../../sdk/model/names.ts'
 import { fillNormal, nameCounter } from '../../sdk/random.ts'
 import type { Target } from '../../sdk/target.ts'
@@ -48,12 +51,8 @@ function tokenizerFiles() {
   return { tokenizerJson, tokenizerConfig: { eos_token: '<|im_end|>', pad_token: '<|im_end|>' } }
 }
 
-export async function randomModel(
-  target: Target,
-  dtype: WeightDType = 'f32',
-  maxPositions = configJson.max_position_embeddings,
-): Promise<LanguageModel> {
-  const config = parseConfig({ ...configJson, max_position_embeddings: maxPositions }, 'random')
+/** Every weight of a config, from a seeded generator; norms are 1. */
+export function randomTensors(config: ModelConfig): Map<string, StoredTensor> {
   const tensors = new Map<string, StoredTensor>()
   for (const [name, shape] of weightShapes(config)) {
     const data = new Float32Array(shape.reduce((a, b) => a * b, 1))
@@ -63,11 +62,35 @@ export async function randomModel(
     const read = async (offset = 0, length = bytes.length - offset) => bytes.slice(offset, offset + length)
     tensors.set(name, { name, dtype: 'F32', shape, bytes: bytes.length, file: 'random', read })
   }
+  return tensors
+}
+
+/** With `reopen` it goes on with another target when its own was lost. */
+export async function randomModel(
+  target: Target,
+  dtype: 'auto' | FloatDType = 'f32',
+  maxPositions = configJson.max_position_embeddings,
+  reopen?: () => Promise<Target>,
+  cacheDType?: CacheDType,
+): Promise<LanguageModel> {
+  const config = parseConfig({ ...configJson, max_position_embeddings: maxPositions }, 'random')
+  const tensors = randomTensors(config)
   const model = await Model.load(target, config, tensors, 'random', { dtype })
-  const files = { config: configJson, generationConfig: {}, ...tokenizerFiles(), chatTemplate }
+  if (reopen) model.again = { openTarget: reopen, openTensors: async () => tensors }
+  const files = {
+    config: configJson,
+    generationConfig: {},
+    ...tokenizerFiles(),
+    chatTemplate,
+    title: null,
+    license: null,
+  }
   const tokenizer = loadTokenizer(files.tokenizerJson, files.tokenizerConfig)
   const template = { sources: { default: chatTemplate }, specialTokens: {} }
-  return new LanguageModel(model, tokenizer, template, {}, new Set([257]), files)
+  const stored = { ...files, configFile: 'random', tensors, warnings: [] }
+  const eosTokenIds = new Set([257])
+  const description = describeOpened('random', { stored, config, tokenizer, template, eosTokenIds })
+  return new LanguageModel(model, tokenizer, template, {}, eosTokenIds, files, description, cacheDType)
 }
 
 /** Rows of different lengths. */

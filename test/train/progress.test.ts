@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { LanguageModel } from '../../sdk/generate/language-model.ts'
-import type { TrainProgress } from '../../sdk/train/loop.ts'
+import type { TrainProgress } from '../../sdk/train/run.ts'
 import { SFTTrainer } from '../../sdk/train/sft.ts'
 import { wasmTarget } from '../../targets/wasm/index.ts'
 import { randomModel, rows } from './model.ts'
@@ -29,11 +29,11 @@ describe('onProgress', () => {
       peft: { r: 4 },
       args: { ...args, evalStrategy: 'steps', evalSteps: 2 },
     })
+    const { forecast } = await trainer.plan()
     const told: (TrainProgress | 'step' | 'evalLoss')[] = []
     for await (const line of trainer.train({ onProgress: (progress) => told.push(progress) }))
       told.push('loss' in line ? 'step' : 'evalLoss')
     const reading = (n: number) => Array.from({ length: n }, (_, i) => ({ phase: 'reading', rows: i + 1 }))
-    const { forecast } = trainer
     // The rows of evaluation have more tokens than are scored at once.
     const parts = told.filter((one) => typeof one === 'object' && one.phase === 'evaluating')
     expect(parts.length).toBeGreaterThan(1)
@@ -47,7 +47,26 @@ describe('onProgress', () => {
       ...parts,
       'evalLoss',
     ])
-    expect(forecast!.total).toBe(forecast!.weights + forecast!.optimizer + forecast!.activations)
+    expect(forecast.total).toBe(forecast.weights + forecast.optimizer + forecast.activations)
+  })
+
+  it('a plan tells the same, trains nothing and leaves the model as it was', async () => {
+    const before = [...lm.model.adapters.keys()]
+    const trainer = new SFTTrainer({
+      model: lm,
+      trainDataset: rows,
+      peft: { r: 8 },
+      args: { ...args, outputDir: null },
+    })
+    const { totalSteps, tokens, forecast } = await trainer.plan()
+    expect([totalSteps, tokens]).toEqual([2, 96])
+    expect(forecast.total).toBeGreaterThan(forecast.weights)
+    expect([...lm.model.adapters.keys()]).toEqual(before)
+    for await (const { totalSteps } of trainer.train({
+      onProgress: (at) =>
+        at.phase === 'ready' && expect(at).toEqual({ phase: 'ready', totalSteps: 2, tokens, forecast }),
+    }))
+      expect(totalSteps).toBe(2)
   })
 
   it('an abort ends the reading of rows', async () => {

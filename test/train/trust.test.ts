@@ -2,7 +2,8 @@ import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, truncate
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { type SFTConfig, type SFTOptions, SFTTrainer } from '../../sdk/train/sft.ts'
+import type { SFTConfig } from '../../sdk/train/config.ts'
+import { type SFTOptions, SFTTrainer } from '../../sdk/train/sft.ts'
 import { wasmTarget } from '../../targets/wasm/index.ts'
 import { randomModel, rows } from './model.ts'
 
@@ -49,7 +50,7 @@ describe('training ends in a typed error, and nothing is lost', () => {
     const before = readFileSync(join(out, 'metrics.jsonl'), 'utf8')
     await expect(train(out)).rejects.toThrow('holds the checkpoints of another run')
     await expect(train(out, { resume: true, args: { learningRate: 2e-3 } })).rejects.toThrow(
-      'learningRate 0.001, this run has 0.002',
+      'another learningRate (0.001, now 0.002)',
     )
     await expect(train(out, { resume: true, data: [...rows].reverse() })).rejects.toThrow('dataset')
     await expect(train(out, { resume: true, peft: { r: 8 } })).rejects.toThrow('peft')
@@ -119,7 +120,7 @@ describe('training ends in a typed error, and nothing is lost', () => {
     const long = Array.from({ length: 4000 }, () => ({ text: 'abcdefgh'.repeat(31) }))
     await expect(train(folder(), { data: long, args: { perDeviceTrainBatchSize: 4000 } })).rejects.toMatchObject({
       code: 'memory',
-      message: expect.stringMatching(/a step of \d+ tokens needs \d+ MB/),
+      message: expect.stringMatching(/a step of \d+ tokens needs [\d.,]+ MB/),
     })
   })
 

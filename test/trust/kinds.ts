@@ -3,26 +3,26 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parquetWriteBuffer } from 'hyparquet-writer'
 import { writeTinyModel } from '../../examples/tiny-model.ts'
+import { aliases, sftKeys } from '../../sdk/cli/keys.ts'
 import { readConfig } from '../../sdk/cli/settings.ts'
-import { aliases, sftKeys } from '../../sdk/cli/sft-keys.ts'
 import { readRows } from '../../sdk/data/rows.ts'
 import { startTeacherCache, TeacherCache, writeTeacherShard } from '../../sdk/data/teacher-cache.ts'
 import { rowTokenizer } from '../../sdk/data/tokenize.ts'
 import { HalflingError } from '../../sdk/errors.ts'
-import { bytesSource } from '../../sdk/formats/byte-source.ts'
 import { openGguf } from '../../sdk/formats/gguf.ts'
 import { ggufModel } from '../../sdk/formats/gguf-model.ts'
-import { openModelSource, openModelTensors } from '../../sdk/formats/model-source.ts'
-import { nodeFolder } from '../../sdk/formats/node-file.ts'
 import { readAdapter } from '../../sdk/formats/peft.ts'
 import { openSafetensors, safetensorsChunks } from '../../sdk/formats/safetensors.ts'
 import { readFloats, type StoredTensor } from '../../sdk/formats/stored.ts'
+import { openModel, openTensors } from '../../sdk/formats/stored-model.ts'
 import { resolveSampling } from '../../sdk/generate/sampling.ts'
 import { eosTokenIds } from '../../sdk/load.ts'
 import { parseConfig } from '../../sdk/model/config.ts'
 import { adapterFromPeft } from '../../sdk/model/lora.ts'
 import { findWeights } from '../../sdk/model/names.ts'
 import { quantizeModel } from '../../sdk/quantize.ts'
+import { bytesSource } from '../../sdk/store/byte-source.ts'
+import { storeAt } from '../../sdk/store/store.ts'
 import { loadChatTemplate, renderChat } from '../../sdk/text/chat-template.ts'
 import { checkVocabulary, loadTokenizer } from '../../sdk/text/tokenizer.ts'
 import { readState, restoreMoments } from '../../sdk/train/checkpoint.ts'
@@ -124,22 +124,17 @@ function readFolder(folder: string): Files {
 const hardText = `Hello <|im_start|>it is 42, naïve \n\n${'a'.repeat(60)}!${' '.repeat(60)}x`
 
 /** What loading a model does before any device is opened. */
-async function openModel(path: string): Promise<void> {
-  const source = await openModelSource(path)
-  try {
-    const config = parseConfig(source.config, source.configFile)
-    const tokenizer = loadTokenizer(source.tokenizerJson, source.tokenizerConfig)
-    checkVocabulary(tokenizer, config.vocabSize)
-    tokenizer.decode(tokenizer.encode(hardText))
-    eosTokenIds(source.generationConfig, source.config, tokenizer.eosTokenId, config.vocabSize)
-    resolveSampling({}, source.generationConfig)
-    const template = loadChatTemplate(source.tokenizerConfig, source.chatTemplate ?? undefined)
-    if (template) renderChat(template, [{ role: 'user', content: 'hi' }], { addGenerationPrompt: true })
-    const weights = findWeights(config, source.tensors, source.configFile)
-    await readAll(weights.values())
-  } finally {
-    await source.close()
-  }
+async function tryModel(path: string): Promise<void> {
+  const stored = await openModel(await storeAt(path))
+  const config = parseConfig(stored.config, stored.configFile)
+  const tokenizer = loadTokenizer(stored.tokenizerJson, stored.tokenizerConfig)
+  checkVocabulary(tokenizer, config.vocabSize)
+  tokenizer.decode(tokenizer.encode(hardText))
+  eosTokenIds(stored.generationConfig, stored.config, tokenizer.eosTokenId, config.vocabSize)
+  resolveSampling({}, stored.generationConfig)
+  const template = loadChatTemplate(stored.tokenizerConfig, stored.chatTemplate ?? undefined)
+  if (template) renderChat(template, [{ role: 'user', content: 'hi' }], { addGenerationPrompt: true })
+  await readAll(findWeights(config, stored.tensors, stored.configFile).values())
 }
 
 export async function makeKinds(): Promise<Record<string, Kind>> {
@@ -199,15 +194,10 @@ export async function makeKinds(): Promise<Record<string, Kind>> {
       },
       /./,
       async (folder) => {
-        const file = await openModelTensors(await nodeFolder(folder))
-        try {
-          await readAll(file.tensors.values())
-        } finally {
-          await file.close()
-        }
+        await readAll((await openTensors(await storeAt(folder))).tensors.values())
       },
     ),
-    model: inFolder(12, async () => readFolder(await tiny()), metadata, openModel),
+    model: inFolder(12, async () => readFolder(await tiny()), metadata, tryModel),
     'q8 model': inFolder(
       6,
       async () => {
@@ -216,7 +206,7 @@ export async function makeKinds(): Promise<Record<string, Kind>> {
         return readFolder(folder)
       },
       /config\.json|safetensors/,
-      openModel,
+      tryModel,
     ),
     adapter: inFolder(
       10,
@@ -245,7 +235,7 @@ export async function makeKinds(): Promise<Record<string, Kind>> {
       },
       /./,
       async (folder) => {
-        const { config, tensors } = await readAdapter(folder)
+        const { config, tensors } = await readAdapter(await storeAt(folder))
         adapterFromPeft('damaged', config, tensors, tinyConfig, folder)
       },
     ),
@@ -275,8 +265,9 @@ export async function makeKinds(): Promise<Record<string, Kind>> {
       },
       /./,
       async (folder) => {
-        await readState(folder, { seed: 1, learningRate: 0.1 })
-        await restoreMoments(folder, fakeStep)
+        const checkpoint = await storeAt(folder)
+        await readState(checkpoint, { seed: 1, learningRate: 0.1 })
+        await restoreMoments(checkpoint, fakeStep)
       },
     ),
     rows: inFolder(
@@ -326,20 +317,17 @@ export async function makeKinds(): Promise<Record<string, Kind>> {
           logProbs: Float32Array.of(-0.5, -1.5, -0.1, -3),
           tail: Float32Array.of(-1.7, -3.1),
         }
-        await startTeacherCache(folder, settings)
-        await writeTeacherShard(folder, settings, 0, [row, row])
-        await writeTeacherShard(folder, settings, 1, [row])
+        const store = await storeAt(folder)
+        await startTeacherCache(store, settings)
+        await writeTeacherShard(store, settings, 0, [row, row])
+        await writeTeacherShard(store, settings, 1, [row])
         return readFolder(folder)
       },
       /./,
       async (folder) => {
         const cache = await TeacherCache.open(folder)
-        try {
-          for (let i = 0; i < Math.min(cache.settings.rows, 3); i++) await cache.row(i)
-          await cache.verify()
-        } finally {
-          await cache.close()
-        }
+        for (let i = 0; i < Math.min(cache.settings.rows, 3); i++) await cache.row(i)
+        await cache.verify()
       },
     ),
     parquet: inFolder(

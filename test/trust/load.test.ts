@@ -66,7 +66,7 @@ describe('a broken model or adapter is named', () => {
     ['another hidden size', edit('config.json', { hidden_size: 128 }), 'expected [288, 128], got [288, 64]'],
     ['heads that do not divide', edit('config.json', { num_key_value_heads: 3 }), 'not a multiple'],
     ['more layers than the file has', edit('config.json', { num_hidden_layers: 3 }), 'model.layers.2'],
-    ['another rope', edit('config.json', { rope_scaling: { rope_type: 'yarn', factor: 2 } }), 'yarn'],
+    ['another rope', edit('config.json', { rope_scaling: { rope_type: 'longrope', factor: 2 } }), 'longrope'],
     ['an activation of its own', edit('config.json', { hidden_act: 'gelu' }), 'gelu'],
     ['config.json that is no JSON', (f) => writeFileSync(join(f, 'config.json'), '{'), 'config.json'],
     ['config.json that is a list', (f) => writeFileSync(join(f, 'config.json'), '[]'), 'config.json'],

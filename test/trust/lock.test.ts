@@ -2,9 +2,9 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, it } from 'vitest'
-import { takeLock } from '../../sdk/formats/lock.ts'
 import { buildTeacherCache, type Teacher } from '../../sdk/generate/teacher.ts'
 import { type LanguageModel, loadModel, SFTTrainer } from '../../sdk/index.ts'
+import { diskLock } from '../../sdk/store/disk-lock.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'halfling-lock-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -43,11 +43,11 @@ it('two runs in one folder: the second names the process of the first; afterward
 it('of many that take over the lock of a dead process one has it', async () => {
   const lock = join(folder, 'many.lock')
   writeFileSync(lock, `99999999 ${hostname()} 0.5`)
-  const taken = (await Promise.all(Array.from({ length: 20 }, () => takeLock(lock)))).filter(
-    (release) => release !== null,
+  const taken = (await Promise.all(Array.from({ length: 20 }, () => diskLock(lock)))).filter(
+    (release) => typeof release !== 'string',
   )
   expect(taken).toHaveLength(1)
-  expect(await takeLock(lock)).toBe(null)
+  expect(await diskLock(lock)).toBe(`process ${process.pid}`)
   await taken[0]()
   expect(existsSync(lock)).toBe(false)
 })
@@ -72,13 +72,11 @@ it('two builds of a teacher cache: the second names the process of the first', a
   const row = { ids: Int32Array.of(1), logProbs: Float32Array.of(-1), tail: Float32Array.of(-0.5) }
   const build = (teacher: Teacher) => buildTeacherCache(cache, settings, teacher, examples)
   let second: Promise<unknown> | undefined
-  await (
-    await build(async () => {
-      second = build(async () => [row])
-      await expect(second).rejects.toThrow(`process ${process.pid} writes into it`)
-      return [row]
-    })
-  ).close()
+  await build(async () => {
+    second = build(async () => [row])
+    await expect(second).rejects.toThrow(`process ${process.pid} writes into it`)
+    return [row]
+  })
   expect(second).toBeDefined()
   expect(existsSync(join(cache, 'run.lock'))).toBe(false)
 })

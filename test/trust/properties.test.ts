@@ -7,12 +7,13 @@ import { parquetWriteBuffer } from 'hyparquet-writer'
 import { afterAll, expect, it } from 'vitest'
 import { readRows } from '../../sdk/data/rows.ts'
 import { elementCount } from '../../sdk/dtype.ts'
-import { bytesSource } from '../../sdk/formats/byte-source.ts'
-import { openModelSource } from '../../sdk/formats/model-source.ts'
-import { parseAdapterConfig, readAdapter, writeAdapterFiles } from '../../sdk/formats/peft.ts'
+import { adapterFiles, parseAdapterConfig, readAdapter } from '../../sdk/formats/peft.ts'
 import { openSafetensors, safetensorsChunks } from '../../sdk/formats/safetensors.ts'
+import { openModel } from '../../sdk/formats/stored-model.ts'
 import { waysToMatch } from '../../sdk/pattern.ts'
 import { quantizeModel } from '../../sdk/quantize.ts'
+import { bytesSource } from '../../sdk/store/byte-source.ts'
+import { storeAt, writeFiles } from '../../sdk/store/store.ts'
 import { loadChatTemplate, renderChat } from '../../sdk/text/chat-template.ts'
 import { DecodeStream } from '../../sdk/text/decode-stream.ts'
 import { loadTokenizer } from '../../sdk/text/tokenizer.ts'
@@ -98,8 +99,9 @@ it('adapters: what is written is read', async () => {
       'x',
     )
     const path = join(folder, `adapter-${seed}`)
-    await writeAdapterFiles(path, config, tensors)
-    const read = await readAdapter(path)
+    const place = await storeAt(path)
+    await writeFiles(place, adapterFiles(config, tensors))
+    const read = await readAdapter(place)
     expect(read.config).toEqual(config)
     expect(read.tensors).toEqual(tensors)
   }
@@ -110,8 +112,7 @@ it('tokenizers: text is what its tokens are, of the folder and of its GGUF; stre
   await quantizeModel('nano', gguf, { dtype: 'q8' })
   const [own, again] = await Promise.all(
     ['models/nano', gguf].map(async (path) => {
-      const source = await openModelSource(path)
-      await source.close()
+      const source = await openModel(await storeAt(path))
       return loadTokenizer(source.tokenizerJson, source.tokenizerConfig)
     }),
   )
@@ -158,8 +159,7 @@ it('rows: .jsonl, .json and .parquet say the same', async () => {
 })
 
 it("chat templates: bounded, they write what the library's own interpreter writes", async () => {
-  const source = await openModelSource('models/nano')
-  await source.close()
+  const source = await openModel(await storeAt('models/nano'))
   const { sources, specialTokens } = loadChatTemplate(source.tokenizerConfig, source.chatTemplate ?? undefined)!
   const others = [
     '{% for m in messages if m.role != "system" %}{{ loop.index }}{{ m.role|upper }}: {{ m.content|trim }}{% if not loop.last %}\n{% endif %}{% endfor %}',

@@ -12,9 +12,10 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { openModelSource } from '../../sdk/formats/model-source.ts'
 import { readFloats } from '../../sdk/formats/stored.ts'
+import { openModel } from '../../sdk/formats/stored-model.ts'
 import { randomBits } from '../../sdk/random.ts'
+import { storeAt } from '../../sdk/store/store.ts'
 import { halfling } from '../cli/halfling.ts'
 
 // Ctrl-C and kill -9 at any moment, and folders that nobody may write to: what is there afterwards is whole.
@@ -45,12 +46,8 @@ function soonAfter(start: () => boolean, milliseconds: number, ...seed: [number,
 
 /** Everything that a model is made of can be read. */
 async function readModel(path: string): Promise<void> {
-  const source = await openModelSource(path)
-  try {
-    for (const tensor of source.tensors.values()) await readFloats(tensor)
-  } finally {
-    await source.close()
-  }
+  const { tensors } = await openModel(await storeAt(path))
+  for (const tensor of tensors.values()) await readFloats(tensor)
 }
 
 describe('sft that is cut off again and again', () => {

@@ -16,6 +16,7 @@ interface Shape {
   heads: number
   kvHeads: number
   d: number
+  window?: number
 }
 
 // Tiles are 64 keys; a block of queries is about 64 rows of all heads that share a key/value head.
@@ -24,10 +25,11 @@ const shapes: Shape[] = [
   { name: 'short segments inside tiles', lengths: [1, 2, 61, 1, 70, 3, 5, 64], heads: 6, kvHeads: 2, d: 16 },
   { name: 'a segment begins on a tile border', lengths: [64, 128, 9], heads: 4, kvHeads: 4, d: 8 },
   { name: 'one key/value head for 32', lengths: [70], heads: 32, kvHeads: 1, d: 4 },
+  { name: 'a window inside and across tiles', lengths: [203, 40], heads: 14, kvHeads: 2, d: 16, window: 70 },
   { name: 'large and odd head size', lengths: [66, 5], heads: 3, kvHeads: 1, d: 129 },
 ]
 
-const inputsOf = ({ lengths, heads, kvHeads, d }: Shape) => {
+const inputsOf = ({ lengths, heads, kvHeads, d, window = 0 }: Shape) => {
   const n = lengths.reduce((a, b) => a + b)
   return {
     n,
@@ -35,7 +37,7 @@ const inputsOf = ({ lengths, heads, kvHeads, d }: Shape) => {
     k: normal([n, kvHeads * d]),
     v: normal([n, kvHeads * d]),
     starts: ints(startsOf(lengths)),
-    attrs: { heads, kvHeads, scale: 1 / Math.sqrt(d) },
+    attrs: { heads, kvHeads, scale: 1 / Math.sqrt(d), window },
   }
 }
 
@@ -69,24 +71,27 @@ describe('attention across tiles', () => {
 })
 
 describe('attention to the cache', () => {
-  const attrs = { heads: 14, kvHeads: 2, scale: 0.25 }
-  const cached = (name: string, slots: number[], positions: number[], capacity: number): OpCase => {
-    const cache = () => frozen('f32', [5, capacity, 2 * 16])
-    return one(name, [normal([slots.length, 14 * 16]), cache(), cache(), ints(slots), ints(positions)], attrs)
+  /** Rows of 14 heads over 5 slots of 2; without `slot` row r is of slot r. */
+  const cached = (name: string, positions: number[], capacity: number, slot?: number, window = 0): OpCase => {
+    const cache = () => frozen('f32', [5, 2, capacity, 16])
+    const of = slot === undefined ? [] : [ints([slot])]
+    const inputs = [normal([positions.length, 14 * 16]), cache(), cache(), ints(positions), ...of]
+    return one(name, inputs, { scale: 0.25, window })
   }
   const steps = (count: number, from: number) => Array.from({ length: count }, (_, i) => from + i)
 
   it.each([
-    cached('a prefill chunk of many blocks', Array(61).fill(3), steps(61, 77), 139),
-    cached('decode steps of five slots', [4, 0, 2, 1, 3], [149, 0, 63, 64, 100], 150),
-    cached(
-      'a large batch: a chunk, padding in between, single steps, a slot seen again',
-      [...Array(11).fill(1), 0, 0, 2, 3, 4, 4, 4, 1, 0, 2, 2],
-      [...steps(11, 60), -1, -1, 129, 5, 100, -1, 3, 0, 64, 127, 128],
-      130,
-    ),
-    cached('a long cache in chunks', [4, 0, 2, 1, 3, 2], [1299, -1, 0, 511, 512, 1024], 1300),
-    cached('padding alone', [0, 0], [-1, -1], 3),
+    cached('a prefill chunk of many blocks', steps(61, 77), 139, 3),
+    cached('a prefill chunk, padding after it', [...steps(11, 60), ...Array(5).fill(-1)], 130, 1),
+    cached('a prefill chunk of a long cache', steps(30, 1200), 1300, 4),
+    cached('decode steps of five slots', [149, 0, 63, 64, 100], 150),
+    cached('decode steps, padding in between', [129, -1, 5, -1, 64], 130),
+    cached('a long cache in chunks', [1299, -1, 0, 511, 512], 1300),
+    cached('a prefill chunk, a window', steps(61, 77), 139, 3, 65),
+    cached('decode steps, a window', [149, 0, 63, 64, 100], 150, undefined, 64),
+    cached('a long cache in chunks, a window', [1299, -1, 0, 511, 700], 1300, undefined, 300),
+    cached('padding alone', [-1, -1], 3),
+    cached('padding alone, of a chunk', [-1, -1], 3, 2),
   ])('$name', async (c) => {
     await check(attentionCachedOp, c)
   })

@@ -9,12 +9,13 @@ const check = agreement()
 
 describe('cache', () => {
   it('kvWrite: a chunk, padding, single steps', async () => {
-    const inputs = [normal([3, 17, 33]), normal([9, 33]), ints([1, 1, 1, 1, 0, 2, 0, 2, 0])]
-    await check(kvWriteOp, one('rows', [...inputs, ints([3, 4, 5, 6, 0, 16, -1, 0, -1])]))
+    const [cache, x] = [normal([9, 3, 17, 11]), normal([9, 33])]
+    await check(kvWriteOp, one('rows', [cache, x, ints([3, 4, 5, 6, 0, 16, -1, 0, -1])]))
+    await check(kvWriteOp, one('chunk', [cache, x, ints([3, 4, 5, 6, 7, 8, 9, -1, -1]), ints([5])]))
   })
 
   it('kvCopy: later copies see earlier ones', async () => {
-    const inputs = [normal([4, 17, 33]), ints([0, 1, -1, 2]), ints([1, 2, 3, 0]), ints([17, 9, 5, 1])]
+    const inputs = [normal([4, 3, 17, 11]), ints([0, 1, -1, 2]), ints([1, 2, 3, 0]), ints([17, 9, 5, 1])]
     await check(kvCopyOp, one('chain', inputs))
   })
 })
@@ -27,7 +28,9 @@ interface Row {
   uniform: number
 }
 
-const inputsOf = (logits: CaseInput, rows: Row[], edits: [row: number, id: number, scale: number, bias: number][]) => [
+type Edit = [row: number, id: number, bias: number]
+
+const inputsOf = (logits: CaseInput, rows: Row[], edits: Edit[]) => [
   logits,
   floats(rows.map((r) => r.temperature ?? 1)),
   ints(rows.map((r) => r.topK ?? 0)),
@@ -36,11 +39,10 @@ const inputsOf = (logits: CaseInput, rows: Row[], edits: [row: number, id: numbe
   floats(rows.map((r) => r.uniform)),
   ints(edits.map(([row]) => row)),
   ints(edits.map(([, id]) => id)),
-  floats(edits.map(([, , scale]) => scale)),
-  floats(edits.map(([, , , bias]) => bias)),
+  floats(edits.map(([, , bias]) => bias)),
 ]
 
-const noEdit: [number, number, number, number][] = [[-1, 0, 1, 0]]
+const noEdit: Edit[] = [[-1, 0, 0]]
 
 describe('sample', () => {
   it("Qwen's vocabulary: nothing cut, and everything cut", async () => {
@@ -91,20 +93,19 @@ describe('sample', () => {
       { topK: 3, uniform: 0.9 },
       { topP: 0.5, uniform: 0.5 },
     ]
-    const edits = Array.from({ length: 60 }, (_, i): [number, number, number, number] => [
-      (i % 4) - 1,
-      (i * 5) % 33,
-      i % 3 ? 1.3 : 1,
-      i % 7 ? 0.4 : -1e30,
-    ])
-    const { output0 } = await check(sampleOp, one('edits', inputsOf(normal([3, 33], 2), rows, edits)))
-    for (const [row, id, , bias] of edits) if (row >= 0 && bias < -1) expect(output0[row]).not.toBe(id)
+    const edits = Array.from({ length: 60 }, (_, i): Edit => [(i % 4) - 1, (i * 5) % 33, i % 7 ? 0.4 : -1e30])
+    const penalties = floats([1.3, 0.1, 0.2, 0.8, 0, 0, 1, 0.3, -0.5], [3, 3])
+    const counts = ints(
+      Array.from({ length: 3 * 33 }, (_, i) => (i % 5 ? 0 : i % 7)),
+      [3, 33],
+    )
+    const inputs = [...inputsOf(normal([3, 33], 2), rows, edits), penalties, counts]
+    const { output0 } = await check(sampleOp, one('edits', inputs))
+    for (const [row, id, bias] of edits) if (row >= 0 && bias < -1) expect(output0[row]).not.toBe(id)
   })
 
   it('one id is left when all others are banned', async () => {
-    const edits = [...Array(16).keys()]
-      .filter((id) => id !== 11)
-      .map((id): [number, number, number, number] => [0, id, 1, -1e30])
+    const edits = [...Array(16).keys()].filter((id) => id !== 11).map((id): Edit => [0, id, -1e30])
     const rows: Row[] = [{ temperature: 2, topK: 4, topP: 0.9, uniform: 0.99 }]
     const { output0, output1 } = await check(sampleOp, one('one', inputsOf(normal([1, 16]), rows, edits)))
     expect([output0[0], output1[0]]).toEqual([11, 0])

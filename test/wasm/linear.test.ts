@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { floatDTypes, isQuantized } from '../../sdk/dtype.ts'
 import type { OpCase, OpSpec } from '../../sdk/graph/spec.ts'
-import { floats, frozen, normal, vectorDTypes, weightDTypes } from '../../sdk/ops/cases.ts'
+import { floats, frozen, normal, vectorDTypes } from '../../sdk/ops/cases.ts'
 import { doraNormOp } from '../../sdk/ops/dora-norm.ts'
 import { linearOp } from '../../sdk/ops/linear.ts'
 import { linearBackBiasOp, linearBackInputOp, linearBackWeightOp } from '../../sdk/ops/linear-back.ts'
@@ -20,8 +21,8 @@ afterAll(() => Promise.all([...targets.values()].map((target) => target.close())
 const one = (name: string, inputs: OpCase['inputs']): OpCase => ({ name, inputs, attrs: {} })
 
 // Sizes past the blocks of the GEMM: 128 rows, 64 columns, 512 deep; and odd ones where the dtype allows.
-const dtypeCases = weightDTypes.flatMap((dtype): [OpSpec, OpCase][] => {
-  const odd = dtype === 'q8' || dtype === 'q4' ? 0 : 1
+const dtypeCases = floatDTypes.flatMap((dtype): [OpSpec, OpCase][] => {
+  const odd = isQuantized(dtype) ? 0 : 1
   return [
     [linearOp, one(`${dtype} rows`, [normal([133, 544 + odd]), frozen(dtype, [203, 544 + odd]), frozen('f32', [203])])],
     [linearOp, one(`${dtype} 2 rows`, [normal([2, 544 + odd]), frozen(dtype, [77, 544 + odd])])],
@@ -70,7 +71,7 @@ describe('a row does not depend on its companions', () => {
     ...filled.slice(1),
   ]
 
-  it.each(weightDTypes)('%s, two rows', async (dtype) => {
+  it.each(floatDTypes)('%s, two rows', async (dtype) => {
     const target = targets.get('2 threads')!
     const many = one('many', [normal([2, 160]), frozen(dtype, [77, 160])])
     const filled = fillCase(linearOp, many)
@@ -82,7 +83,7 @@ describe('a row does not depend on its companions', () => {
     }
   })
 
-  it.each(weightDTypes)('%s, more rows', async (dtype) => {
+  it.each(floatDTypes)('%s, more rows', async (dtype) => {
     const target = targets.get('2 threads')!
     const make = (rows: number) => one('rows', [normal([rows, 1056]), frozen(dtype, [77, 1056])])
     const filled = fillCase(linearOp, make(131))

@@ -1,10 +1,10 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
-import { threadId } from 'node:worker_threads'
 import { afterEach, describe, expect, it } from 'vitest'
 import { DeviceError, MemoryError, OptionError, ShapeError } from '../../sdk/errors.ts'
 import { Graph } from '../../sdk/graph/graph.ts'
 import { type Program, toProgram } from '../../sdk/graph/program.ts'
+import { add, scale } from '../../sdk/ops/index.ts'
 import { linear } from '../../sdk/ops/linear.ts'
 import { linearBackBias } from '../../sdk/ops/linear-back.ts'
 import type { Buffer, Target } from '../../sdk/target.ts'
@@ -69,13 +69,62 @@ describe.each([{ threads: 1 }, { threads: 2 }, { shared: false }])('runs on %o',
     expect(new Float32Array(await after)).toEqual(new Float32Array(32 * 32))
   })
 
-  it('keeps outputs as buffers that serve as inputs', async () => {
+  it('takes several steps: sliced inputs, what is carried, what is collected, state; to the bits of single runs', async () => {
     const target = await start(options)
-    const executable = await target.compile(chain(5, 32, 1), { w: doubling(target, 32) })
-    const { y } = (await executable.run({ x: filled(160, 1) }, { keep: ['y'] })) as { y: Buffer }
-    const again = await executable.run({ x: y })
-    expect(again.y).toEqual(filled(160, 4))
-    expect(new Float32Array(await target.read(y, 4, 8))).toEqual(filled(2, 2))
+    const g = new Graph()
+    const x = g.input('x', f32(5, 32))
+    const y = linear(g, add(g, x, g.input('more', f32(5, 32))), g.weight('w', f32(32, 32)))
+    g.output('y', y)
+    g.output('z', scale(g, y, 2))
+    linearBackBias(g, y, g.state('sums', f32(32)))
+    const program = toProgram(g, 'steps')
+    const numbers = (n: number, f: number) => Float32Array.from({ length: n }, (_, i) => Math.sin(i * f))
+    const steps = 7
+    const [w, first, more] = [numbers(1024, 1.7), numbers(160, 0.3), numbers(steps * 160, 0.9)]
+    const bind = () => {
+      const bound = { w: target.create(f32(32, 32), 'w'), sums: target.create(f32(32), 'sums') }
+      void target.write(bound.w, w)
+      return bound
+    }
+    const [one, many] = [bind(), bind()]
+    const single = await target.compile(program, one)
+    const wanted: Float32Array[] = []
+    let carried = first
+    for (let s = 0; s < steps; s++) {
+      const out = await single.run({ x: carried, more: more.subarray(s * 160, (s + 1) * 160) })
+      carried = out.y as Float32Array<ArrayBuffer>
+      wanted.push(out.z as Float32Array)
+    }
+    const all = await target.compile(program, many)
+    const out = await all.run({ x: first, more }, { steps, carry: { x: 'y' }, collect: ['z'] })
+    expect(Object.keys(out)).toEqual(['z'])
+    expect(out.z).toEqual(Float32Array.from(wanted.flatMap((part) => [...part])))
+    expect(await target.read(many.sums)).toEqual(await target.read(one.sums))
+    // An input of one step is the same in each.
+    const same = await all.run({ x: first, more: more.subarray(0, 160) }, { steps: 2, collect: ['y'] })
+    expect(same.y.slice(0, 160)).toEqual(same.y.slice(160))
+    await expect(all.run({ x: first, more }, { steps: 0 })).rejects.toThrow(/steps is 0, not a positive integer/)
+    await expect(all.run({ x: first, more }, { steps: 6 })).rejects.toThrow(/input more .* given 4480 bytes/)
+    await expect(all.run({ x: first, more }, { steps, carry: { x: 'q' } })).rejects.toThrow(/no output q/)
+    await expect(all.run({ x: first, more }, { steps, carry: { more: 'y' } })).rejects.toThrow(
+      /more is given for every step/,
+    )
+    await expect(all.run({ x: first, more }, { steps, collect: ['v'] })).rejects.toThrow(/no output v/)
+  })
+
+  it('is left between two steps, and a kernel that traps in one of them ends it', async () => {
+    const target = await start(options)
+    const executable = await target.compile(chain(512, 512, 4), { w: target.create(f32(512, 512), 'w') })
+    const x = filled(512 * 512, 0)
+    const controller = new AbortController()
+    const begun = performance.now()
+    setTimeout(() => controller.abort(new Error('enough')), 50)
+    const running = executable.run({ x }, { steps: 2000, collect: [], carry: { x: 'y' }, signal: controller.signal })
+    await expect(running).rejects.toThrow('enough')
+    expect(performance.now() - begun).toBeLessThan(5000)
+    const short = await target.compile(chain(5, 32, 1), { w: doubling(target, 32) })
+    const { y } = await short.run({ x: filled(160, 1) }, { steps: 3, carry: { x: 'y' } })
+    expect([y[0], y[160], y[479]]).toEqual([2, 4, 8])
   })
 
   it('shares one scratch region among programs, which may move as larger ones come and go', async () => {
@@ -131,7 +180,7 @@ describe.each([{ threads: 1 }, { threads: 2 }, { shared: false }])('runs on %o',
     const w = doubling(target, 32)
     const executable = await target.compile(chain(5, 32, 1), { w })
     // Past the end of the memory.
-    ;(w as { ptr?: number }).ptr = 2 ** 32 - 65536
+    ;(w as unknown as { memory: { ptr: number } }).memory.ptr = 2 ** 32 - 65536
     const runs = [1, 2, 3].map(() => executable.run({ x: filled(160, 1) }))
     for (const run of await Promise.allSettled(runs)) {
       expect(run.status).toBe('rejected')
@@ -184,7 +233,7 @@ describe('memory', () => {
     const target = await start({ threads: 2 })
     target.create(f32(2 ** 29 + 2 ** 27), 'never touched')
     const w = doubling(target, 32)
-    expect((w as { ptr?: number }).ptr).toBeGreaterThan(2 ** 31)
+    expect((w as unknown as { memory: { ptr: number } }).memory.ptr).toBeGreaterThan(2 ** 31)
     const executable = await target.compile(chain(9, 32, 2), { w })
     expect((await executable.run({ x: filled(288, 1) })).y).toEqual(filled(288, 4))
     const one = await target.compile(chain(1, 32, 2), { w })
@@ -237,6 +286,9 @@ describe('memory', () => {
   })
 })
 
+/** A run of one step. */
+const once = { steps: 1, before: [], after: [] }
+
 describe('worker threads', () => {
   const pools: WorkerPool[] = []
   afterEach(async () => {
@@ -245,9 +297,15 @@ describe('worker threads', () => {
 
   async function pool(threads: number) {
     const heap = new Heap(true)
-    const workers = await WorkerPool.start(node, await node.compileKernels(true), heap.memory, threads)
+    let started = 0
+    const startThread: typeof node.startThread = (...told) => {
+      started++
+      return node.startThread(...told)
+    }
+    const host = { ...node, startThread }
+    const workers = await WorkerPool.start(host, await node.compileKernels(true), heap.memory, threads)
     pools.push(workers)
-    return { heap, workers }
+    return { heap, workers, started }
   }
 
   /** Column sums: each thread makes its own columns only. */
@@ -258,12 +316,12 @@ describe('worker threads', () => {
   }
 
   it.each([1, 2, 3])('computes on %i threads beside the caller, meeting after every call', async (threads) => {
-    const { heap, workers } = await pool(threads)
-    expect(new Set([...workers.threadIds, threadId]).size).toBe(threads + 1)
+    const { heap, workers, started } = await pool(threads)
+    expect(started).toBe(threads)
     const to = heap.allocateZeroed(400, 'sums')
     const call = sums(heap, to, 100)
     workers.load(1, [call, call, call])
-    expect(await workers.run(1)).toBe(false)
+    expect(await workers.run(1, once)).toBe(false)
     expect(new Float32Array(heap.memory.buffer, to, 100)).toEqual(filled(100, 5))
     // One barrier before the first call and one after each: all threads arrived at all of them.
     const control = new Int32Array(heap.memory.buffer, controlBase, 64)
@@ -275,8 +333,8 @@ describe('worker threads', () => {
     // The first thread's 16 columns are the last ones of the memory, the second's lie past its end.
     const to = heap.memory.buffer.byteLength - 64
     workers.load(1, [sums(heap, to, 32)])
-    await expect(workers.run(1)).rejects.toThrow(/kernel columnSums failed: .*out of bounds/)
-    expect(() => workers.run(1)).toThrow(DeviceError)
+    await expect(workers.run(1, once)).rejects.toThrow(/kernel columnSums failed: .*out of bounds/)
+    expect(() => workers.run(1, once)).toThrow(DeviceError)
   })
 
   it('rejects the run when a worker dies', async () => {
@@ -286,7 +344,7 @@ describe('worker threads', () => {
       1,
       Array.from({ length: 20_000 }, () => call),
     )
-    const running = expect(workers.run(1)).rejects.toThrow(/a worker exited/)
+    const running = expect(workers.run(1, once)).rejects.toThrow(/a worker exited/)
     await (workers as unknown as { workers: { end(): Promise<number> }[] }).workers[1].end()
     await running
   })
@@ -294,7 +352,7 @@ describe('worker threads', () => {
   it('refuses a kernel that does not exist', async () => {
     const { workers } = await pool(1)
     workers.load(1, [['nonsense', 1]])
-    await expect(workers.run(1)).rejects.toThrow(/no kernel nonsense/)
+    await expect(workers.run(1, once)).rejects.toThrow(/no kernel nonsense/)
   })
 
   it('lets the process end while idle, and keeps it alive during a run', async () => {

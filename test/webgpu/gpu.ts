@@ -1,19 +1,45 @@
-import type { RecoveringTarget } from '../../targets/webgpu/recovering.ts'
+import type { CompileProgress, Target } from '../../sdk/target.ts'
+import { webGpuTarget } from '../../targets/webgpu/index.ts'
+import { describeAdapter, findGpu } from '../../targets/webgpu/node.ts'
+
+/**
+ * A target within the limits that every adapter has, and its device: `device.destroy()` loses it. With `bufferBytes` the device says
+ * that it binds no more.
+ */
+export async function openGpu(
+  options: { bufferBytes?: number; onCompile?: (progress: CompileProgress) => void } = {},
+): Promise<{ target: Target; device: GPUDevice }> {
+  const { bufferBytes, onCompile } = options
+  const adapter = (await (await findGpu()).requestAdapter())!
+  const device = await adapter.requestDevice({
+    requiredFeatures: adapter.features.has('timestamp-query') ? ['timestamp-query'] : [],
+  })
+  if (bufferBytes !== undefined) {
+    const limits = new Proxy(device.limits, {
+      get: (own, name) => (name === 'maxStorageBufferBindingSize' ? bufferBytes : Reflect.get(own, name)),
+    })
+    Object.defineProperty(device, 'limits', { value: limits })
+  }
+  return {
+    device,
+    target: webGpuTarget(device, { description: describeAdapter(adapter), memoryLimit: 2 ** 33, onCompile }),
+  }
+}
 
 export interface Watched {
-  readonly device: GPUDevice
   /** Bytes of buffers that are not destroyed. */
   readonly live: { bytes: number; peak: number }
   /** Of each submit that computes: its dispatches. */
   readonly submits: number[]
+  /** Buffers that were mapped. */
+  readbacks: number
   /** The device has no memory left for buffers of this label. */
   refused: string
 }
 
-/** The device under a target, with an eye on what is allocated on it and submitted to it. */
-export function watch(target: RecoveringTarget): Watched {
-  const { device } = (target as unknown as { target: { device: GPUDevice } }).target
-  const watched: Watched = { device, live: { bytes: 0, peak: 0 }, submits: [], refused: '' }
+/** Keeps an eye on what is allocated on a device, submitted to it and read back. */
+export function watch(device: GPUDevice): Watched {
+  const watched: Watched = { readbacks: 0, live: { bytes: 0, peak: 0 }, submits: [], refused: '' }
   const { live } = watched
 
   let pops = 0
@@ -29,6 +55,11 @@ export function watch(target: RecoveringTarget): Watched {
       if (isLive) live.bytes -= descriptor.size
       isLive = false
       destroy()
+    }
+    const mapAsync = buffer.mapAsync.bind(buffer)
+    buffer.mapAsync = (...range) => {
+      watched.readbacks++
+      return mapAsync(...range)
     }
     return buffer
   }

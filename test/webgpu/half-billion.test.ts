@@ -1,19 +1,18 @@
 import { describe, expect, it, vi } from 'vitest'
 import { byteLength } from '../../sdk/dtype.ts'
 import { KeyValueCache } from '../../sdk/generate/cache.ts'
-import { decode, type Sampled } from '../../sdk/generate/engine.ts'
 import { resolveSampling } from '../../sdk/generate/sampling.ts'
-import { relativeError } from '../../sdk/graph/compare.ts'
-import type { Program } from '../../sdk/graph/program.ts'
+import { decode, type Sequence } from '../../sdk/generate/steps.ts'
+import { bindings, type Program } from '../../sdk/graph/program.ts'
 import { createAdapter } from '../../sdk/model/lora.ts'
+import { relativeError } from '../../sdk/self-test.ts'
 import type { Target } from '../../sdk/target.ts'
-import { crossEntropy } from '../../sdk/train/sft.ts'
-import { decaysAsTransformers, TrainStep } from '../../sdk/train/step.ts'
+import { crossEntropy } from '../../sdk/train/objectives.ts'
+import { TrainStep } from '../../sdk/train/step.ts'
 import { wasmTarget } from '../../targets/wasm/index.ts'
-import { openWebGpu } from '../../targets/webgpu/node.ts'
 import { qwenModel } from '../qwen-shape.ts'
 import { useSwiftShader } from '../swiftshader.ts'
-import { watch } from './gpu.ts'
+import { openGpu, watch } from './gpu.ts'
 
 // Qwen2.5-0.5B's widths and vocabulary in q4, within the limits that every adapter has, beside the wasm target. In software all 24
 // layers take many minutes: HALFLING_LAYERS=24 HALFLING_SCORED=64 npx vitest run test/webgpu/half-billion.test.ts
@@ -31,25 +30,22 @@ const clock = () => {
 
 async function run(target: Target, watch: Watch) {
   const model = await qwenModel(target, layers)
-  const weights = [...model.weights.values()].reduce((sum, type) => sum + byteLength(type), 0)
   const seconds: Record<string, number> = {}
 
   const cache = new KeyValueCache(model, 1)
   const sampling = resolveSampling({ temperature: 0 }, {})
-  const sequence = {
-    slot: 0,
-    sampling,
-    stream: [0, 0] as const,
-    cached: 0,
-    seen: new Set<number>(),
-    counts: new Map<number, number>(),
-    topLogProbs: 16,
+  const sequence: Sequence = {
+    ...{ sampling, stream: [0, 0], promptIds: [1234], drawn: [], cached: 0, counted: -1, topLogProbs: 16 },
   }
   let timer = clock()
-  const [token]: Sampled[] = await decode(model, cache, [sequence], [1234])
+  const [[token]] = await decode(model, cache, [sequence])
   seconds.decode = timer()
   const cached = 2 * layers * byteLength(cache.type)
-  watch.check('decoding', weights + cached + target.scratchBytes(watch.programs.splice(0)))
+  const programs = watch.programs.splice(0)
+  // Among them the rotary table, of as many positions as the cache has.
+  const bound = new Map(programs.flatMap((program) => [...bindings(program, 'weight')]))
+  const weights = [...bound.values()].reduce((sum, type) => sum + byteLength(type), 0)
+  watch.check('decoding', weights + cached + (await target.scratchBytes(programs)))
   cache.free()
 
   model.adapters.set('a', await createAdapter('a', { r: 8, loraAlpha: 16, targetModules: 'all-linear' }, model, 1))
@@ -58,10 +54,9 @@ async function run(target: Target, watch: Watch) {
     trains: 'adapter',
     gradientCheckpointing: true,
     dropout: 0,
-    decays: decaysAsTransformers,
     objective: crossEntropy,
   })
-  const forecast = step.forecast(tokens, scored)
+  const forecast = await step.forecast(tokens, scored)
   const i32 = (n: number, of: (i: number) => number) => Int32Array.from({ length: n }, (_, i) => of(i))
   const id = (i: number) => (i * 2377 + 11) % 151_000
   const batch = {
@@ -108,8 +103,8 @@ interface Watch {
 
 describe.skipIf(skip)(`the shape of a 0.5B model on webgpu${skip ? ` (${skip})` : ''}`, () => {
   it('decodes and learns as on wasm, in the memory that was forecast', { timeout: 3_600_000 }, async () => {
-    const target = await openWebGpu({ defaultLimits: true })
-    const { live } = watch(target)
+    const { target, device } = await openGpu()
+    const { live } = watch(device)
     const programs: Program[] = []
     let compiling = 0
     const compile = target.compile.bind(target)

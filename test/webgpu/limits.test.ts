@@ -3,25 +3,25 @@ import { DeviceError, MemoryError } from '../../sdk/errors.ts'
 import { Graph, type Tensor } from '../../sdk/graph/graph.ts'
 import { toProgram } from '../../sdk/graph/program.ts'
 import { add, exp, linear, scale, sum } from '../../sdk/ops/index.ts'
-import type { CompileProgress } from '../../sdk/target.ts'
+import type { CompileProgress, Target } from '../../sdk/target.ts'
+import type { TrainProgress } from '../../sdk/train/run.ts'
 import { SFTTrainer } from '../../sdk/train/sft.ts'
-import { lowering } from '../../targets/webgpu/lower.ts'
-import { openWebGpu } from '../../targets/webgpu/node.ts'
-import type { RecoveringTarget } from '../../targets/webgpu/recovering.ts'
+import { lowering } from '../../targets/webgpu/lower/index.ts'
 import { longestSubmit, Pace } from '../../targets/webgpu/work.ts'
 import { useSwiftShader } from '../swiftshader.ts'
 import { randomModel, rows } from '../train/model.ts'
-import { type Watched, watch } from './gpu.ts'
+import { openGpu, type Watched, watch } from './gpu.ts'
 
 const skip = useSwiftShader()
 const f32 = (...shape: number[]) => ({ dtype: 'f32' as const, shape })
 
 describe.skipIf(skip)(`webgpu at its limits${skip ? ` (${skip})` : ''}`, () => {
-  let target: RecoveringTarget
+  let target: Target
+  let device: GPUDevice
   let watched: Watched
   beforeEach(async () => {
-    target = await openWebGpu({ defaultLimits: true })
-    watched = watch(target)
+    ;({ target, device } = await openGpu())
+    watched = watch(device)
   })
   afterEach(async () => {
     vi.restoreAllMocks()
@@ -64,10 +64,14 @@ describe.skipIf(skip)(`webgpu at its limits${skip ? ` (${skip})` : ''}`, () => {
   it('a tensor larger than a binding, or one that an op cannot take in parts, is named before anything is allocated', async () => {
     const g = new Graph()
     g.output('y', scale(g, g.input('x', f32(2 ** 26)), 2))
-    expect(() => target.scratchBytes([toProgram(g, 'p')])).toThrow(/program p: x f32\[67108864\] takes 268 MB, this/)
+    await expect(target.scratchBytes([toProgram(g, 'p')])).rejects.toThrow(
+      /program p: x f32\[67108864\] takes 268 MB, this/,
+    )
     const parts = new Graph()
     parts.output('y', sum(parts, parts.weight('table', f32(8192, 8192))))
-    expect(() => target.scratchBytes([toProgram(parts, 'p')])).toThrow(/program p: sum takes table as a whole, 268 MB/)
+    await expect(target.scratchBytes([toProgram(parts, 'p')])).rejects.toThrow(
+      /program p: sum takes table as a whole, 268 MB/,
+    )
     expect(watched.live.bytes).toBe(0)
   })
 
@@ -79,8 +83,11 @@ describe.skipIf(skip)(`webgpu at its limits${skip ? ` (${skip})` : ''}`, () => {
       workgroup: 64,
       code: 'fn kernel(i: u32, local: u32, group: u32) {\n  set_y(i, a(i) * oops);\n}',
     }
-    const spy = vi.spyOn(lowering as { exp: (typeof lowering)[string] }, 'exp')
-    spy.mockImplementation(({ inputs: [a], outputs: [y] }) => [{ kernel, args: [a, y], params: [], groups: 1 }])
+    const spy = vi.spyOn(lowering, 'exp')
+    spy.mockReturnValue({
+      scratchBytes: 0,
+      calls: ({ inputs: [a], outputs: [y] }) => [{ kernel, args: [a, y], params: [], groups: 1 }],
+    })
     const error = await compile((g, x) => exp(g, x)).catch((e) => e)
     expect(error).toBeInstanceOf(DeviceError)
     expect(error.message).toMatch(/kernel broken does not compile: line \d+, .*oops.*: set_y\(i, a\(i\) \* oops\);$/)
@@ -91,7 +98,7 @@ describe.skipIf(skip)(`webgpu at its limits${skip ? ` (${skip})` : ''}`, () => {
 
   it('what WebGPU complains of elsewhere fails the run', async () => {
     const good = await compile((g, x) => scale(g, x, 2))
-    watched.device.queue.writeBuffer(watched.device.createBuffer({ size: 16, usage: 1 }), 0, new Uint8Array(4))
+    device.queue.writeBuffer(device.createBuffer({ size: 16, usage: 1 }), 0, new Uint8Array(4))
     await expect(good.run({ x: new Float32Array(8) })).rejects.toThrow(/^webgpu: program p: .*usage/i)
     await good.run({ x: new Float32Array(8) })
   })
@@ -143,7 +150,7 @@ describe.skipIf(skip)(`webgpu at its limits${skip ? ` (${skip})` : ''}`, () => {
     const twice = async () => {
       for (let run = 0; run < 2; run++) await executable.run({ x: new Float32Array(8 * 64).fill(1) })
     }
-    const kernels = new Map((await target.profile(twice)).map(({ kernel, ...rest }) => [kernel, rest]))
+    const kernels = new Map((await target.profile!(twice)).map(({ kernel, ...rest }) => [kernel, rest]))
     expect([...kernels.keys()].sort()).toEqual(['exp', 'matmul inner inner 1'])
     // 8 rows: [64 -> 32 -> 16], each argument once a call
     const bytes = 2 * 4 * (8 * 64 + 32 * 64 + 8 * 32 + (8 * 32 + 16 * 32 + 8 * 16))
@@ -156,13 +163,13 @@ describe.skipIf(skip)(`webgpu at its limits${skip ? ` (${skip})` : ''}`, () => {
     })
     expect(kernels.get('exp')).toMatchObject({ calls: 2, bytes: 2 * 2 * 4 * 8 * 16, operations: null })
     expect(kernels.get('matmul inner inner 1')!.milliseconds).toBeGreaterThan(0)
-    vi.spyOn(watched.device.features, 'has').mockReturnValue(false)
-    await expect(target.profile(twice)).rejects.toThrow(/has no timestamp-query/)
+    vi.spyOn(device.features, 'has').mockReturnValue(false)
+    await expect(target.profile!(twice)).rejects.toThrow(/has no timestamp-query/)
   })
 
   it('says how far compiling is', async () => {
     const told: CompileProgress[] = []
-    const own = await openWebGpu({ defaultLimits: true, onCompile: (progress) => told.push(progress) })
+    const { target: own } = await openGpu({ onCompile: (progress) => told.push(progress) })
     const g = new Graph()
     const x = g.input('x', f32(8))
     g.output('y', add(g, exp(g, x), exp(g, scale(g, x, 2))))
@@ -192,8 +199,8 @@ describe.skipIf(skip)(`webgpu at its limits${skip ? ` (${skip})` : ''}`, () => {
 
   it('scratch in several buffers: training comes out to the same bits', async () => {
     const train = async (bufferBytes?: number) => {
-      const own = await openWebGpu({ defaultLimits: true, bufferBytes })
-      const { live } = watch(own)
+      const { target: own, device: its } = await openGpu({ bufferBytes })
+      const { live } = watch(its)
       const lm = await randomModel(own)
       const trainer = new SFTTrainer({
         model: lm,
@@ -203,10 +210,10 @@ describe.skipIf(skip)(`webgpu at its limits${skip ? ` (${skip})` : ''}`, () => {
       })
       const losses: number[] = []
       let total = 0
-      for await (const log of trainer.train()) {
-        if ('loss' in log) losses.push(log.loss, log.gradNorm)
-        total = trainer.forecast!.total
+      const onProgress = (at: TrainProgress) => {
+        if (at.phase === 'ready') total = at.forecast.total
       }
+      for await (const log of trainer.train({ onProgress })) if ('loss' in log) losses.push(log.loss, log.gradNorm)
       await lm.close()
       return { losses, total, peak: live.peak }
     }

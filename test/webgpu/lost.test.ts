@@ -1,102 +1,87 @@
-import { mkdtempSync, readFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import type { LanguageModel } from '../../sdk/generate/language-model.ts'
-import { rollout } from '../../sdk/generate/rollout.ts'
-import { SFTTrainer } from '../../sdk/train/sft.ts'
-import { openWebGpu } from '../../targets/webgpu/node.ts'
-import type { RecoveringTarget } from '../../targets/webgpu/recovering.ts'
+import { DeviceError, DeviceLostError } from '../../sdk/errors.ts'
+import { Graph } from '../../sdk/graph/graph.ts'
+import { toProgram } from '../../sdk/graph/program.ts'
+import { linear } from '../../sdk/ops/index.ts'
 import { useSwiftShader } from '../swiftshader.ts'
-import { randomModel, rows } from '../train/model.ts'
+import { lostCases } from '../train/lost-cases.ts'
+import { openGpu } from './gpu.ts'
 
 const skip = useSwiftShader()
 
-describe.skipIf(skip)(`a device that is lost${skip ? ` (${skip})` : ''}`, () => {
+describe.skipIf(skip)(`webgpu whose device is destroyed${skip ? ` (${skip})` : ''}`, () => {
+  const f32 = (...shape: number[]) => ({ dtype: 'f32' as const, shape })
+  const program = () => {
+    const g = new Graph()
+    g.output('y', linear(g, g.input('x', f32(256, 512)), g.weight('w', f32(512, 512))))
+    return toProgram(g, 'p')
+  }
   const open = async () => {
-    const target = await openWebGpu({ defaultLimits: true })
-    return { target, lm: await randomModel(target) }
+    const { target, device } = await openGpu()
+    const w = target.create(f32(512, 512), 'w')
+    await target.write(w, new Float32Array(512 * 512).fill(0.5))
+    const executable = await target.compile(program(), { w })
+    const x = new Float32Array(256 * 512).fill(1)
+    /** All that may be waited for; a write may throw as well. */
+    const all = () => [
+      executable.run({ x }),
+      executable.run({ x: new Float32Array(3 * 256 * 512) }, { steps: 3 }),
+      target.read(w),
+      (async () => target.write(w, Float32Array.of(1)))(),
+      target.compile(program(), { w }),
+    ]
+    return { target, device, w, all }
   }
-  const answer = async (lm: LanguageModel, onToken: (n: number) => void) => {
-    const pieces = []
-    const options = { maxNewTokens: 60, temperature: 0.9, seed: 3 }
-    for await (const piece of lm.generate('What was that?', options)) {
-      pieces.push(piece)
-      onToken(pieces.length)
+  const areLost = async (all: readonly Promise<unknown>[]) => {
+    for (const promise of await Promise.allSettled(all)) {
+      expect(promise.status).toBe('rejected')
+      const { reason } = promise as PromiseRejectedResult
+      expect(reason).toBeInstanceOf(DeviceLostError)
+      expect(reason.code).toBe('device-lost')
+      expect(reason.message).toMatch(/^webgpu: the device was lost \(.+\): open the target again$/)
     }
-    return pieces.map(({ text, tokenIds, logProbs }) => ({ text, tokenIds, logProbs }))
   }
 
-  it('while generating: the text, its tokens and their probabilities are those of an undisturbed run', async () => {
-    const calm = await open()
-    const wanted = await answer(calm.lm, () => {})
-    await calm.lm.close()
-    const { target, lm } = await open()
-    const got = await answer(lm, (n) => {
-      if (n === 3 || n === 20 || n === 36) target.loseDevice()
-    })
-    expect(got).toEqual(wanted)
-    expect(target.losses).toBe(3)
-    await lm.close()
+  it('says so at every await, again and again; nothing hangs, and making buffers does not fail', async () => {
+    const { target, device, w, all } = await open()
+    device.destroy()
+    await areLost(all())
+    await areLost(all())
+    const late = target.create(f32(1000), 'late')
+    await areLost([target.read(late), (async () => target.write(late, new Float32Array(1000)))()])
+    target.free(late)
+    target.free(w)
+    await target.close()
   })
 
-  const train = async (lose: (target: RecoveringTarget, step: number) => void) => {
-    const { target, lm } = await open()
-    const outputDir = mkdtempSync(join(tmpdir(), 'halfling-'))
-    const trainer = new SFTTrainer({
-      model: lm,
-      trainDataset: rows,
-      peft: { r: 4, loraDropout: 0.1 },
-      args: {
-        outputDir,
-        maxSteps: 8,
-        learningRate: 2e-3,
-        perDeviceTrainBatchSize: 4,
-        gradientAccumulationSteps: 2,
-        saveStrategy: 'no',
-      },
-    })
-    const losses: number[] = []
-    for await (const log of trainer.train()) {
-      if ('loss' in log) losses.push(log.loss)
-      lose(target, log.step)
-    }
-    await lm.close()
-    return { losses, adapter: readFileSync(join(outputDir, 'adapter_model.safetensors')), lost: target.losses }
-  }
-
-  it('while training, between steps and in the middle of them: the adapter is that of an undisturbed run', async () => {
-    const calm = await train(() => {})
-    const between = await train((target, step) => {
-      if (step % 3 === 0) target.loseDevice()
-    })
-    const middle = await train((target, step) => {
-      if (step % 2 === 0) setTimeout(() => target.loseDevice(), 15)
-    })
-    expect(calm.lost).toBe(0)
-    expect(between.lost).toBe(2)
-    expect(middle.lost).toBeGreaterThan(1)
-    for (const { losses, adapter } of [between, middle]) {
-      expect(losses).toEqual(calm.losses)
-      expect(adapter.equals(calm.adapter)).toBe(true)
+  it('in the midst of runs, reads and compilations', async () => {
+    for (const milliseconds of [0, 2, 10]) {
+      const { target, device, all } = await open()
+      const under = all()
+      setTimeout(() => device.destroy(), milliseconds)
+      const results = await Promise.allSettled(under)
+      for (const result of results)
+        if (result.status === 'rejected') expect(result.reason).toBeInstanceOf(DeviceLostError)
+      expect(results.some(({ status }) => status === 'rejected')).toBe(true)
+      await areLost(all())
+      await target.close()
     }
   })
 
-  it('while drawing rollouts: the same completions', async () => {
-    const calm = await open()
-    const prompts = ['abc', 'another one'].map((text) => calm.lm.tokenizer.encode(text))
-    const options = { numGenerations: 4, maxCompletionLength: 24, seed: 1, slots: 3 }
-    const wanted = await rollout(calm.lm, prompts, options)
-    await calm.lm.close()
-    const { target, lm } = await open()
-    const got = await rollout(lm, prompts, {
-      ...options,
-      onProgress: (done) => {
-        if (done % 3 === 1) target.loseDevice()
-      },
-    })
-    expect(got).toEqual(wanted)
-    expect(target.losses).toBeGreaterThan(1)
-    await lm.close()
+  it('a target that was closed is no lost one', async () => {
+    const { target, all } = await open()
+    await target.close()
+    for (const promise of await Promise.allSettled(all())) {
+      const { reason } = promise as PromiseRejectedResult
+      expect(reason).toBeInstanceOf(DeviceError)
+      expect(reason).not.toBeInstanceOf(DeviceLostError)
+    }
   })
 })
+
+describe.skipIf(skip)(`a GPU that is lost${skip ? ` (${skip})` : ''}`, () =>
+  lostCases(async () => {
+    const { target, device } = await openGpu()
+    return { target, lose: () => device.destroy() }
+  }),
+)

@@ -5,15 +5,15 @@ import { toProgram } from '../../sdk/graph/program.ts'
 import { add, linear, scale } from '../../sdk/ops/index.ts'
 import { selfTest } from '../../sdk/self-test.ts'
 import type { Target } from '../../sdk/target.ts'
-import { openWebGpu } from '../../targets/webgpu/node.ts'
 import { useSwiftShader } from '../swiftshader.ts'
+import { openGpu, watch } from './gpu.ts'
 
 const skip = useSwiftShader()
 
 describe.skipIf(skip)(`webgpu${skip ? ` (${skip})` : ''}`, () => {
   let target: Target
   beforeAll(async () => {
-    target = await openWebGpu({ defaultLimits: true })
+    target = (await openGpu()).target
   })
   afterAll(() => target?.close())
 
@@ -73,9 +73,10 @@ describe.skipIf(skip)(`webgpu${skip ? ` (${skip})` : ''}`, () => {
   })
 
   it('refuses what it cannot do by name', async () => {
-    const other = await openWebGpu({ defaultLimits: true })
+    const { target: other } = await openGpu()
     const theirs = other.create(f32(4), 'theirs')
-    expect(() => target.write(theirs, new Float32Array(5))).toThrow(ShapeError)
+    expect(() => other.write(theirs, new Float32Array(5))).toThrow(ShapeError)
+    expect(() => target.write(theirs, new Float32Array(4))).toThrow(DeviceError)
     await other.close()
     expect(() => other.create(f32(4), 'late')).toThrow(DeviceError)
     expect(() => target.create(f32(1, 2 ** 26), 'a row')).toThrow(MemoryError)
@@ -102,5 +103,42 @@ describe.skipIf(skip)(`webgpu${skip ? ` (${skip})` : ''}`, () => {
     const { y } = await small.run({ x: new Float32Array(8).fill(5) })
     expect((y as Float32Array)[0]).toBe(15)
     await expect(large.run({ x: new Float32Array(200_000) })).rejects.toThrow(DeviceError)
+  })
+  it('a write is seen by the runs that are asked for after it, not by those before', async () => {
+    const g = new Graph()
+    g.output('y', linear(g, g.input('x', f32(64, 256)), g.weight('w', f32(128, 256))))
+    const w = target.create(f32(128, 256), 'w')
+    const executable = await target.compile(toProgram(g, 'p'), { w })
+    const x = new Float32Array(64 * 256).fill(1)
+    const given = new Float32Array(128 * 256)
+    const runs = [1, 2, 3, 4].map((v) => {
+      void target.write(w, given.fill(v))
+      return executable.run({ x })
+    })
+    given.fill(9)
+    for (const [i, { y }] of (await Promise.all(runs)).entries())
+      expect([Math.min(...y), Math.max(...y)]).toEqual([256 * (i + 1), 256 * (i + 1)])
+    executable.free()
+    target.free(w)
+  })
+  it('programs that are freed at the same time, with another one running next, leave nothing behind', async () => {
+    const { target: own, device } = await openGpu()
+    const { live } = watch(device)
+    const program = async (n: number) => {
+      const g = new Graph()
+      const x = g.input('x', f32(n))
+      g.output('y', add(g, x, scale(g, x, 2)))
+      return own.compile(toProgram(g, `n ${n}`), {})
+    }
+    const [small, ...others] = [await program(8), await program(1000), await program(50_000)]
+    for (const other of others) other.free()
+    expect((await small.run({ x: new Float32Array(8).fill(1) })).y[7]).toBe(3)
+    // What is read back goes through a buffer that stays.
+    const staging = 4 * 2 ** 20
+    expect(live.bytes - staging).toBeLessThan(4096)
+    small.free()
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    expect(live.bytes).toBe(staging)
+    await own.close()
   })
 })

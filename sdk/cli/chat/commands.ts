@@ -6,6 +6,7 @@ import { DataError, OptionError } from '../../errors.ts'
 import { resolveSampling, samplingNumbers } from '../../generate/sampling.ts'
 import { loadAdapter } from '../../load.ts'
 import { nearest } from '../../nearest.ts'
+import { modelText, withSpeeds } from '../describe.ts'
 import { camelCase } from '../names.ts'
 import { formatNumber } from '../output.ts'
 import { allMessages, type Conversation, undo } from './conversation.ts'
@@ -15,6 +16,8 @@ import { historyFile } from './history.ts'
 export interface Outcome {
   readonly say?: string
   readonly ask?: string
+  /** The answer that was cut is to go on. */
+  readonly goesOn?: boolean
 }
 
 interface Command {
@@ -76,15 +79,15 @@ export const commands: Readonly<Record<string, Command>> = {
     },
   },
   show: {
-    help: 'model, options, adapters, and how full the context is',
-    run(c) {
+    help: 'options, adapters, how full the context is, and what the model is',
+    async run(c) {
       const { lm, options, messages } = c
       const sampling = resolveSampling({ ...options, seed: options.seed ?? 0 }, lm.generationConfig)
       const tokens =
         messages.length > 0 ? lm.chatPrompt(allMessages(c), { ...options, contextOverflow: 'error' }).length : 0
       const room = lm.model.config.maxPositionEmbeddings
       const shown = numbers.map((name) => {
-        if (name === 'maxNewTokens') return `${name} ${lm.maxNewTokens(options)}`
+        if (name === 'maxNewTokens') return `${name} ${lm.maxNewTokens(options) ?? 'all that the context leaves'}`
         return `${name} ${name === 'seed' ? (options.seed ?? 'another each time') : sampling[name]}`
       })
       return {
@@ -93,6 +96,7 @@ export const commands: Readonly<Record<string, Command>> = {
           shown.join(', '),
           `system: ${c.system ?? '-'}; adapters: ${lm.model.activeAdapters.join(', ') || '-'}`,
           `context: ${formatNumber(tokens)} of ${formatNumber(room)} tokens in ${messages.length} messages`,
+          modelText(await withSpeeds(lm.description, lm.model.target)),
         ].join('\n'),
       }
     },
@@ -117,6 +121,13 @@ export const commands: Readonly<Record<string, Command>> = {
         throw error
       }
       return { say: `adapter ${name}` }
+    },
+  },
+  more: {
+    help: 'goes on with an answer that was cut, or ended by Ctrl-C',
+    run(c) {
+      const isLast = c.cut !== null && c.messages.at(-1) === c.cut.message
+      return isLast ? { goesOn: true } : { say: 'the last answer was not cut' }
     },
   },
   regen: {

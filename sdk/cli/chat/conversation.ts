@@ -11,6 +11,8 @@ export interface Conversation {
   options: ChatOptions
   /** Speed after each answer. */
   stats: boolean
+  /** An answer that did not come to its end; it can go on while it is the last message. */
+  cut: { readonly message: ChatMessage; readonly tokenIds: readonly number[] } | null
   /** Set by /exit. */
   over: boolean
 }

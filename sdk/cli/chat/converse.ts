@@ -45,24 +45,39 @@ export async function converse(c: Conversation): Promise<void> {
   input.on('SIGINT', interrupt)
   process.on('SIGINT', interrupt)
 
-  const answer = async (question: string) => {
-    c.messages.push({ role: 'user', content: question })
+  /** Asks; without a question the answer that was cut goes on. */
+  const answer = async (question?: string) => {
+    const from = question === undefined ? c.cut : null
+    if (from) c.messages.pop()
+    else c.messages.push({ role: 'user', content: question })
     answering = new AbortController()
-    let said = ''
+    // A character that was cut in two becomes whole.
+    let said = from ? String(from.message.content).replace(/\ufffd$/, '') : ''
+    const tokenIds = [...(from?.tokenIds ?? [])]
+    const keep = (isCut: boolean) => {
+      const message = { role: 'assistant', content: said }
+      c.messages.push(message)
+      c.cut = isCut ? { message, tokenIds } : null
+    }
     try {
-      const { signal } = answering
-      const pieces = c.lm.chat(allMessages(c), { ...c.options, signal })
+      const pieces = c.lm.chat(allMessages(c), {
+        ...c.options,
+        answerPrefix: from?.tokenIds,
+        signal: answering.signal,
+      })
       const heard = (async function* () {
         for await (const piece of pieces) {
           said += piece.text
+          tokenIds.push(...piece.tokenIds)
           yield piece
         }
       })()
-      const { text } = await printAnswer(c.lm, heard, 0, false, c.stats)
-      c.messages.push({ role: 'assistant', content: text })
+      const limit = c.lm.maxNewTokens(c.options)
+      const { finishReason } = await printAnswer(c.lm, heard, { stats: c.stats, limit, more })
+      keep(finishReason === 'length')
     } catch (error) {
       // What was said before Ctrl-C stays said.
-      if (error instanceof Interrupted && said !== '') c.messages.push({ role: 'assistant', content: said })
+      if (from || (error instanceof Interrupted && said !== '')) keep(true)
       else c.messages.pop()
       throw error
     } finally {
@@ -71,9 +86,9 @@ export async function converse(c: Conversation): Promise<void> {
   }
   const turn = async (line: string) => {
     if (!line.startsWith('/')) return answer(line)
-    const { say, ask } = await runCommand(c, line)
+    const { say, ask, goesOn } = await runCommand(c, line)
     if (say !== undefined) log(say)
-    if (ask !== undefined) await answer(ask)
+    if (ask !== undefined || goesOn) await answer(ask)
   }
 
   if (terminal) log('/help lists the commands. Ctrl-C ends an answer, Ctrl-D leaves.')
@@ -112,6 +127,8 @@ export async function converse(c: Conversation): Promise<void> {
     if (terminal) await writeHistory(typed)
   }
 }
+
+const more = { limit: ': /more goes on', full: ': /more goes on where older turns can be forgotten, /new starts over' }
 
 const isTold = (error: unknown): boolean =>
   error instanceof Interrupted ||

@@ -1,7 +1,8 @@
 import { mkdir, readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { writeAtomically } from '../../formats/node-file.ts'
+import { storeAt } from '../../store/store.ts'
+import { textChunks } from '../../store/text.ts'
 
 /** Lines kept. */
 export const historySize = 500
@@ -26,9 +27,8 @@ export async function writeHistory(lines: readonly string[]): Promise<void> {
   const file = historyFile()
   if (file === null || lines.length === 0) return
   // A chat must not end in an error because its history cannot be kept.
+  const text = `${lines.slice(0, historySize).toReversed().join('\n')}\n`
   await mkdir(dirname(file), { recursive: true, mode: 0o700 })
-    .then(() =>
-      writeAtomically(file, [new TextEncoder().encode(`${lines.slice(0, historySize).toReversed().join('\n')}\n`)]),
-    )
+    .then(async () => (await storeAt(file)).write('', textChunks(text)))
     .catch(() => {})
 }

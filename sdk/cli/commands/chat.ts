@@ -1,12 +1,13 @@
 import { type Command, Option } from 'commander'
 import type { ChatOptions } from '../../generate/language-model.ts'
 import { requireChatTemplate } from '../../text/chat-template.ts'
-import { printAnswer } from '../answer.ts'
+import { oneAnswer, printAnswer } from '../answer.ts'
 import { converse } from '../chat/converse.ts'
 import { UsageError } from '../errors.ts'
 import { interruptible } from '../interrupt.ts'
 import { openModel, withModel } from '../open-model.ts'
 import {
+  addCache,
   addJson,
   addModel,
   addSampling,
@@ -24,7 +25,7 @@ interface Flags extends JsonFlag, ModelFlags, SamplingFlags {
 
 export function addChat(program: Command): void {
   const command = program.command('chat').description('talks, through the chat template of the model')
-  addModel(command)
+  addCache(addModel(command))
     .option('--prompt <text>', 'one turn only')
     .option('--system <text>', 'system message')
     .addOption(
@@ -42,7 +43,9 @@ export function addChat(program: Command): void {
         withModel(flags, signal, async (lm, loadSeconds) => {
           const opening = system === undefined ? [] : [{ role: 'system', content: system }]
           const messages = [...opening, { role: 'user', content: prompt }]
-          await printAnswer(lm, lm.chat(messages, { ...options, signal }), loadSeconds, json)
+          const limit = lm.maxNewTokens(options)
+          const pieces = lm.chat(messages, { ...options, signal })
+          await printAnswer(lm, pieces, { loadSeconds, json, limit, more: oneAnswer })
         }),
       )
     // Once it talks, Ctrl-C is the conversation's: it ends an answer, not the program.
@@ -51,7 +54,7 @@ export function addChat(program: Command): void {
       const talking = { contextOverflow: 'dropOldest' as const, ...options }
       requireChatTemplate(lm.chatTemplate)
       const [name, stats] = [flags.model ?? 'nano', Boolean(process.stderr.isTTY)]
-      await converse({ lm, name, messages: [], system, options: talking, stats, over: false })
+      await converse({ lm, name, messages: [], system, options: talking, stats, cut: null, over: false })
     } finally {
       await lm.close()
     }

@@ -1,13 +1,12 @@
 import { type Command, Option } from 'commander'
-import { type ColumnNames, readContent } from '../../data/columns.ts'
-import { readRows } from '../../data/rows.ts'
+import { type GraderName, graders } from '../../answers/graders.ts'
+import type { ColumnNames } from '../../data/columns.ts'
 import { DataError } from '../../errors.ts'
 import { evaluate } from '../../eval/evaluate.ts'
-import type { Question } from '../../eval/exact-match.ts'
-import { type GraderName, graders } from '../../eval/graders.ts'
+import type { Question } from '../../eval/prompts.ts'
 import { resultLines, withError } from '../../eval/report.ts'
 import type { EvalResults } from '../../eval/results.ts'
-import { readTask, type TaskName, taskNames, tasks } from '../../eval/tasks.ts'
+import { readQuestions, readTask, type TaskName, taskNames, tasks } from '../../eval/tasks.ts'
 import { Interrupted, UsageError } from '../errors.ts'
 import { interruptible } from '../interrupt.ts'
 import { withModel } from '../open-model.ts'
@@ -63,7 +62,7 @@ export function addEval(program: Command): void {
     .addOption(integer('--batch-size <n>', 'answers written side by side (default: 16)', 1))
     .addOption(integer('--limit <n>', 'only the first n rows', 1))
     .option('--output <folder>', 'keeps answers and results there; run again, it goes on')
-  addJson(addSampling(addColumns(command))).action(runEval)
+  addJson(addSampling(addColumns(command), "the task's, else 256")).action(runEval)
   redescribe(command, '--seed', 'of the sampler (default: 0)')
   redescribe(
     command,
@@ -80,8 +79,8 @@ function redescribe(command: Command, flag: string, description: string): void {
 
 async function runEval(flags: Flags): Promise<void> {
   const { task, model = 'nano', adapter = [], dtype = 'auto', template, system, numSamples, output, batchSize } = flags
-  const questions = await readQuestions(flags)
-  const results = await interruptible((signal) =>
+  const questions = await questionsOf(flags)
+  const { items: _, ...results } = await interruptible((signal) =>
     withModel(flags, signal, async (lm) => {
       const progress = new Progress('evaluating')
       const start = performance.now()
@@ -132,7 +131,7 @@ const numbersOf = ({ n, correct, accuracy, standardError, majority, passAt }: Ev
   ...(majority && { majority, passAt }),
 })
 
-async function readQuestions(flags: Flags): Promise<Question[]> {
+async function questionsOf(flags: Flags): Promise<Question[]> {
   const { task, data, columns, limit = Number.POSITIVE_INFINITY } = flags
   if (task === undefined && data === undefined) throw new UsageError("one of '--task' and '--data' is needed")
   if (task !== undefined && columns)
@@ -140,7 +139,7 @@ async function readQuestions(flags: Flags): Promise<Question[]> {
   const questions: Question[] = []
   const reading = new Progress('reading')
   try {
-    for await (const question of task === undefined ? ownRows(data!, columns) : readTask(task, data)) {
+    for await (const question of task === undefined ? readQuestions(data!, columns) : readTask(task, data)) {
       if (questions.length === limit) break
       reading.count(questions.push(question), 'rows')
     }
@@ -149,13 +148,4 @@ async function readQuestions(flags: Flags): Promise<Question[]> {
   }
   if (questions.length === 0) throw new DataError(`${data ?? task}: no rows`)
   return questions
-}
-
-async function* ownRows(data: string, columns?: ColumnNames): AsyncGenerator<Question, void> {
-  for await (const row of readRows(data)) {
-    // Naming these columns leaves readContent no other kind of row to choose.
-    const content = readContent(row, { question: 'question', answer: 'answer', ...columns })
-    if (content.kind !== 'question') throw new DataError(`${row.place}: it has no question and answer`)
-    yield content
-  }
 }

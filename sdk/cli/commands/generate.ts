@@ -1,10 +1,11 @@
 import { text } from 'node:stream/consumers'
 import type { Command } from 'commander'
-import { printAnswer } from '../answer.ts'
+import { oneAnswer, printAnswer } from '../answer.ts'
 import { UsageError } from '../errors.ts'
 import { interruptible } from '../interrupt.ts'
 import { withModel } from '../open-model.ts'
 import {
+  addCache,
   addJson,
   addModel,
   addSampling,
@@ -20,12 +21,15 @@ interface Flags extends JsonFlag, ModelFlags, SamplingFlags {
 
 export function addGenerate(program: Command): void {
   const command = program.command('generate').description('continues a raw text: no chat template')
-  addModel(command).option('--prompt <text>', 'default: standard input, without its last line break')
+  addCache(addModel(command)).option('--prompt <text>', 'default: standard input, without its last line break')
   addJson(addSampling(command)).action(async (flags: Flags) => {
     const prompt = flags.prompt ?? (await readInput())
     await interruptible((signal) =>
       withModel(flags, signal, async (lm, loadSeconds) => {
-        await printAnswer(lm, lm.generate(prompt, { ...samplingOf(flags), signal }), loadSeconds, flags.json)
+        const options = samplingOf(flags)
+        const limit = lm.maxNewTokens(options)
+        const pieces = lm.generate(prompt, { ...options, signal })
+        await printAnswer(lm, pieces, { loadSeconds, json: flags.json, limit, more: oneAnswer })
       }),
     )
   })

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { grade } from '../../eval/grade.ts'
+import { grade } from '../../answers/grade.ts'
 import { addJson, type JsonFlag } from '../options.ts'
 import { print, printJson } from '../output.ts'
 

@@ -1,60 +1,88 @@
 import { styleText } from 'node:util'
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { notScored } from '../../data/pack.ts'
 import { type Survey, surveyRows } from '../../data/survey.ts'
 import type { Example } from '../../data/tokenize.ts'
-import { openModelSource } from '../../formats/model-source.ts'
-import { findModel } from '../../hub/models.ts'
+import { type DeviceName, deviceNames, openTarget } from '../../device.ts'
+import { openModel } from '../../formats/stored-model.ts'
+import { resolveModel } from '../../hub/models.ts'
+import type { PullOptions } from '../../hub/snapshot.ts'
+import { describeModel } from '../../load.ts'
 import { parseConfig } from '../../model/config.ts'
+import { fillOptions } from '../../option-table.ts'
 import { loadChatTemplate } from '../../text/chat-template.ts'
 import { loadTokenizer, type Tokenizer } from '../../text/tokenizer.ts'
-import { rowDefaults } from '../../train/rows.ts'
+import { rowConfig, sftConfig } from '../../train/config.ts'
+import { adapterText, modelText, withSpeeds } from '../describe.ts'
 import { UsageError } from '../errors.ts'
 import { interruptible } from '../interrupt.ts'
-import { addJson, integer } from '../options.ts'
+import { aliases, sftKeys } from '../keys.ts'
+import { addJson, integer, type JsonFlag } from '../options.ts'
 import { formatNumber, print, printJson } from '../output.ts'
 import { Progress } from '../progress.ts'
 import { addFlags, readSettings } from '../settings.ts'
-import { sftDefaults } from '../sft-defaults.ts'
-import { aliases, sftKeys } from '../sft-keys.ts'
+import { only } from '../train.ts'
 
-const { maxLength, truncationMode, packing, completionOnlyLoss, assistantOnlyLoss, columns, model, data } = sftKeys
+interface Flags extends JsonFlag, Readonly<Record<string, unknown>> {
+  readonly rows: number
+  readonly device?: DeviceName
+  readonly threads?: number
+}
+
 /** What of a training run decides how rows look. */
-const inspected = { model, data, maxLength, truncationMode, packing, completionOnlyLoss, assistantOnlyLoss, columns }
+const looks = { ...rowConfig, packing: sftConfig.packing }
 
 export function addInspect(program: Command): void {
   const command = program
-    .command('inspect')
-    .description('what training would see of rows: tokens, what is scored, lengths, warnings; no model is loaded')
-  addFlags(command, inspected, sftDefaults)
+    .command('inspect [model]')
+    .description(
+      'what a model or an adapter is: types, memory, speed here; with --data what training would see of rows: tokens, what is scored, lengths, warnings',
+    )
+  addFlags(command, { model: sftKeys.model, data: sftKeys.data, ...looks })
+  command.addOption(new Option('--device <name>', 'whose speed is told').choices(deviceNames))
+  command.addOption(integer('--threads <n>', 'compute threads (default: the cores, 8 at most)', 1))
   command.addOption(integer('--rows <n>', 'rows to show', 0).default(3))
-  addJson(command).action(async (flags: Record<string, unknown> & { rows: number; json?: boolean }) => {
-    const settings = readSettings(flags, sftKeys, aliases)
+  addJson(command).action(async (named: string | undefined, flags: Flags) => {
+    const settings = readSettings(named === undefined ? flags : { ...flags, model: named }, sftKeys, aliases)
     const { data } = settings
-    if (data === undefined) throw new UsageError("'--data' is missing (or data in the --config file)")
+    if (data === undefined && settings.model !== undefined) return inspectModel(settings.model, flags)
+    if (data === undefined) throw new UsageError("a model's name or '--data' is missing (or data in the --config file)")
+    const row = fillOptions(looks, only(settings, looks), 'rows')
     await interruptible(async (signal) => {
-      const source = await openModelSource(await findModel(settings.model, { signal }))
-      await source.close()
-      const tokenizer = loadTokenizer(source.tokenizerJson, source.tokenizerConfig)
-      const template = loadChatTemplate(source.tokenizerConfig, source.chatTemplate ?? undefined)
+      const stored = await openModel(await resolveModel(settings.model, { signal }))
+      const tokenizer = loadTokenizer(stored.tokenizerJson, stored.tokenizerConfig)
+      const template = loadChatTemplate(stored.tokenizerConfig, stored.chatTemplate ?? undefined)
       // As the trainer: no row is longer than the model reads.
-      const { maxPositionEmbeddings } = parseConfig(source.config, source.configFile)
-      const maxLength = Math.min(settings.maxLength ?? rowDefaults.maxLength, maxPositionEmbeddings)
+      const { maxPositionEmbeddings } = parseConfig(stored.config, stored.configFile)
+      const maxLength = Math.min(row.maxLength, maxPositionEmbeddings)
       const progress = new Progress('reading')
-      const { truncationMode, packing, completionOnlyLoss, assistantOnlyLoss, columns } = settings
       const survey = await surveyRows(data, tokenizer, template, flags.rows, {
+        ...row,
         maxLength,
-        truncationMode,
-        packing,
-        completionOnlyLoss,
-        assistantOnlyLoss,
-        columns,
         onProgress: (rows) => progress.count(rows, 'rows'),
         signal,
       }).finally(() => progress.end())
       if (flags.json) return printJson(asJson(survey))
-      printSurvey(survey, tokenizer, maxLength, truncationMode ?? rowDefaults.truncationMode)
+      printSurvey(survey, tokenizer, maxLength, row.truncationMode)
     })
+  })
+}
+
+async function inspectModel(name: string, { device, threads, json }: Flags): Promise<void> {
+  await interruptible(async (signal) => {
+    const pulling = new Progress('pulling')
+    const onProgress: PullOptions['onProgress'] = ({ loadedBytes, totalBytes }) =>
+      pulling.update(loadedBytes, totalBytes)
+    const description = await describeModel(name, { onProgress, signal }).finally(() => pulling.end())
+    if (description.kind === 'adapter') return json ? printJson(description) : print(adapterText(description))
+    const target = await openTarget({ device, threads })
+    try {
+      const whole = await withSpeeds(description, target)
+      if (json) printJson(whole)
+      else print(modelText(whole))
+    } finally {
+      await target.close()
+    }
   })
 }
 

@@ -26,7 +26,7 @@ export function addMerge(program: Command): void {
     interruptible((signal) =>
       withModel({ model, adapter, device, threads }, signal, async (lm) => {
         const { output } = flags
-        const merged = await lm.mergedSource()
+        const merged = await lm.mergedModel()
         const { outputBytes } = await withProgress(flags, signal, (options) => quantizeModel(merged, output, options))
         const adapters = lm.model.activeAdapters
         if (json) return printJson({ output, dtype: flags.dtype, outputBytes, adapters })

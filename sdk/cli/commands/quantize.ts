@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
-import { findModel } from '../../hub/models.ts'
+import { resolveModel } from '../../hub/models.ts'
 import { type QuantizeReport, quantizeModel } from '../../quantize.ts'
+import type { Source } from '../../store/store.ts'
 import { interruptible } from '../interrupt.ts'
 import { addJson, type JsonFlag, modelDescription } from '../options.ts'
 import { print, printJson } from '../output.ts'
@@ -15,20 +16,20 @@ export function addQuantize(program: Command): void {
   const command = program
     .command('quantize')
     .description('writes a model anew with its weights in another type: smaller, or for other programs')
-    .option('--model <name>', modelDescription)
+    .option('--model <name>', `${modelDescription} (default: nano)`)
   addJson(addOutput(command, 'q8')).action((flags: Flags) =>
     interruptible(async (signal) => {
-      const path = await pulled(flags.model, signal)
-      const report = await withProgress(flags, signal, (options) => quantizeModel(path, flags.output, options))
+      const source = await pulled(flags.model, signal)
+      const report = await withProgress(flags, signal, (options) => quantizeModel(source, flags.output, options))
       if (flags.json) printJson(report)
       else printReport(report)
     }),
   )
 }
 
-async function pulled(model: string | undefined, signal: AbortSignal): Promise<string> {
+async function pulled(model: string | undefined, signal: AbortSignal): Promise<Source> {
   const progress = new Progress('pulling')
-  return findModel(model, {
+  return resolveModel(model, {
     signal,
     onProgress: ({ loadedBytes, totalBytes }) =>
       progress.update(loadedBytes, totalBytes, `${megabytes(loadedBytes)} of ${megabytes(totalBytes)}`),

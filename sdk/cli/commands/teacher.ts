@@ -3,28 +3,29 @@ import type { Command } from 'commander'
 import { z } from 'zod'
 import { datasetHash } from '../../data/dataset-hash.ts'
 import { scoredTokens } from '../../data/pack.ts'
-import { readRows } from '../../data/rows.ts'
 import { TeacherCache, type TeacherSettings } from '../../data/teacher-cache.ts'
-import { DataError, FormatError, OptionError } from '../../errors.ts'
-import type { Question } from '../../eval/exact-match.ts'
+import { FormatError, OptionError } from '../../errors.ts'
+import type { Question } from '../../eval/prompts.ts'
+import { readQuestions } from '../../eval/tasks.ts'
 import { writeTraces } from '../../eval/traces.ts'
 import { httpTeacher } from '../../generate/http-teacher.ts'
 import type { LanguageModel } from '../../generate/language-model.ts'
 import { buildTeacherCache, modelTeacher, type Teacher, templateHash } from '../../generate/teacher.ts'
 import { Programs } from '../../model/programs.ts'
-import { readExamples, rowDefaults } from '../../train/rows.ts'
+import { fillOptions } from '../../option-table.ts'
+import { rowConfig } from '../../train/config.ts'
+import { readExamples } from '../../train/rows.ts'
 import { Interrupted } from '../errors.ts'
 import { interruptible } from '../interrupt.ts'
+import { aliases, runKeys } from '../keys.ts'
 import { withModel } from '../open-model.ts'
 import { addJson } from '../options.ts'
 import { formatNumber, log, print, printJson } from '../output.ts'
 import { Progress } from '../progress.ts'
 import { addFlags, readSettings, type Settings } from '../settings.ts'
-import { aliases, runKeys, trainerKeys } from '../sft-keys.ts'
-import { missing } from '../train.ts'
+import { missing, only } from '../train.ts'
 
 const { model, adapter, data, device, threads, dtype } = runKeys
-const { maxLength, truncationMode, completionOnlyLoss, assistantOnlyLoss, columns } = trainerKeys
 
 const buildKeys = {
   model,
@@ -50,11 +51,7 @@ const buildKeys = {
   samples: z.int().positive().describe('traces: answers drawn of each question; default: 4'),
   keep: z.int().positive().describe('traces: right answers kept of each, shortest first; default: 1'),
   maxNewTokens: z.int().positive().describe('traces: tokens of an answer at most'),
-  maxLength,
-  truncationMode,
-  completionOnlyLoss,
-  assistantOnlyLoss,
-  columns,
+  ...rowConfig,
   device,
   threads,
   dtype,
@@ -86,9 +83,7 @@ export function addTeacher(program: Command): void {
 
   const info = teacher.command('info <folder>').description('what is in a cache, and its bytes a token')
   addJson(info).action(async (folder: string, flags: { json?: boolean }) => {
-    const cache = await TeacherCache.open(folder)
-    await cache.close()
-    const told = infoOf(cache)
+    const told = infoOf(await TeacherCache.open(folder))
     if (flags.json) printJson(told)
     else for (const line of describe(told)) print(line)
   })
@@ -97,7 +92,6 @@ export function addTeacher(program: Command): void {
   addJson(verify).action(async (folder: string, flags: { json?: boolean }) => {
     const cache = await TeacherCache.open(folder)
     const torn = await cache.verify()
-    await cache.close()
     if (torn.length > 0)
       throw new FormatError(
         `${folder}: shards ${torn.join(', ')} are torn or missing: the same \`halfling teacher build\` makes them again`,
@@ -127,10 +121,7 @@ async function buildCache(
   output: string,
   signal: AbortSignal,
 ): Promise<object> {
-  const row = {
-    ...rowDefaults,
-    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
-  }
+  const row = fillOptions(rowConfig, only(given, rowConfig), 'rows')
   const examples = await readExamples(lm, data, row, (message) => log(`warning: ${message}`))
   const method = given.method === 'sampled' ? 'sampled' : 'topk'
   const { vocabSize } = lm.model.config
@@ -164,7 +155,6 @@ async function buildCache(
       },
       signal,
     })
-    await cache.close()
     return infoOf(cache)
   } finally {
     progress.end()
@@ -193,13 +183,7 @@ async function buildTraces(
   if (!/\.jsonl$/i.test(output))
     throw new OptionError(`output: ${output} is no .jsonl file, which traces are written to`)
   const questions: Question[] = []
-  const columns = given.columns ?? {}
-  for await (const { values, place } of readRows(data)) {
-    const [question, answer] = [values[columns.question ?? 'question'], values[columns.answer ?? 'answer']]
-    if (typeof question !== 'string' || (typeof answer !== 'string' && typeof answer !== 'number'))
-      throw new DataError(`${place}: traces need question and answer (others are mapped with columns)`)
-    questions.push({ question, answer: String(answer) })
-  }
+  for await (const question of readQuestions(data, given.columns)) questions.push(question)
   const { samples, keep, temperature, seed, maxNewTokens } = given
   const progress = new Progress('asking')
   try {

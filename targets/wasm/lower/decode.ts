@@ -1,88 +1,66 @@
 // What generation and teachers alone use: the cache, attention to it, sampling, the likeliest ids:
 // kernels-as/{kv,attention-cached,sample,top}.ts.
-import { attendBytes, blockTokens } from './nn.ts'
-import type { Lowering, NodeTypes, Scratch } from './types.ts'
+import { align, codeOf, columnsOf, direct, type Lowering, perThread, windowOf } from './types.ts'
 
-const number = (node: NodeTypes, name: string): number => node.attrs[name] as number
-
-/** Up to this many rows are taken for decode steps of different slots. */
-const fewRows = 16
-/** Positions of one task where few rows read a long cache. */
-const chunk = 512
-const align = (bytes: number): number => Math.ceil(bytes / 64) * 64
-
-function cached(node: NodeTypes) {
-  const [q, cacheK] = node.inputs
-  const [rows, width] = q.shape
-  const capacity = cacheK.shape[1]
-  const [heads, kvHeads] = [number(node, 'heads'), number(node, 'kvHeads')]
-  const [group, d] = [heads / kvHeads, width / heads]
-  const block = rows <= fewRows ? 1 : blockTokens(group)
-  const own = attendBytes(block, group, d)
-  // chunks of all rows: their outputs, then their log-sum-exps
-  const pieces = rows <= fewRows && capacity > chunk ? rows * Math.ceil(capacity / chunk) : 0
-  const partial = { outputs: align(4 * pieces * width), lses: align(4 * pieces * heads) }
-  return { rows, capacity, heads, kvHeads, d, block, own, pieces, partial }
-}
-
-/** One thread's scratch of `sample`: edited logits, their weights, bins of the selection. */
-const sampleBytes = (vocabulary: number): number => align(8 * vocabulary) + 18432
-
-export const lowering: Lowering = {
+export const decode = {
   attentionCached(node) {
-    const { rows, capacity, heads, kvHeads, d, block, own, pieces, partial } = cached(node)
-    const pointers = node.inputs.map(({ ptr }) => ptr)
-    const [positions, out, factor] = [pointers[4], node.outputs[0].ptr, number(node, 'scale')]
-    const sizes = [rows, capacity, heads, kvHeads, d, factor] as const
-    if (pieces === 0) return [['attentionCached', ...pointers, out, ...sizes, block, node.scratch, own]]
-    const outputs = node.scratch
-    const lses = outputs + partial.outputs
-    const free = lses + partial.lses
-    return [
-      ['attentionCachedChunks', ...pointers, outputs, lses, ...sizes, chunk, free, own],
-      ['attentionCachedMerge', outputs, lses, positions, out, rows, capacity, heads, d, chunk],
-    ]
+    const {
+      inputs: [q, cache, , , slot],
+      attrs: { scale, window },
+      threads,
+      sizes,
+    } = node
+    const [[rows, width], [, kvHeads, capacity, d]] = [q.shape, cache.shape]
+    const heads = width / d
+    const dtype = codeOf(node, cache)
+    const own = sizes.attentionCachedScratch(slot ? 1 : 0, heads / kvHeads, d, dtype)
+    const seen = windowOf(window)
+    const shape = [rows, capacity, heads, kvHeads, d, scale, seen] as const
+    const chunk = sizes.CACHED_CHUNK.value
+    if (slot || capacity <= chunk)
+      return {
+        scratchBytes: threads * own,
+        calls: ({ inputs: [q, k, v, positions, slot = 0], outputs: [out], scratch }) => [
+          ['attentionCached', q, k, v, dtype, positions, slot, out, ...shape, scratch, own],
+        ],
+      }
+    // chunks of all rows: their outputs, then their log-sum-exps
+    const pieces = rows * Math.ceil(capacity / chunk)
+    const [outputBytes, lseBytes] = [align(4 * pieces * width), align(4 * pieces * heads)]
+    return {
+      scratchBytes: outputBytes + lseBytes + threads * own,
+      calls({ inputs: [q, k, v, positions], outputs: [out], scratch: outputs }) {
+        const lses = outputs + outputBytes
+        return [
+          ['attentionCachedChunks', q, k, v, dtype, positions, outputs, lses, ...shape, lses + lseBytes, own],
+          ['attentionCachedMerge', outputs, lses, positions, out, rows, capacity, heads, d, seen],
+        ]
+      },
+    }
   },
-  kvWrite({ inputs: [cache, x, slots, positions] }) {
-    const [, capacity, e] = cache.shape
-    return [['kvWrite', cache.ptr, x.ptr, slots.ptr, positions.ptr, x.shape[0], capacity, e]]
-  },
-  kvCopy({ inputs: [cache, from, to, length] }) {
-    const [, capacity, e] = cache.shape
-    return [['kvCopy', cache.ptr, from.ptr, to.ptr, length.ptr, from.shape[0], capacity, e]]
-  },
-  sample({ inputs, outputs, scratch }) {
-    const [rows, vocabulary] = inputs[0].shape
-    const edits = inputs[6].shape[0]
-    return [
-      [
-        'sample',
-        ...inputs.map(({ ptr }) => ptr),
-        edits,
-        ...outputs.map(({ ptr }) => ptr),
-        rows,
-        vocabulary,
-        scratch,
-        sampleBytes(vocabulary),
-      ],
-    ]
-  },
-  topLogProbs({ inputs: [logits, temperature], outputs: [ids, logProbs, tail], scratch }) {
-    const [rows, vocabulary] = logits.shape
-    const pointers = [logits, temperature, ids, logProbs, tail].map(({ ptr }) => ptr)
-    return [['topLogProbs', ...pointers, rows, vocabulary, ids.shape[1], scratch, align(4 * vocabulary)]]
-  },
-  drawTokens({ inputs: [logits, temperature, uniforms], outputs: [ids] }) {
-    const pointers = [logits, temperature, uniforms, ids].map(({ ptr }) => ptr)
-    return [['drawTokens', ...pointers, ...logits.shape, ids.shape[1]]]
-  },
-}
-
-export const scratch: Scratch = {
-  attentionCached(node, threads) {
-    const { own, partial } = cached(node)
-    return partial.outputs + partial.lses + threads * own
-  },
-  sample: ({ inputs: [logits] }, threads) => threads * sampleBytes(logits.shape[1]),
-  topLogProbs: ({ inputs: [logits] }, threads) => threads * align(4 * logits.shape[1]),
-}
+  kvWrite: direct(({ inputs: [cache, x, positions, slot = 0] }, node) => {
+    const [type, rows] = node.inputs
+    return [['kvWrite', cache, codeOf(node, type), x, positions, slot, rows.shape[0], ...type.shape.slice(1)]]
+  }),
+  kvCopy: direct(({ inputs: [cache, ...copies] }, node) => {
+    const [type, from] = node.inputs
+    return [['kvCopy', cache, codeOf(node, type), ...copies, from.shape[0], ...type.shape.slice(1)]]
+  }),
+  sample: perThread(
+    ({ inputs: [logits], sizes }) => sizes.sampleScratch(columnsOf(logits)),
+    ({ inputs, outputs: [ids, logProb, truncated], scratch }, { inputs: types }, own) => {
+      const [penalties = 0, counts = 0] = inputs.slice(9)
+      const drawn = [ids, logProb, truncated, ...types[0].shape, scratch, own]
+      return [['sample', ...inputs.slice(0, 9), types[6].shape[0], penalties, counts, ...drawn]]
+    },
+  ),
+  topLogProbs: perThread(
+    ({ inputs: [logits], sizes }) => sizes.topScratch(columnsOf(logits)),
+    ({ inputs, outputs, scratch }, { inputs: [{ shape }], attrs: { k } }, own) => [
+      ['topLogProbs', ...inputs, ...outputs, ...shape, k, scratch, own],
+    ],
+  ),
+  drawTokens: direct(({ inputs, outputs }, { inputs: [{ shape }], outputs: [ids] }) => [
+    ['drawTokens', ...inputs, ...outputs, ...shape, ids.shape[1]],
+  ]),
+} satisfies Partial<Lowering>

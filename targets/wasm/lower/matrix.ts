@@ -1,189 +1,227 @@
-// Matrix products, low-rank adapters, and the vocabulary in slices: kernels-as/linear.ts, dora.ts and vocab.ts.
-import { elementCount, type TensorType } from '../../../sdk/dtype.ts'
-import { type Argument, type Call, dtypeCode, type Lowering, type Scratch } from './types.ts'
+// Matrix products, low-rank adapters, and the vocabulary in slices: kernels-as/{linear,lora,dora,vocab}.ts.
+import { byteLength, type TensorType } from '../../../sdk/dtype.ts'
+import {
+  align,
+  type Call,
+  codeOf,
+  columnsOf,
+  direct,
+  type Lowered,
+  type Lowering,
+  type LowerNode,
+  perThread,
+  rowsOf,
+} from './types.ts'
 
-const align = (bytes: number): number => Math.ceil(bytes / 64) * 64
+type Node = LowerNode<unknown>
 
-// One thread's scratch in kernels-as/gemm.ts: base row, tile, unpacked rows, packed panels; then the transposed block.
-const gemmScratch = 512 + 4 * 8 * 512 + 4 * 64 * 512
-const transposingScratch = gemmScratch + 4 * 128 * 512
-/** kernels-as/linear.ts takes gemv up to this many rows. */
-const fewRows = 2
+/** A matrix at an address, [rows, columns]. */
+interface Weight {
+  readonly ptr: number
+  readonly code: number
+  readonly rows: number
+  readonly columns: number
+}
 
-const rowsOf = ({ shape }: TensorType): number => elementCount(shape) / shape[shape.length - 1]
-const columnsOf = ({ shape }: TensorType): number => shape[shape.length - 1]
-
-/** Bytes for one thread of x[rows, inputs]·wᵀ. */
-const linearScratch = (rows: number, inputs: number): number => (rows <= fewRows ? align(4 * inputs) : gemmScratch)
+const weight = (node: Node, ptr: number, type: TensorType): Weight => ({
+  ptr,
+  code: codeOf(node, type),
+  rows: rowsOf(type),
+  columns: columnsOf(type),
+})
 
 interface LinearOptions {
-  bias?: Argument
+  readonly bias?: { readonly ptr: number; readonly code: number }
   /** Address of [N, O] that the product is added to. */
-  start?: number
+  readonly start?: number
   /** Address of an f32 factor. */
-  scale?: number
+  readonly scale?: number
 }
 
 /** y[n, o] = (start or bias) + scale·x[n, i]·wᵀ */
-function linear(x: number, w: Weight, y: number, n: number, scratch: number, options: LinearOptions = {}): Call {
-  const { bias, start = 0, scale = 0 } = options
-  const biased = [bias?.ptr ?? 0, bias ? dtypeCode[bias.dtype] : 0]
-  const { ptr, dtype, rows, columns } = w
-  return ['linear', x, ptr, dtype, ...biased, start, scale, y, n, columns, rows, scratch, linearScratch(n, columns)]
+function linear(
+  { sizes }: Node,
+  x: number,
+  { ptr, code, rows, columns }: Weight,
+  y: number,
+  n: number,
+  scratch: number,
+  { bias, start = 0, scale = 0 }: LinearOptions = {},
+): Call {
+  const biased = [bias?.ptr ?? 0, bias?.code ?? 0]
+  const own = sizes.linearScratch(n)
+  return ['linear', x, ptr, code, ...biased, start, scale, y, n, columns, rows, scratch, own]
 }
 
 /** dx[n, i] = start + scale·dy[n, o]·w */
-function backInput(dy: number, w: Weight, dx: number, n: number, scratch: number, start = 0, scale = 0): Call {
-  const { ptr, dtype, rows, columns } = w
-  return ['linearBackInput', dy, ptr, dtype, start, scale, dx, n, columns, rows, scratch, gemmScratch]
+function backInput(
+  { sizes }: Node,
+  dy: number,
+  w: Weight,
+  dx: number,
+  n: number,
+  scratch: number,
+  start = 0,
+  scale = 0,
+): Call {
+  const own = sizes.linearBackInputScratch()
+  return ['linearBackInput', dy, w.ptr, w.code, start, scale, dx, n, w.columns, w.rows, scratch, own]
 }
 
-interface Weight {
-  ptr: number
-  dtype: number
-  rows: number
-  columns: number
-}
-
-const weight = (w: Argument): Weight => ({
-  ptr: w.ptr,
-  dtype: dtypeCode[w.dtype],
-  rows: rowsOf(w),
-  columns: columnsOf(w),
-})
-
-/** Bytes of one row of `columns` elements; kernels-as/pack.ts has the same. */
-function rowBytes(dtype: number, columns: number): number {
-  const block = [128, 64, 64, 34, 18][dtype]
-  return (columns / 32) * block
-}
+const biasOf = (node: Node, ptr: number | undefined, type: TensorType): LinearOptions['bias'] =>
+  ptr === undefined ? undefined : { ptr, code: codeOf(node, type) }
 
 /**
- * Ids of the vocabulary taken at once: 4 MiB of logits, but whole blocks of the GEMM's depth, so that sums over the
- * vocabulary run in the same order for any number of rows.
+ * Ids of the vocabulary taken at once: 4 MiB of logits, but whole blocks of the product's depth, so that sums over the vocabulary run
+ * in the same order for any number of rows.
  */
-const sliceWidth = (rows: number): number => Math.max(1, Math.floor(2 ** 20 / rows / 512)) * 512
+const sliceWidth = ({ sizes }: Node, rows: number): number =>
+  Math.max(1, Math.floor(2 ** 20 / rows / sizes.DEPTH.value)) * sizes.DEPTH.value
 
 interface Slice {
-  first: number
-  table: Weight
+  readonly first: number
+  readonly table: Weight
 }
 
-function slices(table: Weight, rows: number): Slice[] {
-  const width = sliceWidth(rows)
-  return Array.from({ length: Math.ceil(table.rows / width) }, (_, s) => {
+function slices(node: Node, ptr: number, table: TensorType, rows: number): Slice[] {
+  const [all, width] = [weight(node, ptr, table), sliceWidth(node, rows)]
+  const rowBytes = byteLength(table) / all.rows
+  return Array.from({ length: Math.ceil(all.rows / width) }, (_, s) => {
     const first = s * width
-    const ptr = table.ptr + first * rowBytes(table.dtype, table.columns)
-    return { first, table: { ...table, ptr, rows: Math.min(width, table.rows - first) } }
+    return { first, table: { ...all, ptr: ptr + first * rowBytes, rows: Math.min(width, all.rows - first) } }
   })
 }
 
 /** Bytes of one slice's logits. */
-const logitsBytes = (rows: number, vocabulary: number): number =>
-  align(4 * rows * Math.min(sliceWidth(rows), vocabulary))
+const logitsBytes = (node: Node, rows: number, table: TensorType): number =>
+  align(4 * rows * Math.min(sliceWidth(node, rows), rowsOf(table)))
 
-/** The calls that both gradients share: each slice's logits, then their gradient in place, then what `use` makes of it. */
-function vocabBack(inputs: readonly Argument[], scratch: number, threads: number, use: Use): Call[] {
-  const [dLogProbs, dLse, dEntropy, dTail, h, table, ids, temperature, lse, entropy, tail] = inputs
+/** What both gradients share: each slice's logits, then their gradient in place, then what `use` makes of it. */
+function vocabBack(
+  node: Node,
+  ownBytes: number,
+  use: (slice: Slice, addresses: { z: number; scratch: number; inputs: readonly number[]; output: number }) => Call,
+): Lowered {
+  const [table, ids] = node.inputs.slice(5)
   const [rows, k] = ids.shape
-  const kept = scratch + logitsBytes(rows, rowsOf(table))
-  const own = kept + align(4 * k * threads)
-  const gradients = [dLogProbs, dLse, dEntropy, dTail, lse, entropy, tail, temperature].map(({ ptr }) => ptr)
-  return slices(weight(table), rows).flatMap((slice) => [
-    linear(h.ptr, slice.table, scratch, rows, own),
-    ['vocabGradient', scratch, ids.ptr, ...gradients, rows, k, slice.table.rows, slice.first, kept],
-    use(slice, rows, own),
-  ])
+  const [logits, kept] = [logitsBytes(node, rows, table), align(4 * k * node.threads)]
+  const own = Math.max(node.sizes.linearScratch(rows), ownBytes)
+  return {
+    scratchBytes: logits + kept + node.threads * own,
+    calls({ inputs, outputs: [output], scratch: z }) {
+      const [dLogProbs, dLse, dEntropy, dTail, h, table_, ids, temperature, lse, entropy, tail] = inputs
+      const gradients = [dLogProbs, dLse, dEntropy, dTail, lse, entropy, tail, temperature]
+      const scratch = z + logits + kept
+      return slices(node, table_, table, rows).flatMap((slice) => [
+        linear(node, h, slice.table, z, rows, scratch),
+        ['vocabGradient', z, ids, ...gradients, rows, k, slice.table.rows, slice.first, z + logits],
+        use(slice, { z, scratch, inputs, output }),
+      ])
+    },
+  }
 }
 
-type Use = (slice: Slice, rows: number, scratch: number) => Call
-
-function vocabBackScratch(inputs: readonly TensorType[], threads: number, product: number): number {
-  const [rows, k] = inputs[6].shape
-  const own = Math.max(linearScratch(rows, columnsOf(inputs[5])), product)
-  return logitsBytes(rows, rowsOf(inputs[5])) + align(4 * k * threads) + threads * own
-}
-
-export const lowering: Lowering = {
-  linear: ({ inputs: [x, w, bias], outputs: [y], scratch }) => [
-    linear(x.ptr, weight(w), y.ptr, rowsOf(x), scratch, { bias }),
-  ],
-
-  linearBackInput: ({ inputs: [dy, w], outputs: [dx], scratch }) => [
-    backInput(dy.ptr, weight(w), dx.ptr, rowsOf(dy), scratch),
-  ],
-
-  linearBackWeight: ({ inputs: [dy, x], outputs: [grad], scratch }) => [
-    ['linearBackWeight', dy.ptr, x.ptr, grad.ptr, rowsOf(x), columnsOf(x), columnsOf(dy), scratch, transposingScratch],
-  ],
-
-  linearBackBias: ({ inputs: [dy], outputs: [grad] }) => [
-    ['columnSums', dy.ptr, 0, grad.ptr, 1, rowsOf(dy), columnsOf(dy)],
-  ],
-
-  lora: ({ inputs: [y, x, a, b, scale], outputs: [out, h], scratch }) => [
-    linear(x.ptr, weight(a), h.ptr, rowsOf(x), scratch, { scale: scale.ptr }),
-    linear(h.ptr, weight(b), out.ptr, rowsOf(x), scratch, { start: y.ptr }),
-  ],
-
-  loraBack: ({ inputs: [dy, a, b, scale], outputs: [dx, t], scratch }) => [
-    backInput(dy.ptr, weight(b), t.ptr, rowsOf(dy), scratch, 0, scale.ptr),
-    backInput(t.ptr, weight(a), dx.ptr, rowsOf(dy), scratch),
-  ],
-
-  doraNorm: ({ inputs: [w, a, b, scale], outputs: [norm], scratch }) => {
-    const { ptr, dtype, rows, columns } = weight(w)
-    const sizes = [rows, columns, rowsOf(a), scratch, align(4 * columns)]
-    return [['doraNorm', ptr, dtype, a.ptr, b.ptr, scale.ptr, norm.ptr, ...sizes]]
+export const matrix = {
+  linear: perThread(
+    ({ inputs: [x], sizes }) => sizes.linearScratch(rowsOf(x)),
+    ({ inputs: [x, w, b], outputs: [y], scratch }, node) => {
+      const [type, table, bias] = node.inputs
+      return [linear(node, x, weight(node, w, table), y, rowsOf(type), scratch, { bias: biasOf(node, b, bias) })]
+    },
+  ),
+  linearBackInput: perThread(
+    ({ sizes }) => sizes.linearBackInputScratch(),
+    ({ inputs: [dy, w], outputs: [dx], scratch }, node) => [
+      backInput(node, dy, weight(node, w, node.inputs[1]), dx, rowsOf(node.inputs[0]), scratch),
+    ],
+  ),
+  linearBackWeight: perThread(
+    ({ sizes }) => sizes.linearBackWeightScratch(),
+    (
+      { inputs: [dy, x], outputs: [grad], scratch },
+      {
+        inputs: [
+          {
+            shape: [rows, outputs],
+          },
+          type,
+        ],
+      },
+      own,
+    ) => [['linearBackWeight', dy, x, grad, rows, columnsOf(type), outputs, scratch, own]],
+  ),
+  linearBackBias: direct(({ inputs: [dy], outputs: [grad] }, { inputs: [{ shape }] }) => [
+    ['columnSums', dy, 0, grad, 1, shape[0], shape[1]],
+  ]),
+  lora(node) {
+    const [, x, a, b, , of] = node.inputs
+    const [[n, inputs], rank] = [x.shape, columnsOf(b)]
+    if (of)
+      return {
+        scratchBytes: 0,
+        calls: ({ inputs: [y, x, a, b, scale, of], outputs: [out, h] }) => [
+          ['loraDown', x, a, scale, of, h, n, inputs, rank],
+          ['loraUp', h, b, of, y, out, n, columnsOf(node.outputs[0]), rank],
+        ],
+      }
+    return {
+      scratchBytes: node.threads * node.sizes.linearScratch(n),
+      calls: ({ inputs: [y, x, a_, b_, scale], outputs: [out, h], scratch }) => [
+        linear(node, x, weight(node, a_, a), h, n, scratch, { scale }),
+        linear(node, h, weight(node, b_, b), out, n, scratch, { start: y }),
+      ],
+    }
   },
-
-  scaleColumns: ({ inputs: [y, gain, bias], outputs: [out] }) => {
-    const biased = [bias?.ptr ?? 0, bias ? dtypeCode[bias.dtype] : 0]
-    return [['scaleColumns', y.ptr, gain.ptr, ...biased, out.ptr, rowsOf(y), columnsOf(y)]]
-  },
-
-  scaleColumnsBack: ({ inputs: [dy, y], outputs: [dGain] }) => [
-    ['columnSums', dy.ptr, y.ptr, dGain.ptr, 0, rowsOf(y), columnsOf(y)],
-  ],
-
-  vocabPick: ({ inputs: [h, table, ids, temperature], outputs: [logProbs, lse, entropy, tail], scratch }) => {
+  loraBack: perThread(
+    ({ sizes }) => sizes.linearBackInputScratch(),
+    ({ inputs: [dy, a, b, scale], outputs: [dx, t], scratch }, node) => {
+      const [{ shape }, down, up] = node.inputs
+      return [
+        backInput(node, dy, weight(node, b, up), t, shape[0], scratch, 0, scale),
+        backInput(node, t, weight(node, a, down), dx, shape[0], scratch),
+      ]
+    },
+  ),
+  doraNorm: perThread(
+    ({ inputs: [w], sizes }) => sizes.doraScratch(columnsOf(w)),
+    ({ inputs: [w, a, b, scale], outputs: [norm], scratch }, node, own) => {
+      const [table, low] = node.inputs
+      return [['doraNorm', w, codeOf(node, table), a, b, scale, norm, ...table.shape, rowsOf(low), scratch, own]]
+    },
+  ),
+  scaleColumns: direct(({ inputs: [y, gain, b], outputs: [out] }, node) => {
+    const [{ shape }, , bias] = node.inputs
+    const { ptr = 0, code = 0 } = biasOf(node, b, bias) ?? {}
+    return [['scaleColumns', y, gain, ptr, code, out, shape[0], shape[1]]]
+  }),
+  scaleColumnsBack: direct(({ inputs: [dy, y], outputs: [dGain] }, { inputs: [{ shape }] }) => [
+    ['columnSums', dy, y, dGain, 0, shape[0], shape[1]],
+  ]),
+  vocabPick(node) {
+    const [, table, ids] = node.inputs
     const [rows, k] = ids.shape
-    const stats = scratch + logitsBytes(rows, rowsOf(table))
-    const own = stats + align(24 * rows)
-    const sums = slices(weight(table), rows).flatMap(({ first, table }): Call[] => [
-      linear(h.ptr, table, scratch, rows, own),
-      ['vocabStats', scratch, ids.ptr, temperature.ptr, logProbs.ptr, stats, rows, k, table.rows, first],
-    ])
-    return [...sums, ['vocabCombine', ids.ptr, logProbs.ptr, stats, lse.ptr, entropy.ptr, tail.ptr, rows, k]]
+    const [logits, stats] = [logitsBytes(node, rows, table), align(node.sizes.STATS.value * rows)]
+    return {
+      scratchBytes: logits + stats + node.threads * node.sizes.linearScratch(rows),
+      calls({ inputs: [h, table_, ids, temperature], outputs: [logProbs, lse, entropy, tail], scratch: z }) {
+        const sums = slices(node, table_, table, rows).flatMap(({ first, table }): Call[] => [
+          linear(node, h, table, z, rows, z + logits + stats),
+          ['vocabStats', z, ids, temperature, logProbs, z + logits, rows, k, table.rows, first],
+        ])
+        return [...sums, ['vocabCombine', ids, logProbs, z + logits, lse, entropy, tail, rows, k]]
+      },
+    }
   },
-
-  vocabPickBack: ({ inputs, outputs: [dh], scratch, threads }) =>
-    vocabBack(inputs, scratch, threads, ({ first, table }, rows, own) =>
-      backInput(scratch, table, dh.ptr, rows, own, first > 0 ? dh.ptr : 0),
+  vocabPickBack: (node) =>
+    vocabBack(node, node.sizes.linearBackInputScratch(), ({ first, table }, { z, scratch, output: dh }) =>
+      backInput(node, z, table, dh, node.inputs[6].shape[0], scratch, first > 0 ? dh : 0),
     ),
-
-  vocabPickBackTable: ({ inputs, outputs: [grad], scratch, threads }) => {
-    const h = inputs[4]
-    const columns = columnsOf(h)
-    return vocabBack(inputs, scratch, threads, ({ first, table }, rows, own) => {
-      const part = grad.ptr + 4 * first * columns
-      return ['linearBackWeight', scratch, h.ptr, part, rows, columns, table.rows, own, transposingScratch]
+  vocabPickBackTable(node) {
+    const own = node.sizes.linearBackWeightScratch()
+    const [rows, columns] = node.inputs[4].shape
+    return vocabBack(node, own, ({ first, table }, { z, scratch, inputs, output: grad }) => {
+      const part = grad + 4 * first * columns
+      return ['linearBackWeight', z, inputs[4], part, rows, columns, table.rows, scratch, own]
     })
   },
-}
-
-export const scratch: Scratch = {
-  linear: ({ inputs: [x, w] }, threads) => threads * linearScratch(rowsOf(x), columnsOf(w)),
-  linearBackInput: (_, threads) => threads * gemmScratch,
-  linearBackWeight: (_, threads) => threads * transposingScratch,
-  lora: ({ inputs: [, x, a] }, threads) =>
-    threads * Math.max(linearScratch(rowsOf(x), columnsOf(a)), linearScratch(rowsOf(x), rowsOf(a))),
-  loraBack: (_, threads) => threads * gemmScratch,
-  doraNorm: ({ inputs: [w] }, threads) => threads * align(4 * columnsOf(w)),
-  vocabPick: ({ inputs: [h, table, ids] }, threads) => {
-    const rows = ids.shape[0]
-    return logitsBytes(rows, rowsOf(table)) + align(24 * rows) + threads * linearScratch(rows, columnsOf(h))
-  },
-  vocabPickBack: ({ inputs }, threads) => vocabBackScratch(inputs, threads, gemmScratch),
-  vocabPickBackTable: ({ inputs }, threads) => vocabBackScratch(inputs, threads, transposingScratch),
-}
+} satisfies Partial<Lowering>

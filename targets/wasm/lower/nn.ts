@@ -1,125 +1,83 @@
 // Embedding, norms, rotary embedding, attention, gated activation, dropout:
 // kernels-as/{embed,norm,rope,attention,swiglu,dropout}.ts.
-import { elementCount } from '../../../sdk/dtype.ts'
-import { type Argument, dtypeCode, type Lowering, type LowerNode, type NodeTypes, type Scratch } from './types.ts'
+import type { TensorType } from '../../../sdk/dtype.ts'
+import { dropoutThreshold } from '../../../sdk/ops/dropout.ts'
+import type { AttentionAttrs } from '../../../sdk/ops/index.ts'
+import { activations } from '../../../sdk/ops/swiglu.ts'
+import { align, codeOf, columnsOf, count, direct, type Lowering, type LowerNode, perThread, windowOf } from './types.ts'
 
-const count = (a: Argument): number => elementCount(a.shape)
-const number = (node: NodeTypes, name: string): number => node.attrs[name] as number
-const align = (bytes: number): number => Math.ceil(bytes / 64) * 64
-const up = (n: number, unit: number): number => Math.ceil(n / unit) * unit
-
-/** Keys of one tile: TILE of kernels-as/tile.ts. */
-const tile = 64
-
-/** Tokens of one task: `blockTokens` of kernels-as/attention.ts. */
-export const blockTokens = (group: number): number => Math.max(4, Math.floor(64 / group) & -4)
-
-/**
- * Bytes that one thread needs for `block` tokens of `group` heads: ranges, then the pieces of `attend` in their order.
- */
-export function attendBytes(block: number, group: number, d: number): number {
-  const rows = up(block * group, 4)
-  const dim = up(d, 8)
-  return align(8 * block + 4 * (2 * rows + rows * d + tile * d + tile * dim + rows * tile + rows * dim))
+/** Of q [N, heads*D]: a kernel's arguments, and what its scratch goes by. */
+function headsOf({ heads, kvHeads, scale, window }: AttentionAttrs, { shape: [n, width] }: TensorType) {
+  const d = width / heads
+  return { sizes: [n, heads, kvHeads, d, scale, windowOf(window)], n, group: heads / kvHeads, d }
 }
 
-function heads(node: NodeTypes, width: number): { heads: number; kvHeads: number; group: number; d: number } {
-  const [h, g] = [number(node, 'heads'), number(node, 'kvHeads')]
-  return { heads: h, kvHeads: g, group: h / g, d: width / h }
-}
+/** Of a weight w beside x [M, C]. */
+const normBytes = ({ sizes, code, attrs }: LowerNode<{ offset: number }>, x: TensorType, w: TensorType): number =>
+  sizes.normScratch(codeOf({ code }, w), attrs.offset, columnsOf(x))
 
-/** Bytes of one thread in attentionBackQuery and attentionBackKeys. */
-function backBytes(group: number, d: number): number {
-  const block = blockTokens(group)
-  const most = block * group
-  const dim = up(d, 8)
-  const query = 8 * block + 4 * (2 * most * d + 2 * tile * d + tile * dim + 2 * most * tile + most * dim)
-  const keys = 4 * (4 * tile * d + 4 * tile * dim + 2 * tile * tile + 2 * tile)
-  return align(Math.max(query, keys))
-}
-
-function rmsnormScratch({ inputs }: NodeTypes, w: number, threads: number): number {
-  const { dtype, shape } = inputs[w]
-  return dtype === 'f32' ? 0 : threads * 4 * shape[0]
-}
-
-export const lowering: Lowering = {
-  embed({ inputs: [ids, table], outputs: [y] }) {
-    return [['embed', ids.ptr, table.ptr, dtypeCode[table.dtype], y.ptr, y.shape[0], y.shape[1]]]
+export const nn = {
+  embed: direct(({ inputs: [ids, table], outputs: [y] }, node) => {
+    const [rows, columns] = node.outputs[0].shape
+    return [['embed', ids, table, codeOf(node, node.inputs[1]), y, rows, columns]]
+  }),
+  embedBack: direct(({ inputs: [dy, ids, grad] }, { inputs: [{ shape }] }) => [
+    ['embedBack', dy, ids, grad, shape[0], shape[1]],
+  ]),
+  rmsnorm: perThread(
+    (node) => normBytes(node, node.inputs[0], node.inputs[1]),
+    ({ inputs: [x, w], outputs: [y, rstd], scratch }, node) => {
+      const [[rows, columns], { eps, offset }] = [node.inputs[0].shape, node.attrs]
+      return [['rmsnorm', x, w, codeOf(node, node.inputs[1]), offset, y, rstd, rows, columns, eps, scratch]]
+    },
+  ),
+  rmsnormBack: perThread(
+    (node) => normBytes(node, node.inputs[1], node.inputs[2]),
+    ({ inputs: [dy, x, w, rstd], outputs: [dx], scratch }, node) => {
+      const [rows, columns] = node.inputs[1].shape
+      const code = codeOf(node, node.inputs[2])
+      return [['rmsnormBack', dy, x, w, code, node.attrs.offset, rstd, dx, rows, columns, scratch]]
+    },
+  ),
+  rmsnormBackWeight: direct(({ inputs: [dy, x, rstd, grad] }, { inputs: [, { shape }] }) => [
+    ['rmsnormBackWeight', dy, x, rstd, grad, shape[0], shape[1]],
+  ]),
+  rope: direct(({ inputs: [x, positions, table], outputs: [y] }, { inputs, attrs: { heads, inverse } }) => [
+    ['rope', x, positions, table, y, inputs[0].shape[0], heads, columnsOf(inputs[2]), inverse ? -1 : 1],
+  ]),
+  attention({ inputs: [q], attrs, threads, sizes }) {
+    const heads = headsOf(attrs, q)
+    const own = sizes.attentionScratch(heads.group, heads.d)
+    return {
+      scratchBytes: threads * own,
+      calls: ({ inputs, outputs, scratch }) => [['attention', ...inputs, ...outputs, ...heads.sizes, scratch, own]],
+    }
   },
-  embedBack({ inputs: [dy, ids, grad] }) {
-    return [['embedBack', dy.ptr, ids.ptr, grad.ptr, dy.shape[0], dy.shape[1]]]
+  attentionBack({ inputs: [dout], attrs, threads, sizes }) {
+    const heads = headsOf(attrs, dout)
+    const own = sizes.attentionBackScratch(heads.group, heads.d)
+    const deltas = align(4 * heads.n * attrs.heads)
+    return {
+      scratchBytes: deltas + threads * own,
+      calls({ inputs: [dout, q, k, v, out, lse, starts], outputs: [dq, dk, dv], scratch: delta }) {
+        const read = [dout, q, k, v, starts, lse, delta] as const
+        const rest = [...heads.sizes, delta + deltas, own] as const
+        return [
+          ['attentionDelta', dout, out, delta, heads.n, attrs.heads, heads.d],
+          ['attentionBackQuery', ...read, dq, ...rest],
+          ['attentionBackKeys', ...read, dk, dv, ...rest],
+        ]
+      },
+    }
   },
-  rmsnorm(node) {
-    const { inputs, outputs, scratch } = node
-    const [x, w] = inputs
-    const [y, rstd] = outputs
-    const eps = number(node, 'eps')
-    return [['rmsnorm', x.ptr, w.ptr, dtypeCode[w.dtype], y.ptr, rstd.ptr, x.shape[0], x.shape[1], eps, scratch]]
-  },
-  rmsnormBack({ inputs: [dy, x, w, rstd], outputs: [dx], scratch }) {
-    return [
-      ['rmsnormBack', dy.ptr, x.ptr, w.ptr, dtypeCode[w.dtype], rstd.ptr, dx.ptr, x.shape[0], x.shape[1], scratch],
-    ]
-  },
-  rmsnormBackWeight({ inputs: [dy, x, rstd, grad] }) {
-    return [['rmsnormBackWeight', dy.ptr, x.ptr, rstd.ptr, grad.ptr, x.shape[0], x.shape[1]]]
-  },
-  rope(node) {
-    const [x, positions, table] = node.inputs
-    const sign = number(node, 'inverse') ? -1 : 1
-    const shape = [x.shape[0], number(node, 'heads'), table.shape[1]] as const
-    return [['rope', x.ptr, positions.ptr, table.ptr, node.outputs[0].ptr, ...shape, sign]]
-  },
-  attention(node) {
-    const [q, k, v, starts] = node.inputs
-    const [out, lse] = node.outputs
-    const size = heads(node, q.shape[1])
-    const { heads: h, kvHeads, group, d } = size
-    const own = attendBytes(blockTokens(group), group, d)
-    const shape = [q.shape[0], h, kvHeads, d, number(node, 'scale')] as const
-    return [['attention', q.ptr, k.ptr, v.ptr, starts.ptr, out.ptr, lse.ptr, ...shape, node.scratch, own]]
-  },
-  attentionBack(node: LowerNode) {
-    const [dout, q, k, v, out, lse, starts] = node.inputs
-    const [dq, dk, dv] = node.outputs
-    const { heads: h, kvHeads, group, d } = heads(node, q.shape[1])
-    const n = q.shape[0]
-    const delta = node.scratch
-    const rest = [n, h, kvHeads, d, number(node, 'scale'), delta + align(4 * n * h), backBytes(group, d)] as const
-    const read = [dout.ptr, q.ptr, k.ptr, v.ptr, starts.ptr, lse.ptr, delta] as const
-    return [
-      ['attentionDelta', dout.ptr, out.ptr, delta, n, h, d],
-      ['attentionBackQuery', ...read, dq.ptr, ...rest],
-      ['attentionBackKeys', ...read, dk.ptr, dv.ptr, ...rest],
-    ]
-  },
-  swiglu({ inputs: [gate, up], outputs: [y] }) {
-    return [['swiglu', gate.ptr, up.ptr, y.ptr, count(y)]]
-  },
-  swigluBack({ inputs: [dy, gate, up], outputs: [dgate, dup] }) {
-    return [['swigluBack', dy.ptr, gate.ptr, up.ptr, dgate.ptr, dup.ptr, count(dy)]]
-  },
-  dropout(node) {
-    const [x, seed] = node.inputs
-    const [p, stream] = [number(node, 'p'), number(node, 'stream')]
+  swiglu: direct(({ inputs, outputs }, { outputs: [y], attrs: { activation } }) => [
+    ['swiglu', ...inputs, ...outputs, count(y), activations.indexOf(activation)],
+  ]),
+  swigluBack: direct(({ inputs, outputs }, { outputs: [dgate], attrs: { activation } }) => [
+    ['swigluBack', ...inputs, ...outputs, count(dgate), activations.indexOf(activation)],
+  ]),
+  dropout: direct(({ inputs: [x, seed], outputs: [y] }, { outputs, attrs: { p, stream } }) => [
     // stream and the threshold are u32: the call takes them modulo 2^32
-    return [
-      ['dropout', x.ptr, seed.ptr, node.outputs[0].ptr, count(x), stream | 0, Math.floor(p * 2 ** 32) | 0, 1 / (1 - p)],
-    ]
-  },
-}
-
-export const scratch: Scratch = {
-  rmsnorm: (node, threads) => rmsnormScratch(node, 1, threads),
-  rmsnormBack: (node, threads) => rmsnormScratch(node, 2, threads),
-  attention(node, threads) {
-    const { group, d } = heads(node, node.inputs[0].shape[1])
-    return threads * attendBytes(blockTokens(group), group, d)
-  },
-  attentionBack(node, threads) {
-    const [n, width] = node.inputs[0].shape
-    const { heads: h, group, d } = heads(node, width)
-    return align(4 * n * h) + threads * backBytes(group, d)
-  },
-}
+    ['dropout', x, seed, y, count(outputs[0]), stream | 0, dropoutThreshold(p) | 0, 1 / (1 - p)],
+  ]),
+} satisfies Partial<Lowering>

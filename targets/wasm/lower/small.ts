@@ -1,53 +1,46 @@
 // Elementwise ops, sums, rows, views, the optimizer: kernels-as/{elementwise,rows,optimizer}.ts.
-import { elementCount, type TensorType } from '../../../sdk/dtype.ts'
-import type { Call, Lowering, LowerNode, NodeTypes, Scratch } from './types.ts'
+import type { TensorType } from '../../../sdk/dtype.ts'
+import { columnsOf, count, direct, type Lower, type Lowered, type Lowering, type LowerNode } from './types.ts'
 
-const count = ({ shape }: TensorType): number => elementCount(shape)
-const number = (node: NodeTypes, name: string): number => node.attrs[name] as number
+const nothing: Lower<unknown> = direct(() => [])
 
 /** A step of 0 repeats a scalar argument. */
-const binary =
-  (kernel: string) =>
-  ({ inputs: [a, b], outputs: [y] }: LowerNode): Call[] => [
-    [kernel, a.ptr, count(a) === 1 ? 0 : 1, b.ptr, count(b) === 1 ? 0 : 1, y.ptr, count(y)],
-  ]
+const binary = (kernel: string): Lower<unknown> => {
+  const step = (t: TensorType) => (count(t) === 1 ? 0 : 1)
+  return direct(({ inputs: [a, b], outputs: [y] }, { inputs, outputs }) => [
+    [kernel, a, step(inputs[0]), b, step(inputs[1]), y, count(outputs[0])],
+  ])
+}
 
-const unary =
-  (kernel: string, ...attrs: readonly string[]) =>
-  (node: LowerNode): Call[] => [
-    [
-      kernel,
-      node.inputs[0].ptr,
-      node.outputs[0].ptr,
-      count(node.outputs[0]),
-      ...attrs.map((name) => number(node, name)),
+/** y[i] of x[i], and numbers from the attributes. */
+const unary = <A>(kernel: string, numbers: (attrs: A) => readonly number[] = () => []): Lower<A> =>
+  direct(({ inputs: [x], outputs: [y] }, { outputs, attrs }) => [[kernel, x, y, count(outputs[0]), ...numbers(attrs)]])
+
+/** Each block leaves an f64. */
+function sumAll({ inputs: [x], sizes }: LowerNode<unknown>, squares: 0 | 1): Lowered {
+  const [n, blocks] = [count(x), Math.ceil(count(x) / sizes.SUM_BLOCK.value)]
+  return {
+    scratchBytes: 8 * blocks,
+    calls: ({ inputs: [a], outputs: [y], scratch }) => [
+      ['sumBlocks', a, n, squares, scratch],
+      ['sumPartials', scratch, blocks, y],
     ],
-  ]
+  }
+}
 
-/** Elements of one block of a sum. */
-const block = 4096
-const blocksOf = (a: TensorType): number => Math.ceil(count(a) / block)
-
-const sumAll = ({ inputs: [a], outputs: [y], scratch }: LowerNode, squares: 0 | 1): Call[] => [
-  ['sumBlocks', a.ptr, count(a), block, squares, scratch],
-  ['sumPartials', scratch, blocksOf(a), y.ptr],
-]
-
-export const lowering: Lowering = {
-  view: () => [],
-  stopGradient: () => [],
-  gatherRows({ inputs: [x, rows], outputs: [y] }) {
-    return [['gatherRows', x.ptr, rows.ptr, y.ptr, y.shape[0], y.shape[1]]]
-  },
-  scatterRows({ inputs: [dy, rows], outputs: [y] }) {
-    return [
-      ['fill', y.ptr, count(y), 0],
-      ['embedBack', dy.ptr, rows.ptr, y.ptr, dy.shape[0], dy.shape[1]],
-    ]
-  },
-  segmentSum({ inputs: [x, segments], outputs: [y] }) {
-    return [['segmentSum', x.ptr, segments.ptr, y.ptr, count(x), count(y)]]
-  },
+export const small = {
+  view: nothing,
+  stopGradient: nothing,
+  gatherRows: direct(({ inputs: [x, rows], outputs: [y] }, { outputs: [{ shape }] }) => [
+    ['gatherRows', x, rows, y, shape[0], shape[1]],
+  ]),
+  scatterRows: direct(({ inputs: [dy, rows], outputs: [y] }, { inputs: [{ shape }], outputs }) => [
+    ['fill', y, count(outputs[0]), 0],
+    ['embedBack', dy, rows, y, shape[0], shape[1]],
+  ]),
+  segmentSum: direct(({ inputs: [x, segments], outputs: [y] }, { inputs, outputs }) => [
+    ['segmentSum', x, segments, y, count(inputs[0]), count(outputs[0])],
+  ]),
   add: binary('add'),
   sub: binary('sub'),
   mul: binary('mul'),
@@ -55,36 +48,24 @@ export const lowering: Lowering = {
   min: binary('min'),
   max: binary('max'),
   logAddExp: binary('logAddExp'),
-  scale: unary('scale', 'factor'),
+  scale: unary('scale', ({ factor }) => [factor]),
   exp: unary('exp'),
   log: unary('log'),
   log1p: unary('log1p'),
-  clamp: unary('clamp', 'lo', 'hi'),
-  where({ inputs: [condition, a, b], outputs: [y] }) {
-    return [['where', condition.ptr, a.ptr, b.ptr, y.ptr, count(y)]]
-  },
+  clamp: unary('clamp', ({ lo, hi }) => [lo, hi]),
+  where: direct(({ inputs: [condition, a, b], outputs: [y] }, { outputs }) => [
+    ['where', condition, a, b, y, count(outputs[0])],
+  ]),
   sum(node) {
-    const [a] = node.inputs
-    const [y] = node.outputs
     if (node.attrs.axis === 'all') return sumAll(node, 0)
-    return [['sumRows', a.ptr, y.ptr, count(y), a.shape.at(-1)!]]
-  },
-  expand({ inputs: [a], outputs: [y] }) {
-    return [['expand', a.ptr, y.ptr, count(a), count(y) / count(a)]]
-  },
-  zeros: ({ outputs: [y] }) => [['fill', y.ptr, count(y), 0]],
-  fill: (node) => [['fill', node.outputs[0].ptr, count(node.outputs[0]), number(node, 'value')]],
-  accumulate({ inputs: [state, x] }) {
-    return [['add', state.ptr, 1, x.ptr, 1, state.ptr, count(state)]]
+    const [rows, columns] = [count(node.outputs[0]), columnsOf(node.inputs[0])]
+    return { scratchBytes: 0, calls: ({ inputs: [x], outputs: [y] }) => [['sumRows', x, y, rows, columns]] }
   },
   sumSquares: (node) => sumAll(node, 1),
-  adamw(node) {
-    const pointers = node.inputs.map(({ ptr }) => ptr)
-    return [['adamw', ...pointers, count(node.inputs[0]), number(node, 'decay')]]
-  },
-}
-
-export const scratch: Scratch = {
-  sum: ({ inputs: [a], attrs }) => (attrs.axis === 'all' ? 8 * blocksOf(a) : 0),
-  sumSquares: ({ inputs: [x] }) => 8 * blocksOf(x),
-}
+  expand: direct(({ inputs: [a], outputs: [y] }, { inputs, outputs }) => [
+    ['expand', a, y, count(inputs[0]), count(outputs[0]) / count(inputs[0])],
+  ]),
+  fill: direct(({ outputs: [y] }, { outputs, attrs: { value } }) => [['fill', y, count(outputs[0]), value]]),
+  accumulate: direct(({ inputs: [state, x] }, { inputs }) => [['add', state, 1, x, 1, state, count(inputs[0])]]),
+  adamw: direct(({ inputs }, { inputs: [p], attrs: { decay } }) => [['adamw', ...inputs, count(p), decay]]),
+} satisfies Partial<Lowering>

@@ -1,35 +1,50 @@
-import type { DType, TensorType } from '../../../sdk/dtype.ts'
-import type { Attrs } from '../../../sdk/graph/spec.ts'
+import type { FloatDType, TensorType } from '../../../sdk/dtype.ts'
+import type * as shared from '../../lowering.ts'
+import type { DTypeCode, Sizes } from '../kernels.ts'
+
+export { columnsOf, count, rowsOf, windowOf } from '../../lowering.ts'
 
 /** One kernel call: name, then its arguments without the last two (thread, threads), which each thread adds itself. */
 export type Call = readonly [kernel: string, ...args: number[]]
 
-export interface Argument extends TensorType {
-  /** Byte address in the wasm memory, unsigned. */
-  readonly ptr: number
-}
-
-/** A node with its memory: what is lowered to calls, with a barrier after each. */
-export interface LowerNode {
-  readonly inputs: readonly Argument[]
-  readonly outputs: readonly Argument[]
-  readonly attrs: Attrs
-  /** Address of as many bytes as the op's `scratch` asked for; 0 when it asked for none. */
-  readonly scratch: number
+/** What the host knows. */
+export interface Host {
   readonly threads: number
+  readonly sizes: Sizes
+  readonly code: DTypeCode
 }
 
-/** Op name -> its calls. */
-export type Lowering = Readonly<Record<string, (node: LowerNode) => Call[]>>
-
-export interface NodeTypes {
-  readonly inputs: readonly TensorType[]
-  readonly outputs: readonly TensorType[]
-  readonly attrs: Attrs
+/** Byte addresses in the wasm memory, unsigned. */
+export interface Addresses {
+  readonly inputs: readonly number[]
+  readonly outputs: readonly number[]
+  /** Of as many bytes as were asked for. */
+  readonly scratch: number
 }
 
-/** Op name -> bytes of scratch that its calls need. Ops that need none are left out. */
-export type Scratch = Readonly<Record<string, (node: NodeTypes, threads: number) => number>>
+export type LowerNode<A> = shared.LowerNode<A, Host>
+/** Calls have a barrier after each. */
+export type Lowered = shared.Lowered<Addresses, Call>
+export type Lower<A> = shared.Lower<A, Host, Addresses, Call>
+export type Lowering = shared.Lowering<Host, Addresses, Call>
 
-/** How a kernel is told the dtype of a weight. The numbers are those of kernels-as/pack.ts. */
-export const dtypeCode: Record<DType, number> = { f32: 0, f16: 1, bf16: 2, q8: 3, q4: 4, i32: 5 }
+/** An op whose kernels need no scratch. */
+export const direct =
+  <A>(calls: (at: Addresses, node: LowerNode<A>) => Call[]): Lower<A> =>
+  (node) => ({ scratchBytes: 0, calls: (at) => calls(at, node) })
+
+/** An op whose kernels need so many bytes of scratch for each thread. */
+export const perThread =
+  <A>(
+    bytes: (node: LowerNode<A>) => number,
+    calls: (at: Addresses, node: LowerNode<A>, own: number) => Call[],
+  ): Lower<A> =>
+  (node) => {
+    const own = bytes(node)
+    return { scratchBytes: node.threads * own, calls: (at) => calls(at, node, own) }
+  }
+
+/** Regions of scratch begin at cache lines. */
+export const align = (bytes: number): number => Math.ceil(bytes / 64) * 64
+/** The type of a weight as kernels are told it. */
+export const codeOf = ({ code }: Pick<Host, 'code'>, { dtype }: TensorType): number => code(dtype as FloatDType)

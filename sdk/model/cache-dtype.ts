@@ -1,0 +1,14 @@
+import { byteLength } from '../dtype.ts'
+import type { ModelConfig } from './config.ts'
+
+/** How keys and values are kept: f16 takes half of the memory, and rounds them to 11 bits. */
+export type CacheDType = 'f32' | 'f16'
+export const cacheDTypes = ['f32', 'f16'] as const satisfies CacheDType[]
+
+/** Bytes of the keys and values of so many slots of so many positions. */
+export const cacheBytes = (
+  c: Pick<ModelConfig, 'numHiddenLayers' | 'numKeyValueHeads' | 'headDim'>,
+  slots: number,
+  positions: number,
+  dtype: CacheDType,
+): number => 2 * c.numHiddenLayers * byteLength({ dtype, shape: [slots, c.numKeyValueHeads, positions, c.headDim] })
