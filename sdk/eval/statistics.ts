@@ -11,6 +11,20 @@ export function estimate(values: readonly number[]): Estimate {
   return { mean, standardError: Math.sqrt(variance / n) }
 }
 
+/**
+ * How much larger the second perplexity is, in percent: from log-probabilities of the same tokens, window by window, so that what is hard
+ * in the text cancels. The standard error is that of a ratio of sums over windows.
+ */
+export function perplexityChange(first: readonly ArrayLike<number>[], second: readonly ArrayLike<number>[]): Estimate {
+  const sum = (values: ArrayLike<number>) => Array.from(values).reduce((a, b) => a + b, 0)
+  const lost = first.map((window, i) => sum(window) - sum(second[i]))
+  const tokens = sum(first.map(({ length }) => length))
+  const mean = sum(lost) / tokens
+  const spread = sum(first.map(({ length }, i) => (lost[i] - mean * length) ** 2))
+  const ratio = Math.exp(mean)
+  return { mean: 100 * (ratio - 1), standardError: (100 * ratio * Math.sqrt(spread)) / tokens }
+}
+
 /** The chance that of k answers, drawn from n of which `correct` are right, one is right: unbiased (arXiv 2107.03374). */
 export function passAtK(n: number, correct: number, k: number): number {
   let noneRight = 1

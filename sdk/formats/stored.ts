@@ -9,6 +9,7 @@ import {
 } from '../dtype.ts'
 import { FormatError } from '../errors.ts'
 import { fromFloats, toFloats } from '../quant/convert.ts'
+import { fittedFloats } from '../quant/fit.ts'
 import { f16ToF32 } from '../quant/float16.ts'
 import { turn } from '../turn.ts'
 import { dequantizeBlocks, type GgufBlock, ggufBlocks } from './gguf-blocks.ts'
@@ -109,7 +110,7 @@ export async function readAs(tensor: StoredTensor, dtype: DType): Promise<Uint8A
     )
   const out = new Uint8Array(byteLength({ dtype, shape: tensor.shape }))
   let at = 0
-  for await (const bytes of convertedChunks(tensor, dtype)) {
+  for await (const bytes of convertedChunks(tensor, dtype, undefined, fromFloats)) {
     out.set(bytes, at)
     at += bytes.length
   }
@@ -127,13 +128,14 @@ function shortcut(from: StoredDType, dtype: FloatDType): ((stored: Uint8Array) =
 export type OnChunk = (floats: Float32Array, bytes: Uint8Array) => void
 
 /**
- * The tensor's numbers as canonical bytes of `dtype` in pieces that follow each other (whole blocks). A tensor of that dtype keeps
- * its bytes. Throws FormatError for integers and booleans.
+ * The tensor's numbers as canonical bytes of `dtype` in pieces that follow each other (whole blocks), as files get them unless `encode`
+ * says otherwise. A tensor of that dtype keeps its bytes. Throws FormatError for integers and booleans.
  */
 export async function* convertedChunks(
   tensor: StoredTensor,
   dtype: FloatDType,
   onChunk?: OnChunk,
+  encode = fittedFloats,
 ): AsyncGenerator<Uint8Array, void> {
   storedDType(tensor)
   const short = shortcut(tensor.dtype, dtype)
@@ -143,7 +145,7 @@ export async function* convertedChunks(
       continue
     }
     const floats = decodeFloats(tensor.dtype, stored)
-    const bytes = short?.(stored) ?? fromFloats(floats, dtype)
+    const bytes = short?.(stored) ?? encode(floats, dtype)
     onChunk?.(floats, bytes)
     yield bytes
   }

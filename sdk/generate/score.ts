@@ -7,6 +7,7 @@ import { surviving } from '../model/lost.ts'
 import type { Model } from '../model/model.ts'
 import { Programs } from '../model/programs.ts'
 import { gatherRows, vocabPick } from '../ops/index.ts'
+import type { Tokenizer } from '../text/tokenizer.ts'
 import { checkTokenIds } from './sampling.ts'
 
 /** Rows of at most this many tokens together are scored in one run. */
@@ -76,6 +77,28 @@ export function* packs(model: Model, examples: readonly Example[]): Generator<Ex
       tokens += examples[end++].inputIds.length
     yield examples.slice(at, end)
   }
+}
+
+/**
+ * A text as windows that follow each other, each scored by itself: of `window` tokens at most, the beginning-of-sequence token in front of
+ * each where the tokenizer puts one in front of a text. Of the text's own tokens, no more than `maxTokens`.
+ */
+export function textWindows(
+  tokenizer: Tokenizer,
+  text: string,
+  window = 512,
+  maxTokens = Number.POSITIVE_INFINITY,
+): Example[] {
+  const all = tokenizer.encode(text, { addSpecialTokens: true })
+  const front = all[0] !== undefined && all[0] === tokenizer.bosTokenId ? [all[0]] : []
+  const own = all.slice(front.length, front.length + maxTokens)
+  const windows: Example[] = []
+  for (let at = 0; at < own.length; at += window - front.length) {
+    const inputIds = [...front, ...own.slice(at, at + window - front.length)]
+    // One token alone has nothing before it.
+    if (inputIds.length > 1) windows.push({ inputIds, labels: inputIds, row: windows.length })
+  }
+  return windows
 }
 
 /** Mean cross-entropy of the scored tokens, nats. */

@@ -6,9 +6,12 @@ import { ggufStream } from '../formats/gguf-write.ts'
 import { safetensorsStream } from '../formats/safetensors.ts'
 import {
   convertedStream,
+  layoutOf,
   type OnChunk,
   type PlainDType,
+  type StoredDType,
   type StoredTensor,
+  storedDType,
   type TensorStream,
 } from '../formats/stored.ts'
 import type { StoredModel } from '../formats/stored-model.ts'
@@ -26,6 +29,8 @@ import { weightDType } from './weight-dtype.ts'
 export interface WriteOptions {
   /** Of the matrices; q4a and q4 in GGUF alone. */
   readonly dtype: FloatDType
+  /** Of the vocabulary's tables in GGUF; default: `dtype`, q8 for q4a and q4. */
+  readonly tokenEmbeddingType?: FloatDType
   /** Replace what is there; default false. */
   readonly force?: boolean
   readonly onProgress?: (progress: { readonly writtenBytes: number; readonly totalBytes: number }) => void
@@ -50,6 +55,12 @@ export interface WriteReport {
   /** Of all weights. */
   readonly relativeError: number
   readonly parts: readonly WrittenPart[]
+  /** Weights that were quantized before and were rounded once more, with the types that they had; null: there are none. */
+  readonly requantized: {
+    readonly from: readonly StoredDType[]
+    readonly weights: number
+    readonly relativeError: number
+  } | null
 }
 
 /**
@@ -58,8 +69,9 @@ export interface WriteReport {
  * @throws FormatError for weights that the type cannot hold, OptionError for a place that is taken and for q4a and q4 in a folder
  */
 export async function writeModel(model: StoredModel, store: Store, options: WriteOptions): Promise<WriteReport> {
-  const { dtype, force } = options
+  const { dtype, tokenEmbeddingType, force } = options
   checkWord(dtype, floatDTypes, 'dtype')
+  checkWord(tokenEmbeddingType, floatDTypes, 'tokenEmbeddingType')
   const config = parseConfig(model.config, model.configFile)
   const tokenizer = loadTokenizer(model.tokenizerJson, model.tokenizerConfig)
   checkVocabulary(tokenizer, config.vocabSize)
@@ -109,9 +121,11 @@ interface Parts {
 
 /** The files of an HF snapshot by name, config.json last. Throws OptionError for q4a and q4. */
 export function snapshotFiles(model: StoredModel, options: WriteOptions, tally = new Tally()): Map<string, Chunks> {
-  const { dtype } = options
+  const { dtype, tokenEmbeddingType } = options
   if (dtype === 'q4a' || dtype === 'q4')
     throw new OptionError(`${dtype} is written as GGUF only: let the output end in .gguf`)
+  if (tokenEmbeddingType !== undefined)
+    throw new OptionError('tokenEmbeddingType is for GGUF only: let the output end in .gguf')
   const config = parseConfig(model.config, model.configFile)
   const tensors: TensorStream<PlainDType>[] = []
   const ignored: string[] = config.tieWordEmbeddings ? ['lm_head'] : []
@@ -165,11 +179,15 @@ async function ggufFile(
   const tensors: TensorStream[] = []
   const weights = findWeights(config, model.tensors, model.configFile)
   for (const [name, tensor] of ggufTensors(config, weights, model.configFile)) {
-    const type = weightDType(name, tensor, dtype)
+    const type = (isTable(name) && tableType(tensor, options)) || weightDType(name, tensor, dtype)
     tensors.push(convertedStream(tensor, type, tally.adder(name, tensor, type)))
   }
   return ggufStream(metadata, watched(tensors, options))
 }
+
+/** What is asked for, or what a table is already where that is the matrices' type. */
+const tableType = (tensor: StoredTensor, { dtype, tokenEmbeddingType }: WriteOptions): FloatDType | undefined =>
+  tokenEmbeddingType ?? (storedDType(tensor) === dtype ? dtype : undefined)
 
 function tokenizerFrame(source: StoredModel, config: ModelConfig, tokenizer: Tokenizer): TokenizerFrame {
   const id = (key: string): number | undefined => {
@@ -207,6 +225,8 @@ function typeInFolder({ name, shape }: StoredTensor, dtype: FolderDType): Folder
 class Tally {
   private readonly parts = new Map<string, { part: WrittenPart['part']; dtype: FloatDType; sums: Sums }>()
   private readonly total: Sums = { weights: 0, squares: 0, errors: 0 }
+  private readonly again: Sums = { weights: 0, squares: 0, errors: 0 }
+  private readonly quantizedFrom = new Set<StoredDType>()
   private inputBytes = 0
   private outputBytes = 0
 
@@ -229,7 +249,9 @@ class Tally {
         throw new FormatError(
           `${tensor.file}: ${tensor.name}: has weights that are no numbers, or too large for ${dtype} (bf16 and f32 hold the largest)`,
         )
-      for (const sum of [sums, this.total]) {
+      const isAgain = errors > 0 && isQuantized(dtype) && layoutOf(tensor.dtype).elements > 1
+      if (isAgain) this.quantizedFrom.add(tensor.dtype)
+      for (const sum of isAgain ? [sums, this.total, this.again] : [sums, this.total]) {
         sum.weights += before.length
         sum.squares += squares
         sum.errors += errors
@@ -238,14 +260,18 @@ class Tally {
   }
 
   report(): WriteReport {
-    const { inputBytes, outputBytes, total } = this
+    const { inputBytes, outputBytes, total, again, quantizedFrom } = this
     const parts = [...this.parts.values()].map(({ part, dtype, sums }) => ({
       part,
       dtype,
       weights: sums.weights,
       relativeError: relativeError(sums),
     }))
-    return { inputBytes, outputBytes, relativeError: relativeError(total), parts }
+    const requantized =
+      again.weights === 0
+        ? null
+        : { from: [...quantizedFrom], weights: again.weights, relativeError: relativeError(again) }
+    return { inputBytes, outputBytes, relativeError: relativeError(total), parts, requantized }
   }
 }
 

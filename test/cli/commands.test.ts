@@ -66,15 +66,34 @@ describe('chat', () => {
 describe('score', () => {
   it('scores every token of a text but the first, from a flag or a file', async () => {
     const { value } = await halflingJson(['score', '--model', model, '--text', 'abcde'])
-    const { tokens, meanLogProb, perplexity, tokenLogProbs, ...rest } = value
+    const { tokens, meanLogProb, perplexity, tokensPerSecond, windows, tokenLogProbs, ...rest } = value
     expect(rest).toEqual({})
     expect(tokens).toBe(4)
+    expect(tokensPerSecond).toBeGreaterThan(0)
+    expect(windows).toEqual([{ tokens: 4, meanLogProb }])
     expect(tokenLogProbs).toHaveLength(4)
     expect(meanLogProb).toBeCloseTo(mean(tokenLogProbs), 10)
     expect(perplexity).toBeCloseTo(Math.exp(-meanLogProb), 6)
     const file = join(folder, 'text.txt')
     writeFileSync(file, 'abcde')
-    expect((await halflingJson(['score', '--model', model, '--file', file])).value).toEqual(value)
+    const again = (await halflingJson(['score', '--model', model, '--file', file])).value
+    expect(again).toEqual({ ...value, tokensPerSecond: again.tokensPerSecond })
+  })
+
+  it('cuts a text into windows that know nothing of each other, and pairs them with another model', async () => {
+    const file = join(folder, 'windows.txt')
+    writeFileSync(file, 'abcdefghijklmnopqrstuvwxyz')
+    const flags = ['--window', '8', '--max-tokens', '21']
+    const { value } = await halflingJson(['score', '--model', model, '--data', file, ...flags, '--against', model])
+    const { against, ...own } = value
+    // 8, 8 and 5 tokens, the first of each not scored.
+    expect(own.windows.map(({ tokens }: { tokens: number }) => tokens)).toEqual([7, 7, 4])
+    const third = (await halflingJson(['score', '--model', model, '--text', 'qrstu'])).value
+    expect(own.windows[2].meanLogProb).toBeCloseTo(third.meanLogProb, 5)
+    expect(own.tokenLogProbs).toHaveLength(18)
+    expect(against).toMatchObject({ model, percent: 0, standardError: 0, perplexity: own.perplexity })
+    const { code, stderr } = await halfling(['score', '--model', model, '--data', rows, '--window', '8'])
+    expect([code, stderr]).toEqual([2, expect.stringContaining("'--window' and '--max-tokens' are for a text")])
   })
 
   it('scores the completions of rows', async () => {

@@ -61,6 +61,35 @@ describe('quantize', () => {
     expect(Buffer.compare(readFileSync(join(at('folder'), name)), readFileSync(join(nano, name)))).toBe(0)
   })
 
+  it('makes q4a with a table of its own type, and says what rounding once more costs', async () => {
+    const args = ['quantize', '--model', nano, '--dtype', 'q4a', '--token-embedding-type', 'q4a', '--output']
+    const { value, stderr } = await halflingJson([...args, at('q4a.gguf')])
+    const types = value.parts.map(({ part, dtype }: { part: string; dtype: string }) => `${part} ${dtype}`)
+    expect(types.sort()).toEqual(['attention q4a', 'embedding q4a', 'mlp q4a', 'vectors f32'])
+    // The built-in model's matrices are q8.
+    expect(value.requantized).toMatchObject({ from: ['Q8_0'], relativeError: expect.closeTo(0.07, 1) })
+    expect(stderr).toBe('')
+    const { tensors } = await openModel(await storeAt(at('q4a.gguf')))
+    expect(tensors.get('model.embed_tokens.weight')!.dtype).toBe('Q4_1')
+    const again = await halfling(['quantize', '--model', at('q4a.gguf'), '--dtype', 'q4', '--output', at('q4.gguf')])
+    expect(again.stderr).toMatch(
+      /^warning: [\d,]+ weights were quantized already \(Q4_1\); .* changed them by [\d.]+%: take the unquantized/,
+    )
+    expect((await openModel(await storeAt(at('q4.gguf')))).tensors.get('model.embed_tokens.weight')!.dtype).toBe('Q8_0')
+    const same = await halflingJson([
+      'quantize',
+      '--model',
+      at('q4a.gguf'),
+      '--dtype',
+      'q4a',
+      '--output',
+      at('same.gguf'),
+    ])
+    expect([same.value.requantized, same.value.parts[0]]).toMatchObject([null, { dtype: 'q4a', relativeError: 0 }])
+    const folder = await halfling([...args.slice(0, 3), '--dtype', 'f16', ...args.slice(5), at('x')])
+    expect(folder.stderr).toContain('tokenEmbeddingType is for GGUF only: let the output end in .gguf')
+  })
+
   it('says what is wrong', async () => {
     const there = readdirSync(root)
     const cases: [args: string[], code: number, message: string][] = [

@@ -4,7 +4,7 @@ import { type QuantizeReport, quantizeModel } from '../../quantize.ts'
 import type { Source } from '../../store/store.ts'
 import { interruptible } from '../interrupt.ts'
 import { addJson, type JsonFlag, modelDescription } from '../options.ts'
-import { print, printJson } from '../output.ts'
+import { log, print, printJson } from '../output.ts'
 import { Progress } from '../progress.ts'
 import { addOutput, megabytes, type WriteFlags, withProgress } from '../write-model.ts'
 
@@ -36,7 +36,7 @@ async function pulled(model: string | undefined, signal: AbortSignal): Promise<S
   }).finally(() => progress.end())
 }
 
-function printReport({ output, inputBytes, outputBytes, relativeError, parts }: QuantizeReport): void {
+function printReport({ output, inputBytes, outputBytes, relativeError, parts, requantized }: QuantizeReport): void {
   const line = (part: string, type: string, weights: string, error: string) =>
     print(`${part.padEnd(10)} ${type.padEnd(5)} ${weights.padStart(13)} ${error.padStart(9)}`)
   line('part', 'type', 'weights', 'error')
@@ -45,6 +45,10 @@ function printReport({ output, inputBytes, outputBytes, relativeError, parts }: 
   const all = parts.reduce((sum, { weights }) => sum + weights, 0)
   line('all', '', all.toLocaleString('en-US'), percent(relativeError))
   print(`${output}: ${megabytes(outputBytes)} of weights, from ${megabytes(inputBytes)}`)
+  if (requantized)
+    log(
+      `warning: ${requantized.weights.toLocaleString('en-US')} weights were quantized already (${requantized.from.join(', ')}); rounding them once more changed them by ${percent(requantized.relativeError)}: take the unquantized model where there is one`,
+    )
 }
 
 /** The root mean square of the change over that of the weights. */

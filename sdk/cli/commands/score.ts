@@ -3,13 +3,14 @@ import type { Command } from 'commander'
 import type { ColumnNames } from '../../data/columns.ts'
 import { type Example, tokenizeRows } from '../../data/tokenize.ts'
 import { DataError } from '../../errors.ts'
+import { perplexityChange } from '../../eval/statistics.ts'
 import type { LanguageModel } from '../../generate/language-model.ts'
-import { scoreExamples } from '../../generate/score.ts'
+import { scoreExamples, textWindows } from '../../generate/score.ts'
 import { UsageError } from '../errors.ts'
 import { interruptible } from '../interrupt.ts'
 import { withModel } from '../open-model.ts'
-import { addColumns, addJson, addModel, type JsonFlag, type ModelFlags } from '../options.ts'
-import { formatNumber, log, print, printJson } from '../output.ts'
+import { addColumns, addJson, addModel, integer, type JsonFlag, type ModelFlags } from '../options.ts'
+import { formatNumber, formatRate, log, print, printJson } from '../output.ts'
 import { Progress } from '../progress.ts'
 
 interface Flags extends JsonFlag, ModelFlags {
@@ -17,6 +18,9 @@ interface Flags extends JsonFlag, ModelFlags {
   readonly file?: string
   readonly data?: string
   readonly columns?: ColumnNames
+  readonly window?: number
+  readonly maxTokens?: number
+  readonly against?: string
 }
 
 export function addScore(program: Command): void {
@@ -26,43 +30,86 @@ export function addScore(program: Command): void {
   addModel(command)
     .option('--text <text>', 'a text; its first token has nothing before it and is not scored')
     .option('--file <path>', 'a file with a text')
-    .option('--data <file>', 'rows (.jsonl, .json): their completions, or assistant turns, are scored')
+    .option(
+      '--data <file>',
+      'a text (.txt), or rows (.jsonl, .json): their completions, or assistant turns, are scored',
+    )
+    .addOption(integer('--window <n>', 'a text is scored in windows of so many tokens (default: 512)', 2))
+    .addOption(integer('--max-tokens <n>', 'only the first n tokens of a text', 2))
+    .option('--against <model>', 'another model, scored on the same tokens without the adapter')
   addJson(addColumns(command)).action(async (flags: Flags) => {
     if ([flags.text, flags.file, flags.data].filter((given) => given !== undefined).length !== 1)
       throw new UsageError("one of '--text', '--file' and '--data' is needed")
-    await interruptible((signal) =>
-      withModel(flags, signal, async (lm) => {
-        const examples = await readExamples(lm, flags, signal)
-        const rows = await scoreAll(lm, examples, signal)
-        const all = rows.flat()
-        const meanLogProb = all.reduce((a, b) => a + b, 0) / all.length
-        const perplexity = Math.exp(-meanLogProb)
-        // A list for a text, a list of lists for rows.
-        const tokenLogProbs = flags.data === undefined ? all : rows
-        if (flags.json) return printJson({ tokens: all.length, meanLogProb, perplexity, tokenLogProbs })
-        print(`tokens                ${all.length}`)
-        print(`mean log-probability  ${meanLogProb.toFixed(6)}`)
-        print(`perplexity            ${perplexity.toPrecision(6)}`)
-      }),
-    )
+    if (!isText(flags) && (flags.window ?? flags.maxTokens) !== undefined)
+      throw new UsageError("'--window' and '--max-tokens' are for a text: rows are scored whole")
+    const { model = 'nano', against, json } = flags
+    await interruptible(async (signal) => {
+      const one = await score(flags, signal)
+      if (against === undefined) return json ? printJson(one.result) : printResult(one.result)
+      const other = await score({ ...flags, model: against, adapter: undefined }, signal)
+      if (String(one.ids) !== String(other.ids))
+        throw new DataError(
+          `${against}: reads this as other tokens than ${model}: their perplexities cannot be compared`,
+        )
+      const { mean: percent, standardError } = perplexityChange(one.rows, other.rows)
+      if (json)
+        return printJson({ ...one.result, against: { model: against, ...other.result, percent, standardError } })
+      printResult(one.result)
+      print(`\n${against}`)
+      printResult(other.result)
+      print(`change of perplexity  ${percent.toFixed(3)}% (standard error ${standardError.toFixed(3)}%)`)
+    })
   })
 }
 
-async function readExamples(
-  lm: LanguageModel,
-  { text, file, data, columns }: Flags,
-  signal: AbortSignal,
-): Promise<Example[]> {
-  if (data === undefined) {
-    const inputIds = lm.encodePrompt(text ?? (await readFile(file!, 'utf8')))
-    if (inputIds.length < 2) throw new DataError(`${file ?? 'text'}: it has fewer than two tokens, so none is scored`)
-    return [{ inputIds, labels: inputIds, row: 0 }]
+const isText = ({ data }: Flags): boolean => data === undefined || /\.txt$/i.test(data)
+
+/** With the ids and log-probabilities of each window or row. */
+const score = (flags: Flags, signal: AbortSignal) =>
+  withModel(flags, signal, async (lm) => {
+    const examples = await readExamples(lm, flags, signal)
+    const start = performance.now()
+    const rows = await scoreAll(lm, examples, signal)
+    const tokens = examples.reduce((sum, { inputIds }) => sum + inputIds.length, 0)
+    const tokensPerSecond = (1000 * tokens) / (performance.now() - start)
+    const all = rows.flat()
+    const meanLogProb = mean(all)
+    const result = {
+      tokens: all.length,
+      meanLogProb,
+      perplexity: Math.exp(-meanLogProb),
+      tokensPerSecond,
+      windows: rows.map((own) => ({ tokens: own.length, meanLogProb: mean(own) })),
+      // A list for a text, a list of lists for rows.
+      tokenLogProbs: isText(flags) ? all : rows,
+    }
+    return { result, rows, ids: examples.map(({ inputIds }) => inputIds) }
+  })
+
+const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length
+
+type Result = Awaited<ReturnType<typeof score>>['result']
+
+function printResult({ tokens, meanLogProb, perplexity, tokensPerSecond }: Result): void {
+  print(`tokens                ${tokens}, ${formatRate(tokensPerSecond)}`)
+  print(`mean log-probability  ${meanLogProb.toFixed(6)}`)
+  print(`perplexity            ${perplexity.toPrecision(6)}`)
+}
+
+async function readExamples(lm: LanguageModel, flags: Flags, signal: AbortSignal): Promise<Example[]> {
+  const { text, file, data, columns, window, maxTokens } = flags
+  if (isText(flags)) {
+    const path = file ?? data
+    const whole = text ?? (await readFile(path!, 'utf8'))
+    const windows = textWindows(lm.tokenizer, whole, window, maxTokens)
+    if (windows.length === 0) throw new DataError(`${path ?? 'text'}: it has fewer than two tokens, so none is scored`)
+    return windows
   }
   const options = { columns, maxLength: null, warn: (message: string) => log(`warning: ${message}`) }
   const examples: Example[] = []
   const reading = new Progress('reading')
   try {
-    for await (const example of tokenizeRows(data, lm.tokenizer, lm.chatTemplate, options)) {
+    for await (const example of tokenizeRows(data!, lm.tokenizer, lm.chatTemplate, options)) {
       signal.throwIfAborted()
       reading.count(examples.push(example), 'rows')
     }
@@ -80,7 +127,7 @@ async function scoreAll(lm: LanguageModel, examples: readonly Example[], signal:
   const onProgress = (rows: number) => {
     while (done < rows) tokens += examples[done++].inputIds.length
     const rate = formatNumber((1000 * tokens) / (performance.now() - start))
-    progress.update(done, examples.length, `${done}/${examples.length} rows | ${rate} tokens/s`)
+    progress.update(done, examples.length, `${done}/${examples.length} | ${rate} tokens/s`)
   }
   const rows = await scoreExamples(lm.model, examples, { signal, onProgress }).finally(() => progress.end())
   return rows.map((logProbs) => [...logProbs])
