@@ -8,6 +8,7 @@ import { makeProblem } from '../../examples/nano/problems.ts'
 import { main } from '../../sdk/cli/main.ts'
 import { LanguageModel, loadAdapter, loadModel } from '../../sdk/index.ts'
 import { noBrowser, openBrowser, type Served } from './browser.ts'
+import { longestTask } from './longest-task.ts'
 import { serveExample, Visit } from './page.ts'
 
 const question = 'Mia has 14 apples and gives 5 to Tom. How many apples does Mia have now?'
@@ -340,7 +341,7 @@ describe.skipIf(noBrowser)(
         // Each stroke is followed by a look at all rows and a forecast.
         const form = await v.form('Examples')
         await form.getByText(/^Needs /).waitFor()
-        const longest = await v.longestTask(async () => {
+        const longest = await longestTask(tab, async () => {
           await form.getByLabel('Steps', { exact: true }).focus()
           for (const key of ['End', 'Backspace', '5', 'Backspace', '0']) {
             await tab.keyboard.press(key)
