@@ -125,7 +125,7 @@ class HeaderReader {
   private readonly view: DataView
   private readonly file: string
   private readonly size: number
-  private readonly utf8 = new TextDecoder('utf-8', { fatal: false })
+  private readonly utf8 = new TextDecoder('utf-8', { ignoreBOM: true })
   private at = 0
 
   constructor(bytes: Uint8Array, file: string, size: number) {

@@ -112,34 +112,36 @@ function decoder(
   longest: number,
   attend: (index: number, layer: Layer, q: Tensor, k: Tensor, v: Tensor) => Tensor,
 ): Tensor {
-  const { headDim, numAttentionHeads, numKeyValueHeads, rmsNormEps, normOffset, embeddingScale, layers } = c.config
+  const { headDim, numAttentionHeads, numKeyValueHeads, rmsNormEps, normOffset, layers } = c.config
+  const { embeddingScale, residualScale, logitsScale } = c.config
   const norm = (x: Tensor, name: string) => rmsnorm(g, x, weight(g, c, name), rmsNormEps, normOffset)[0]
-  const embedded = embed(g, ids, weight(g, c, embeddingName)) // [N, C]
-  let x = embeddingScale === 1 ? embedded : scale(g, embedded, embeddingScale)
+  const scaled = (x: Tensor, by: number) => (by === 1 ? x : scale(g, x, by))
+  let x = scaled(embed(g, ids, weight(g, c, embeddingName)), embeddingScale) // [N, C]
   for (const [index, layer] of layers.entries())
     x = g.region(`layer${index}`, () => {
       const { norms } = layer
       const linear = (x: Tensor, module: string) => project(g, c, x, index, module)
       const normed = (x: Tensor, name: string | undefined) =>
         name === undefined ? x : norm(x, `${layerName(index)}.${name}.weight`)
-      const { name, type } = c.ropeTable(layer.rope, longest)
+      const table = layer.rope && c.ropeTable(layer.rope, longest)
       // [N, heads*D], normed head by head where the family does that, then rotated
       const headed = (x: Tensor, heads: number, normName: string | undefined) => {
         const [n, width] = x.shape
         const own = normName === undefined ? x : view(g, normed(view(g, x, [n * heads, headDim]), normName), [n, width])
-        return rope(g, own, positions, g.weight(name, type), { heads })
+        return table ? rope(g, own, positions, g.weight(table.name, table.type), { heads }) : own
       }
       const input = normed(x, norms.attentionInput)
       const q = headed(linear(input, 'self_attn.q_proj'), numAttentionHeads, norms.query)
       const k = headed(linear(input, 'self_attn.k_proj'), numKeyValueHeads, norms.key)
       const v = linear(input, 'self_attn.v_proj')
       const output = linear(attend(index, layer, q, k, v), 'self_attn.o_proj')
-      const attended = add(g, x, normed(output, norms.attentionOutput))
+      const attended = add(g, x, scaled(normed(output, norms.attentionOutput), residualScale))
       const inner = normed(attended, norms.mlpInput)
       const hidden = swiglu(g, linear(inner, 'mlp.gate_proj'), linear(inner, 'mlp.up_proj'), layer.activation)
-      return add(g, attended, normed(linear(hidden, 'mlp.down_proj'), norms.mlpOutput)) // [N, C]
+      return add(g, attended, scaled(normed(linear(hidden, 'mlp.down_proj'), norms.mlpOutput), residualScale)) // [N, C]
     })
-  return norm(x, finalNorm)
+  // The head has no bias: what multiplies the logits may multiply its input.
+  return scaled(norm(x, finalNorm), logitsScale)
 }
 
 /** x [N, I] through one linear module and its adapters -> [N, O]. */

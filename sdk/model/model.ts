@@ -75,7 +75,7 @@ export class Model {
   private constructor(target: Target, config: ModelConfig) {
     this.device = target
     this.config = config
-    this.ropes = [...new Set(config.layers.map(({ rope }) => rope))]
+    this.ropes = [...new Set(config.layers.flatMap(({ rope }) => rope ?? []))]
   }
 
   /** Another one after the device was lost. */

@@ -59,7 +59,7 @@ async function load(
     bound[name] = data
   }
   const table = { dtype: 'f32', shape: [length, config.headDim] } as const
-  bound.rope = Float64Array.from(ropeTable(config.layers[0].rope, table))
+  bound.rope = Float64Array.from(ropeTable(config.layers[0].rope!, table))
   const modules = new Map<string, { rank: number; dora: boolean }>()
   for (const [key, { data }] of await readTensors(join(folder, 'train', adapterFile))) {
     bound[bufferName(key)] = data

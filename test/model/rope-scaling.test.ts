@@ -35,11 +35,11 @@ describe(`rope scaling, ${golden.made}`, () => {
   it.each(golden.tables)('$what: frequencies and factor', ({ config, inverseFrequencies: want, attentionFactor }) => {
     const { layers, headDim } = parseConfig(config, 'config.json')
     const [{ rope }] = layers
-    const got = inverseFrequencies(rope, headDim)
+    const got = inverseFrequencies(rope!, headDim)
     expect(got).toHaveLength(want.length)
     // f32 has 24 bits: two units in the last place
     for (const [i, f] of want.entries()) expect(Math.abs(got[i] / f - 1), `pair ${i}`).toBeLessThan(2 ** -22)
-    expect(ropeTable(rope, { shape: [1, headDim] })[0]).toBe(Math.fround(attentionFactor))
+    expect(ropeTable(rope!, { shape: [1, headDim] })[0]).toBe(Math.fround(attentionFactor))
   })
 
   it.each(golden.models)(
