@@ -1,4 +1,4 @@
-import type { TensorType } from './dtype.ts'
+import type { DType, TensorType } from './dtype.ts'
 import type { MemoryPlan, Program } from './graph/program.ts'
 
 export interface DeviceInfo {
@@ -14,6 +14,13 @@ export interface DeviceInfo {
 export interface Buffer {
   readonly name: string
   readonly type: TensorType
+  readonly bytes: number
+}
+
+/** A type of blocks in files (sdk/formats), which is no dtype: so many elements in so many bytes. */
+export interface FileBlocks {
+  readonly type: string
+  readonly elements: number
   readonly bytes: number
 }
 
@@ -73,8 +80,13 @@ export interface Target {
   supports(op: string, inputs: readonly TensorType[], attrs: unknown): true | string
   /** Zero-filled memory. Failure surfaces here or at the next await as a MemoryError that names it. */
   create(type: TensorType, name: string): Buffer
-  /** Bytes in the canonical layout of the buffer's dtype (sdk/dtype.ts); they are there for the runs asked for afterwards. */
-  write(buffer: Buffer, data: ArrayBufferView, byteOffset?: number): void | Promise<void>
+  /** Whether `write` takes such blocks for a buffer of that dtype. Absent where it takes none. */
+  takes?(blocks: FileBlocks, dtype: DType): boolean
+  /**
+   * Bytes in the canonical layout of the buffer's dtype (sdk/dtype.ts), or whole blocks that become it, to the bit as sdk/formats
+   * does it; they are there for the runs asked for afterwards.
+   */
+  write(buffer: Buffer, data: ArrayBufferView, byteOffset?: number, blocks?: FileBlocks): void | Promise<void>
   read(buffer: Buffer, byteOffset?: number, bytes?: number): Promise<ArrayBuffer>
   /** Given back once the runs asked for before are done. Freeing twice does nothing. */
   free(buffer: Buffer): void

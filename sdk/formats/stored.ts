@@ -94,7 +94,7 @@ const notFloat = ({ file, name, dtype }: StoredTensor): FormatError =>
   new FormatError(`${file}: ${name}: ${dtype} cannot be read as floating point`)
 
 /** Elements that are converted at a time: a multiple of every block. */
-const chunkElements = 262_144
+const chunkElements = 2 ** 20
 
 /**
  * The tensor's numbers as canonical bytes of `dtype` (sdk/dtype.ts), converted in chunks.
@@ -186,7 +186,7 @@ export async function readFloats(tensor: StoredTensor): Promise<Float32Array> {
 }
 
 /** A tensor's bytes in pieces of whole blocks. */
-async function* storedChunks(tensor: StoredTensor): AsyncGenerator<Uint8Array> {
+export async function* storedChunks(tensor: StoredTensor): AsyncGenerator<Uint8Array> {
   const { bytes, elements } = layoutOf(tensor.dtype)
   const chunkBytes = (chunkElements / elements) * bytes
   for (let at = 0; at < tensor.bytes; at += chunkBytes) {

@@ -91,8 +91,16 @@ class WasmExecutor implements Executor<Region, Compiled> {
     this.heap.free(ptr)
   }
 
-  write({ ptr }: Region, byteOffset: number, bytes: Uint8Array): void {
-    this.heap.bytes(ptr + byteOffset, bytes.length).set(bytes)
+  converts(conversion: string): boolean {
+    return Object.hasOwn(this.kernels.call, conversion)
+  }
+
+  write({ ptr }: Region, byteOffset: number, bytes: Uint8Array, conversion?: string): void {
+    const from = conversion ? this.heap.allocate(bytes.length, conversion) : ptr + byteOffset
+    this.heap.bytes(from, bytes.length).set(bytes)
+    if (!conversion) return
+    this.kernels.call[conversion](from, ptr + byteOffset, bytes.length)
+    this.heap.free(from)
   }
 
   read({ ptr }: Region, byteOffset: number, bytes: number): ArrayBuffer {
