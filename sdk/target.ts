@@ -1,4 +1,4 @@
-import type { DType, TensorType } from './dtype.ts'
+import type { TensorType } from './dtype.ts'
 import type { MemoryPlan, Program } from './graph/program.ts'
 
 export interface DeviceInfo {
@@ -80,8 +80,8 @@ export interface Target {
   supports(op: string, inputs: readonly TensorType[], attrs: unknown): true | string
   /** Zero-filled memory. Failure surfaces here or at the next await as a MemoryError that names it. */
   create(type: TensorType, name: string): Buffer
-  /** Whether `write` takes such blocks for a buffer of that dtype. Absent where it takes none. */
-  takes?(blocks: FileBlocks, dtype: DType): boolean
+  /** Blocks that `write` takes for buffers of a dtype, by the names of both: Q6_K_q8. Absent where it takes none. */
+  readonly conversions?: readonly string[]
   /**
    * Bytes in the canonical layout of the buffer's dtype (sdk/dtype.ts), or whole blocks that become it, to the bit as sdk/formats
    * does it; they are there for the runs asked for afterwards.

@@ -1,5 +1,5 @@
 import { bytesOf } from '../sdk/bytes.ts'
-import { byteLength, type DType, type TensorType } from '../sdk/dtype.ts'
+import { byteLength, type TensorType } from '../sdk/dtype.ts'
 import { DeviceError } from '../sdk/errors.ts'
 import type { MemoryPlan, Program } from '../sdk/graph/program.ts'
 import type {
@@ -27,8 +27,8 @@ export interface Executor<Memory, Compiled extends { readonly memory: MemoryPlan
   /** Zero-filled. Throws MemoryError, or the next await of this executor does. */
   allocate(type: TensorType, name: string): Memory
   release(memory: Memory): void
-  /** Whether `write` knows a conversion, by the names of both types. */
-  converts?(conversion: string): boolean
+  /** As a target's; `write` is told which. */
+  readonly conversions?: readonly string[]
   /** Has taken the bytes when it returns, settled or not. */
   write(memory: Memory, byteOffset: number, bytes: Uint8Array<ArrayBuffer>, conversion?: string): void | Promise<void>
   read(memory: Memory, byteOffset: number, bytes: number): ArrayBuffer | Promise<ArrayBuffer>
@@ -47,6 +47,7 @@ export class QueuedTarget<Memory, Compiled extends { readonly memory: MemoryPlan
   readonly name: Target['name']
   readonly info: DeviceInfo
   readonly profile: Target['profile']
+  readonly conversions: Target['conversions']
   private readonly executor: Executor<Memory, Compiled>
   private readonly queue = new Queue()
   private closed: Promise<void> | null = null
@@ -54,6 +55,7 @@ export class QueuedTarget<Memory, Compiled extends { readonly memory: MemoryPlan
   constructor(executor: Executor<Memory, Compiled>) {
     this.name = executor.name
     this.info = executor.info
+    this.conversions = executor.conversions
     this.executor = executor
     this.profile = executor.profile && ((work) => executor.profile!(work))
   }
@@ -65,10 +67,6 @@ export class QueuedTarget<Memory, Compiled extends { readonly memory: MemoryPlan
   create(type: TensorType, name: string): Buffer {
     this.checkOpen()
     return new OwnedBuffer(name, type, this.executor.allocate(type, name), this)
-  }
-
-  takes({ type }: FileBlocks, dtype: DType): boolean {
-    return this.executor.converts?.(`${type}_${dtype}`) === true
   }
 
   write(buffer: Buffer, data: ArrayBufferView, byteOffset = 0, blocks?: FileBlocks): void | Promise<void> {

@@ -133,8 +133,8 @@ export class Model {
       const { dtype } = type
       const stored = tensors.get(name)!
       const buffer = this.buffer(name, type)
-      const layout = { type: stored.dtype, ...layoutOf(stored.dtype) }
-      const blocks = this.target.takes?.(layout, dtype) ? layout : undefined
+      const isTaken = this.target.conversions?.includes(`${stored.dtype}_${dtype}`)
+      const blocks = isTaken ? { type: stored.dtype, ...layoutOf(stored.dtype) } : undefined
       let at = 0
       for await (const bytes of blocks ? storedChunks(stored) : convertedChunks(stored, dtype)) {
         await this.target.write(buffer, bytes, at, blocks)

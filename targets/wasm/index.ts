@@ -61,6 +61,8 @@ interface Compiled {
 class WasmExecutor implements Executor<Region, Compiled> {
   readonly name = 'wasm'
   readonly info: DeviceInfo
+  /** Each a kernel of that name. */
+  readonly conversions = ['Q5_0_q8', 'Q4_K_q4a', 'Q6_K_q8']
   private readonly heap: Heap
   private readonly engine: Engine
   private readonly kernels: Kernels
@@ -89,10 +91,6 @@ class WasmExecutor implements Executor<Region, Compiled> {
 
   release({ ptr }: Region): void {
     this.heap.free(ptr)
-  }
-
-  converts(conversion: string): boolean {
-    return Object.hasOwn(this.kernels.call, conversion)
   }
 
   write({ ptr }: Region, byteOffset: number, bytes: Uint8Array, conversion?: string): void {
