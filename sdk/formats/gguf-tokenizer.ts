@@ -19,7 +19,7 @@ interface Vocabulary {
   readonly ids: Vocab
 }
 
-/** An object of so many keys takes ten times as long to make; in JSON it is one. */
+/** A Map, since an object of so many keys takes long to make; in JSON it is one. */
 class Vocab extends Map<string, number> {
   toJSON(): Record<string, number> {
     return Object.fromEntries(this)
