@@ -101,13 +101,18 @@ function vocabulary(json: Json, model: Json, rows: number): { tokens: string[]; 
 
 /** The name under which GGUF knows how text is split into words. */
 function preTokenizerName(json: Json, model: Json): string {
-  const normalizer = (json.normalizer ?? null) as Json | null
-  if (normalizer !== null && normalizer.type !== 'NFC') fail(`its normalizer is ${normalizer.type}`)
+  const normalizer = (json.normalizer as Json | null | undefined)?.type
   const splits = JSON.stringify(splitsOf(json.pre_tokenizer as Json | null))
   for (const [name, known] of Object.entries(preTokenizers))
-    if (JSON.stringify(known.splits) === splits && (known.ignoreMerges === true) === (model.ignore_merges === true))
+    if (
+      JSON.stringify(known.splits) === splits &&
+      known.normalizer?.type === normalizer &&
+      (known.ignoreMerges === true) === (model.ignore_merges === true)
+    )
       return name
-  return fail('its pre_tokenizer is none of those that have a name (gpt-2, qwen2, llama-bpe, smollm ...)')
+  return fail(
+    `its pre_tokenizer with ${normalizer ? `the normalizer ${normalizer}` : 'no normalizer'} is none of those that have a name (gpt-2, qwen2, llama-bpe, smollm ...)`,
+  )
 }
 
 /** The regular expressions of a byte-level pre-tokenizer. */
