@@ -1,4 +1,4 @@
-/** No text begins so: half a surrogate pair, written as JSON writes it. */
+/** No text begins so: halves of surrogate pairs, written as JSON writes them. */
 const mark = '\\ud800\\ud800'
 const token = /-?(?:NaN|Infinity|\d[\d.eE+-]*)/y
 
@@ -17,7 +17,7 @@ export function parseJson(text: string): unknown {
     token.lastIndex = i
     const found = token.exec(text)?.[0]
     if (found === undefined) continue
-    const isBig = /^-?\d+$/.test(found) && !Number.isSafeInteger(Number(found))
+    const isBig = /^-?[1-9]\d{15,}$/.test(found) && String(Number(found)) !== found
     if (isBig || /[NI]/.test(found)) {
       plain += `${text.slice(from, i)}"${mark}${found}"`
       from = i + found.length
@@ -25,8 +25,8 @@ export function parseJson(text: string): unknown {
     i += found.length - 1
   }
   return JSON.parse(plain + text.slice(from), (_, value) => {
-    if (typeof value !== 'string' || !value.startsWith('\ud800\ud800')) return value
-    const number = value.slice(2)
-    return /[NI]/.test(number) ? Number(number) : BigInt(number)
+    const number = typeof value === 'string' && /^\ud800\ud800(-?(?:NaN|Infinity|\d+))$/.exec(value)?.[1]
+    if (!number) return value
+    return /[NI]/.test(number) ? Number(number.replace('-N', 'N')) : BigInt(number)
   })
 }

@@ -271,8 +271,8 @@ function ropeGiven(c: ConfigJson, file: string): z.infer<typeof ropeParameters> 
   const { rope_parameters: saved, rope_scaling: added } = c
   if (!saved || !added || Object.keys(added).length === 0) return saved ?? added ?? {}
   if (saved.full_attention) return { ...saved, full_attention: { ...saved.full_attention, ...added } }
-  const theta = added.rope_theta ?? c.rope_theta ?? 10_000
-  if ((saved.rope_theta ?? theta) === theta) return added
+  const theta = c.rope_theta ?? 10_000
+  if (added.rope_theta !== undefined || (saved.rope_theta ?? theta) === theta) return added
   throw new FormatError(
     `${file}: rope_scaling stands in the place of rope_parameters, whose rope_theta ${saved.rope_theta} is lost with it: write rope_theta into rope_scaling`,
   )
