@@ -1,11 +1,11 @@
 import { FormatError } from '../errors.ts'
+import { gpt2Split } from '../pattern.ts'
 import { bytesSource } from '../store/byte-source.ts'
 import { openGguf } from './gguf.ts'
 import {
   controlType,
   endings,
   ggufTokenizer,
-  gpt2Split,
   preTokenizers,
   unknownType,
   unusedName,

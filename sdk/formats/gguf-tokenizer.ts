@@ -1,3 +1,4 @@
+import { gpt2Split } from '../pattern.ts'
 import type { GgufFile } from './gguf.ts'
 import { boolean, fail, required, string, strings } from './gguf-metadata.ts'
 
@@ -155,7 +156,6 @@ interface Parts {
 }
 
 const contractions = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-export const gpt2Split = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 const modernSplit = (digits: string): string =>
   `${contractions}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`
 

@@ -6,6 +6,7 @@ import { readContent } from '../../sdk/data/columns.ts'
 import { readRows } from '../../sdk/data/rows.ts'
 import { describeModel, LanguageModel, loadModel, quantizeModel } from '../../sdk/index.ts'
 import { parseConfig } from '../../sdk/model/config.ts'
+import { loadTokenizer } from '../../sdk/text/tokenizer.ts'
 import { golden, readJson } from '../text/golden.ts'
 
 const cases = join(golden, '..', 'cases')
@@ -13,6 +14,18 @@ const at = (...path: string[]) => join(cases, ...path)
 
 /** Inputs that users reported, each with what must come out: the README of its folder tells. */
 describe.skipIf(!existsSync(cases))('reported cases (skipped where their folder is absent)', () => {
+  const tokenizers = ['byte-order-mark', 'digits', 'metaspace-never', 'split-next'].map((name) => `tokenizer-${name}`)
+  it.each(tokenizers)('%s', (folder) => {
+    const tokenizer = loadTokenizer(
+      readJson(at(folder, 'tokenizer.json')),
+      readJson(at(folder, 'tokenizer_config.json')),
+    )
+    for (const { text, ids, decoded } of readJson(at(folder, 'encode.json'))) {
+      expect(tokenizer.encode(text), text).toEqual(ids)
+      expect(tokenizer.decode(ids), text).toBe(decoded)
+    }
+  })
+
   it('numbers of any length', async () => {
     const expected = readFileSync(at('json-numbers', 'scored.txt'), 'utf8').trim().split('\n')
     for await (const row of readRows(at('json-numbers', 'rows.jsonl')))
