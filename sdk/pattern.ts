@@ -1,3 +1,6 @@
+/** How GPT-2 splits text into words, and many since: Python's \s is Unicode's white space. */
+export const gpt2Split = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+
 /** For how many lengths a repetition without an end counts. */
 const manyTimes = 16
 

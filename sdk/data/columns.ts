@@ -1,5 +1,8 @@
 import { DataError } from '../errors.ts'
+import { shown } from '../options.ts'
 import type { ChatMessage } from '../text/chat-template.ts'
+import { readConversation } from '../text/messages.ts'
+import { parseJson } from './json.ts'
 import type { Row } from './rows.ts'
 
 /** What a row says, whatever its columns were called. */
@@ -35,6 +38,8 @@ export function readContent(row: Row, columns: ColumnNames = {}): Content {
   const mapped = kinds.filter((kind) => kind.some((name) => columns[name] !== undefined))
   const kind = (mapped.length > 0 ? mapped : kinds).find((names) => names.every((name) => get(name) != null))
   if (!kind) {
+    const there = kinds.find((names) => names.every((name) => get(name) !== undefined))
+    if (there) throw new DataError(`${place}: column '${named(there.find((name) => get(name) === null)!)}' is null`)
     const wanted = mapped.length > 0 ? mapped.map((names) => names.map(named).join(' + ')).join(', or ') : accepted
     throw new DataError(
       `${place}: its columns are ${Object.keys(values).join(', ') || 'none'}; wanted: ${wanted}. Columns of other names are mapped with columns, as {question: 'q', answer: 'solution'}`,
@@ -43,8 +48,8 @@ export function readContent(row: Row, columns: ColumnNames = {}): Content {
   const text = (name: string): string => {
     const value = get(name)
     if (typeof value === 'string') return value
-    if (typeof value === 'number' && kind[0] === 'question') return String(value)
-    throw new DataError(`${place}: column '${named(name)}' is not a string`)
+    if (kind[0] === 'question' && (Number.isFinite(value) || typeof value === 'bigint')) return String(value)
+    throw new DataError(`${place}: column '${named(name)}' is ${shown(value)}, not a string`)
   }
   switch (kind[0]) {
     case 'messages':
@@ -72,14 +77,7 @@ export function readContent(row: Row, columns: ColumnNames = {}): Content {
   function readTools(): { tools?: readonly unknown[] } {
     let tools = get('tools')
     if (tools == null) return {}
-    // Data sets often keep schemas as a JSON string.
-    if (typeof tools === 'string') {
-      try {
-        tools = JSON.parse(tools)
-      } catch (cause) {
-        throw new DataError(`${place}: column '${named('tools')}' is not valid JSON`, { cause })
-      }
-    }
+    if (typeof tools === 'string') tools = fromText(tools, place, named('tools'))
     if (!Array.isArray(tools)) throw new DataError(`${place}: column '${named('tools')}' is not a list of JSON schemas`)
     return { tools }
   }
@@ -92,13 +90,24 @@ function checkColumnNames(columns: ColumnNames): void {
 }
 
 export function readMessages(value: unknown, place: string, column: string): readonly ChatMessage[] {
-  if (!Array.isArray(value))
-    throw new DataError(
-      `${place}: column '${column}' is neither a list of messages nor, with its partner, a string: prompt and completion are both plain or both conversational`,
-    )
-  if (value.length === 0) throw new DataError(`${place}: column '${column}' has no messages`)
-  for (const [i, message] of value.entries())
-    if (typeof message !== 'object' || message === null || typeof message.role !== 'string')
-      throw new DataError(`${place}: message ${i} of column '${column}' has no role`)
-  return value
+  const what = `${place}: column '${column}'`
+  if (typeof value === 'string') {
+    if (column !== 'messages' && !/^\s*\[/.test(value))
+      throw new DataError(
+        `${what} is text, its partner is not: prompt and completion are both plain or both conversational`,
+      )
+    value = fromText(value, place, column)
+  }
+  return readConversation(value, what)
+}
+
+/** Data sets often keep lists as JSON in a string. */
+function fromText(text: string, place: string, column: string): unknown {
+  try {
+    return parseJson(text)
+  } catch (cause) {
+    throw new DataError(`${place}: column '${column}' is text, and not valid JSON: ${(cause as Error).message}`, {
+      cause,
+    })
+  }
 }

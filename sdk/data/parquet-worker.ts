@@ -169,9 +169,9 @@ async function decode(
   return rows.map((row) => plain(row) as Record<string, unknown>)
 }
 
-/** What JSON could have said. Bytes that are no text stay bytes: nobody may want that column. */
+/** What JSON could have said; integers beyond 2^53 stay bigints. Bytes that are no text stay bytes: nobody may want that column. */
 function plain(value: unknown): unknown {
-  if (typeof value === 'bigint') return Number.isSafeInteger(Number(value)) ? Number(value) : String(value)
+  if (typeof value === 'bigint') return Number.isSafeInteger(Number(value)) ? Number(value) : value
   if (value instanceof Date) return Number.isNaN(value.getTime()) ? null : value.toISOString()
   if (value instanceof Uint8Array) return text(value)
   if (ArrayBuffer.isView(value)) return Array.from(value as unknown as ArrayLike<unknown>, plain)

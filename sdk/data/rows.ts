@@ -4,9 +4,10 @@ import { isNode } from '../runtime.ts'
 import { type ByteSource, blobSource } from '../store/byte-source.ts'
 import { storeAt } from '../store/store.ts'
 import { turn } from '../turn.ts'
+import { parseJson } from './json.ts'
 import { readParquet } from './parquet.ts'
 
-/** A row of data as it stands in its source. */
+/** A row of data as it stands in its source; an integer beyond 2^53 is a bigint. */
 export interface Row {
   readonly values: Readonly<Record<string, unknown>>
   /** Counts from 0. */
@@ -92,7 +93,10 @@ function row(values: unknown, index: number, place: string): Row {
 
 function parse(bytes: Uint8Array, place: string): unknown {
   try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+    if (/^\s*\{\s*$/.test(text))
+      throw new Error('an object that does not end on its line: a row is one line, or an element of an array ([...])')
+    return parseJson(text)
   } catch (cause) {
     throw new DataError(`${place}: not valid JSON: ${(cause as Error).message}`, { cause })
   }

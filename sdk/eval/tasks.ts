@@ -106,7 +106,7 @@ function readQuestion({ question, answer, hasUnits }: Task, { values, place }: R
 /** Null where it is neither text, a number, nor a list of these. */
 function answerText(value: unknown): string | null {
   if (typeof value === 'string') return value
-  if (typeof value === 'number') return String(value)
+  if (typeof value === 'number' || typeof value === 'bigint') return String(value)
   if (!Array.isArray(value) || value.length === 0) return null
   const all = value.map(answerText)
   return all.includes(null) ? null : all.join(', ')

@@ -52,7 +52,7 @@ export const multipliers = {
 export async function ggufModel(file: GgufFile): Promise<StoredModel> {
   const parts = number(file, 'split.count') ?? 1
   if (parts > 1) fail(file, 'split.count', `the model is in ${parts} files: join them with llama-gguf-split --merge`)
-  const { tokenizerJson, tokenizerConfig, bosTokenId, padTokenId, eosTokenIds } = ggufTokenizer(file)
+  const { tokenizerJson, tokenizerConfig, bosTokenId, padTokenId, eosTokenIds, warnings } = ggufTokenizer(file)
   const config = {
     ...(await ggufConfig(file)),
     bos_token_id: bosTokenId ?? null,
@@ -73,7 +73,7 @@ export async function ggufModel(file: GgufFile): Promise<StoredModel> {
     title: said(file, 'general.name'),
     license: said(file, 'general.license'),
     tensors: renameTensors(file, config.num_attention_heads, config.num_key_value_heads),
-    warnings: [],
+    warnings,
   }
 }
 

@@ -1,11 +1,11 @@
 import { FormatError } from '../errors.ts'
+import { gpt2Split } from '../pattern.ts'
 import { bytesSource } from '../store/byte-source.ts'
 import { openGguf } from './gguf.ts'
 import {
   controlType,
   endings,
   ggufTokenizer,
-  gpt2Split,
   preTokenizers,
   unknownType,
   unusedName,
@@ -102,13 +102,15 @@ function vocabulary(json: Json, model: Json, rows: number): { tokens: string[]; 
 
 /** The name under which GGUF knows how text is split into words. */
 function preTokenizerName(json: Json, model: Json): string {
-  const normalizer = (json.normalizer ?? null) as Json | null
-  if (normalizer !== null && normalizer.type !== 'NFC') fail(`its normalizer is ${normalizer.type}`)
+  const normalizer = (json.normalizer as Json | null | undefined)?.type
+  if (normalizer !== undefined && normalizer !== 'NFC') fail(`its normalizer is ${normalizer}`)
   const splits = JSON.stringify(splitsOf(json.pre_tokenizer as Json | null))
-  for (const [name, known] of Object.entries(preTokenizers))
-    if (JSON.stringify(known.splits) === splits && (known.ignoreMerges === true) === (model.ignore_merges === true))
-      return name
-  return fail('its pre_tokenizer is none of those that have a name (gpt-2, qwen2, llama-bpe, smollm ...)')
+  for (const [name, known] of Object.entries(preTokenizers)) {
+    const reads = JSON.stringify(known.splits) === splits && known.normalizer?.type === normalizer
+    if (reads && (known.ignoreMerges === true) === (model.ignore_merges === true)) return name
+  }
+  const named = 'none of those that have a name (gpt-2, qwen2, llama-bpe, smollm ...)'
+  return fail(`its pre_tokenizer is ${named}, ${normalizer ? 'with NFC' : 'without NFC'}`)
 }
 
 /** The regular expressions of a byte-level pre-tokenizer. */

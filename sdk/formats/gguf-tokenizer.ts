@@ -1,5 +1,6 @@
+import { gpt2Split } from '../pattern.ts'
 import type { GgufFile } from './gguf.ts'
-import { boolean, fail, integer, required, string, strings } from './gguf-metadata.ts'
+import { boolean, fail, required, string, strings } from './gguf-metadata.ts'
 
 export interface GgufTokenizer {
   /** As tokenizer.json has it. */
@@ -10,6 +11,8 @@ export interface GgufTokenizer {
   readonly padTokenId?: number
   /** Every token that ends a turn or a text. */
   readonly eosTokenIds: readonly number[]
+  /** What of the metadata is passed over, in sentences. */
+  readonly warnings: readonly string[]
 }
 
 interface Vocabulary {
@@ -52,11 +55,16 @@ export function ggufTokenizer(file: GgufFile): GgufTokenizer {
     fail(file, 'tokenizer.ggml.model', `"${kind}" is not supported (gpt2, that is BPE, and llama, SentencePiece, are)`)
   const vocabulary = readVocabulary(file)
   const parts = kind === 'gpt2' ? bytePairs(file) : sentencePieces(file, vocabulary)
-  const id = (key: string): number | undefined => {
-    const value = integer(file, `tokenizer.ggml.${key}_token_id`)
-    if (value !== undefined && value >= vocabulary.tokens.length)
-      fail(file, `tokenizer.ggml.${key}_token_id`, `${value} is not in the vocabulary of ${vocabulary.tokens.length}`)
-    return value
+  const warnings: string[] = []
+  const id = (name: string): number | undefined => {
+    const key = `tokenizer.ggml.${name}_token_id`
+    const value = file.metadata.get(key)
+    if (value === undefined) return undefined
+    if (typeof value !== 'bigint' && !Number.isInteger(value)) fail(file, key, 'is not a token id')
+    if (vocabulary.tokens[value as number] !== undefined) return value as number
+    // Converters write -1, or what the vocabulary lost.
+    warnings.push(`${file.name}: ${key}: no token has the id ${value}: passed over`)
+    return undefined
   }
   const spm = kind === 'llama'
   const bos = id('bos') ?? (spm ? vocabulary.ids.get('<s>') : undefined)
@@ -105,6 +113,7 @@ export function ggufTokenizer(file: GgufFile): GgufTokenizer {
     bosTokenId: bos,
     padTokenId: pad,
     eosTokenIds: [...eosTokenIds],
+    warnings,
   }
 }
 
@@ -156,14 +165,13 @@ interface Parts {
 }
 
 const contractions = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-export const gpt2Split = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 const modernSplit = (digits: string): string =>
   `${contractions}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`
 
 interface PreTokenizer {
   /** Applied one after the other. */
   readonly splits: readonly string[]
-  readonly normalizer?: unknown
+  readonly normalizer?: { readonly type: string }
   readonly ignoreMerges?: boolean
   readonly addBos?: boolean
 }

@@ -1,5 +1,6 @@
 import { bytesOf } from '../bytes.ts'
 import { FormatError } from '../errors.ts'
+import { isObject } from '../options.ts'
 import { join } from '../store/path.ts'
 import type { Source } from '../store/store.ts'
 import { opened, readJson, textChunks } from '../store/text.ts'
@@ -72,6 +73,10 @@ const plainInitializations: readonly (string | boolean)[] = [true, false, 'gauss
  *   not compute. Unknown fields are refused too, unless they are null, false, zero or empty.
  */
 export function parseAdapterConfig(json: unknown, file: string): LoraConfig {
+  if (isObject(json) && json.fine_tune_type !== undefined && json.peft_type === undefined)
+    throw new FormatError(
+      `${file}: an adapter of mlx-lm, not of PEFT: fuse it into its model (mlx_lm.fuse --save-path), which can be loaded`,
+    )
   const parsed = schema.safeParse(json)
   if (!parsed.success) {
     const [issue] = parsed.error.issues

@@ -78,6 +78,8 @@ async function readHeader(source: ByteSource): Promise<{ tensors: StoredTensor[]
   const placed: { tensor: StoredTensor; begin: number; end: number }[] = []
   for (const [name, entry] of Object.entries(json)) {
     if (name === '__metadata__') {
+      // The reference library reads null as none.
+      if (entry === null) continue
       if (!isObject(entry)) return fail('__metadata__ is not an object')
       for (const [key, value] of Object.entries(entry)) {
         if (typeof value !== 'string') return fail(`__metadata__ ${key} is not a string`)

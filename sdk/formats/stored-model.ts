@@ -30,7 +30,7 @@ export interface StoredModel {
   readonly license: string | null
   /** By HF's names; read when asked for. */
   readonly tensors: ReadonlyMap<string, StoredTensor>
-  /** What of the weights is not as in the files, in sentences. */
+  /** What is not taken as it stands in the files, in sentences. */
   readonly warnings: readonly string[]
 }
 

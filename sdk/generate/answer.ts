@@ -61,7 +61,11 @@ export class Answer {
     this.eosTokenIds = eosTokenIds
     this.stream = new DecodeStream(tokenizer)
     for (const id of request.prefix) this.stream.push(id)
-    this.stops = new StopStrings(request.stop)
+    const controls = request.stop.length > 0 ? [...tokenizer.specialIds] : []
+    this.stops = new StopStrings(
+      request.stop,
+      controls.map((id) => [id, tokenizer.idToToken(id)!] as const),
+    )
   }
 
   /** What is certain with this token; null: nothing new. */
@@ -70,7 +74,7 @@ export class Answer {
     this.pending.push(token)
     this.tokens++
     const isEnd = this.eosTokenIds.has(token.id)
-    const { text, stopped } = stops.push(isEnd ? '' : stream.push(token.id))
+    const { text, stopped } = stops.push(isEnd ? '' : stops.sign(token.id) + stream.push(token.id))
     if (stopped) return this.piece(text, 'stop')
     if (!isEnd && this.tokens < this.request.budget) return text === '' ? null : this.piece(text)
     const rest = stops.push(stream.flush())

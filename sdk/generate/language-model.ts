@@ -1,5 +1,5 @@
 import type { FloatDType } from '../dtype.ts'
-import { DataError, OptionError } from '../errors.ts'
+import { OptionError } from '../errors.ts'
 import { adapterFiles } from '../formats/peft.ts'
 import type { StoredModel } from '../formats/stored-model.ts'
 import type { CacheDType } from '../model/cache-dtype.ts'
@@ -11,6 +11,7 @@ import { writeModel } from '../model/write.ts'
 import { checkWord, shown } from '../options.ts'
 import { type Store, storeAt, writeFiles } from '../store/store.ts'
 import { type ChatMessage, type ChatTemplate, renderChat, requireChatTemplate } from '../text/chat-template.ts'
+import { readConversation } from '../text/messages.ts'
 import type { Tokenizer } from '../text/tokenizer.ts'
 import { type Completion, joined, type Piece } from './answer.ts'
 import { checkGenerateOptions, type GenerateOptions, requestsOf } from './request.ts'
@@ -39,18 +40,6 @@ function checkChatOptions(options: ChatOptions): void {
   checkWord(options.contextOverflow, ['error', 'dropOldest'], 'contextOverflow')
   if (options.tools !== undefined && options.tools !== null && !Array.isArray(options.tools))
     throw new OptionError(`tools: wanted a list of JSON schemas, got ${shown(options.tools)}`)
-}
-
-/** Throws DataError unless these are messages; what they say is the template's matter. */
-function checkMessages(messages: readonly ChatMessage[]): void {
-  if (!Array.isArray(messages))
-    throw new DataError(`messages: wanted a list of {role, content}, got ${shown(messages)}`)
-  for (const [i, message] of messages.entries()) {
-    const { role, content } = message ?? {}
-    if (typeof role !== 'string') throw new DataError(`message ${i}: its role is ${shown(role)}, not a string`)
-    if (content !== undefined && content !== null && typeof content !== 'string' && !Array.isArray(content))
-      throw new DataError(`message ${i}: its content is ${shown(content)}, not a string`)
-  }
 }
 
 /** The JSON that came with the weights; written out again beside weights that are saved. */
@@ -124,14 +113,13 @@ export class LanguageModel {
   /** The token ids of a conversation, with what the answer begins with. Applies contextOverflow. */
   chatPrompt(messages: readonly ChatMessage[], options: ChatOptions = {}): number[] {
     checkChatOptions(options)
-    checkMessages(messages)
     const template = requireChatTemplate(this.chatTemplate)
     const room = this.model.config.maxPositionEmbeddings
     const { answerPrefix = [] } = options
     checkTokenIds(answerPrefix, this.model.config.vocabSize, 'answerPrefix')
     // An answer without a limit finds a quarter of the context free.
     const reserve = Math.min(this.maxNewTokens(options) ?? room / 4, Math.floor(room / 2)) + answerPrefix.length
-    let kept = [...messages]
+    let kept = readConversation(messages, 'messages')
     for (;;) {
       const text = renderChat(template, kept, {
         tools: options.tools,

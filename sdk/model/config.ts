@@ -123,14 +123,14 @@ const schema = z.looseObject({
   num_key_value_heads: size.max(1024).nullish(),
   head_dim: size.max(1024).nullish(),
   rms_norm_eps: z.number().positive(),
-  rope_theta: z.number().positive().optional(),
+  rope_theta: z.number().positive().nullish(),
   rope_parameters: ropeParameters.nullish(),
   rope_scaling: ropeParameters.nullish(),
   max_position_embeddings: size,
-  tie_word_embeddings: z.boolean().optional(),
-  attention_bias: z.boolean().optional(),
-  mlp_bias: z.boolean().optional(),
-  hidden_act: z.string().optional(),
+  tie_word_embeddings: z.boolean().nullish(),
+  attention_bias: z.boolean().nullish(),
+  mlp_bias: z.boolean().nullish(),
+  hidden_act: z.string().nullish(),
   hidden_activation: z.string().nullish(),
   query_pre_attn_scalar: z.number().positive().nullish(),
   attention_multiplier: z.number().positive().nullish(),
@@ -282,7 +282,7 @@ function parseLayers(c: ConfigJson, norms: LayerNorms, file: string, headDim: nu
   const name = c.hidden_activation ?? c.hidden_act ?? 'silu'
   if (!Object.hasOwn(activations, name))
     throw new FormatError(`${file}: hidden_act "${name}" is not supported (${Object.keys(activations).join(', ')} are)`)
-  const given: z.infer<typeof ropeParameters> = c.rope_parameters ?? c.rope_scaling ?? {}
+  const given = ropeGiven(c, file)
   const ropeOf = (own: z.infer<typeof ropeSettings>, theta = 10_000): Rope => ({
     theta: own.rope_theta ?? theta,
     scaling: parseScaling(
@@ -296,7 +296,7 @@ function parseLayers(c: ConfigJson, norms: LayerNorms, file: string, headDim: nu
     norms,
     activation: activations[name],
     window: 0,
-    rope: ropeOf(given.full_attention ?? given, c.rope_theta),
+    rope: ropeOf(given.full_attention ?? given, c.rope_theta ?? undefined),
     attentionScale: c.attention_multiplier ?? 1 / Math.sqrt(c.query_pre_attn_scalar ?? headDim),
   }
   const numLayers = c.num_hidden_layers
@@ -318,6 +318,18 @@ function parseLayers(c: ConfigJson, norms: LayerNorms, file: string, headDim: nu
   const slides = (i: number) =>
     types ? types[i] === 'sliding_attention' : pattern ? (i + 1) % pattern !== 0 : i >= (first ?? 0)
   return Array.from({ length: numLayers }, (_, i) => (slides(i) ? sliding : full))
+}
+
+/** rope_parameters is what transformers 5 saves, rope_scaling what earlier ones did, and what people add by hand: where both stand it counts, as there. */
+function ropeGiven(c: ConfigJson, file: string): z.infer<typeof ropeParameters> {
+  const { rope_parameters: saved, rope_scaling: added } = c
+  if (!saved || !added || Object.keys(added).length === 0) return saved ?? added ?? {}
+  if (saved.full_attention) return { ...saved, full_attention: { ...saved.full_attention, ...added } }
+  const theta = c.rope_theta ?? 10_000
+  if (added.rope_theta !== undefined || (saved.rope_theta ?? theta) === theta) return added
+  throw new FormatError(
+    `${file}: rope_scaling stands in the place of rope_parameters, whose rope_theta ${saved.rope_theta} is lost with it: write rope_theta into rope_scaling`,
+  )
 }
 
 function parseScaling(

@@ -1,8 +1,10 @@
 import { byteLength, type FloatDType, fitsBlocks, floatDTypes, isQuantized } from '../dtype.ts'
 import { FormatError, OptionError } from '../errors.ts'
 import { compressedConfig, compressedTensor } from '../formats/compressed.ts'
+import { openGguf } from '../formats/gguf.ts'
+import { ggufTokenizer } from '../formats/gguf-tokenizer.ts'
 import { ggufTokenizerEntries, type TokenizerFrame } from '../formats/gguf-tokenizer-write.ts'
-import { ggufStream } from '../formats/gguf-write.ts'
+import { type GgufEntry, ggufHeader, ggufStream } from '../formats/gguf-write.ts'
 import { safetensorsStream } from '../formats/safetensors.ts'
 import {
   convertedStream,
@@ -17,6 +19,7 @@ import {
 import type { StoredModel } from '../formats/stored-model.ts'
 import { checkWord } from '../options.ts'
 import { toFloats } from '../quant/convert.ts'
+import { bytesSource } from '../store/byte-source.ts'
 import type { Chunks, Store } from '../store/store.ts'
 import { jsonChunks, textChunks } from '../store/text.ts'
 import { loadChatTemplate } from '../text/chat-template.ts'
@@ -172,7 +175,9 @@ async function ggufFile(
   metadata.set('general.file_type', { u32: fileTypes[dtype] })
   if (isQuantized(dtype)) metadata.set('general.quantization_version', { u32: 2 })
   const frame = tokenizerFrame(model, config, tokenizer)
-  for (const [key, entry] of await ggufTokenizerEntries(model.tokenizerJson, frame)) metadata.set(key, entry)
+  const entries = await ggufTokenizerEntries(model.tokenizerJson, frame)
+  await checkReadAlike(tokenizer, entries)
+  for (const [key, entry] of entries) metadata.set(key, entry)
   const template = loadChatTemplate(model.tokenizerConfig, model.chatTemplate ?? undefined)
   if (template?.sources.default !== undefined)
     metadata.set('tokenizer.chat_template', { string: template.sources.default })
@@ -185,6 +190,20 @@ async function ggufFile(
   return ggufStream(metadata, watched(tensors, options))
 }
 
+/** Where tokenizers differ: spaces, digits, cases, letters of two characters, what stands before and between added tokens. */
+const probe = " Ab  don't DON'T x\t\n \r\n\n12345 ½ ²Ⅷ٣\u00a0\ufeff\u0085_-- e\u0301 ﬁ İ ç 漢字 🙂\u200d!?? \u0000 "
+
+/** What GGUF has no place for is lost in silence: throws FormatError unless the tokenizer that is read again gives the same ids. */
+async function checkReadAlike(tokenizer: Tokenizer, entries: ReadonlyMap<string, GgufEntry>): Promise<void> {
+  const file = await openGguf(bytesSource('tokenizer.json', ggufHeader(entries)))
+  const { tokenizerJson, tokenizerConfig } = ggufTokenizer(file)
+  const again = loadTokenizer(tokenizerJson, tokenizerConfig)
+  const added = [...tokenizer.specialIds].map((id) => tokenizer.idToToken(id)).join(probe)
+  for (const text of [probe, probe.trim(), `${added} ${added}a`])
+    if (String(again.encode(text)) !== String(tokenizer.encode(text)))
+      throw new FormatError('tokenizer.json: GGUF cannot hold how it reads text: write a folder instead')
+}
+
 /** What is asked for, or what a table is already where that is the matrices' type. */
 const tableType = (tensor: StoredTensor, { dtype, tokenEmbeddingType }: WriteOptions): FloatDType | undefined =>
   tokenEmbeddingType ?? (storedDType(tensor) === dtype ? dtype : undefined)
@@ -192,7 +211,9 @@ const tableType = (tensor: StoredTensor, { dtype, tokenEmbeddingType }: WriteOpt
 function tokenizerFrame(source: StoredModel, config: ModelConfig, tokenizer: Tokenizer): TokenizerFrame {
   const id = (key: string): number | undefined => {
     const value = source.config[key]
-    return Number.isInteger(value) && (value as number) < config.vocabSize ? (value as number) : undefined
+    return Number.isInteger(value) && (value as number) >= 0 && (value as number) < config.vocabSize
+      ? (value as number)
+      : undefined
   }
   const listed = [source.generationConfig.eos_token_id ?? source.config.eos_token_id ?? []].flat() as number[]
   const first = tokenizer.eosTokenId

@@ -9,7 +9,7 @@ export const accuracyReward = (completions: readonly RewardInput[]): Promise<(nu
   Promise.all(
     completions.map(async ({ completion, row }) => {
       const gold = row.answer ?? row.solution
-      if (typeof gold !== 'string' && typeof gold !== 'number') return null
+      if (!['string', 'number', 'bigint'].includes(typeof gold)) return null
       return (await grade(String(gold), completion)).equal ? 1 : 0
     }),
   )

@@ -11,7 +11,7 @@ export interface RewardInput {
   readonly completionIds: readonly number[]
   /** Cut off before the end token. */
   readonly truncated: boolean
-  /** The columns of the prompt's row. */
+  /** The columns of the prompt's row; an integer beyond 2^53 is a bigint. */
   readonly row: Readonly<Record<string, unknown>>
 }
 

@@ -2,6 +2,7 @@ import { Tokenizer as Library } from '@huggingface/tokenizers'
 import { FormatError } from '../errors.ts'
 import { isObject } from '../options.ts'
 import { waysToMatch } from '../pattern.ts'
+import { mendSteps } from './tokenizer-steps.ts'
 
 type Json = Readonly<Record<string, unknown>>
 
@@ -114,7 +115,15 @@ export function loadTokenizer(tokenizerJson: object, tokenizerConfig: object): T
   for (const part of ['normalizer', 'pre_tokenizer', 'decoder']) checkPatterns(json[part], part)
   // The library asks for these keys; a file may leave them out.
   const complete = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null, ...json, model }
-  const library = asFormatError(() => new Library({ ...complete, added_tokens: added }, config))
+  const library = asFormatError(() => {
+    // Of tokenizer_config.json the library would take what slow tokenizers alone obey.
+    const library = new Library(
+      { ...complete, pre_tokenizer: null, added_tokens: added },
+      { eos_token: config.eos_token },
+    )
+    mendSteps(library, complete.pre_tokenizer)
+    return library
+  })
   if (merges) giveVocabulary(library, ids)
   const find = (key: string): SpecialToken | undefined => {
     const text = tokenText(config[key])

@@ -51,6 +51,14 @@ describe('adapter_config.json', () => {
       expect(parseAdapterConfig(JSON.parse(JSON.stringify(adapterConfigJson(config))), 'again')).toEqual(config)
     })
 
+  it('says what it is not: an adapter of mlx-lm, a file without a type', () => {
+    const mlx = { fine_tune_type: 'dora', num_layers: 4, lora_parameters: { rank: 4 } }
+    expect(() => parseAdapterConfig(mlx, 'a/adapter_config.json')).toThrow('an adapter of mlx-lm, not of PEFT')
+    expect(() => parseAdapterConfig({}, 'a/adapter_config.json')).toThrow(
+      'a/adapter_config.json: peft_type: is missing',
+    )
+  })
+
   const refused: [field: string, value: unknown][] = [
     ['peft_type', 'IA3'],
     ['task_type', 'SEQ_CLS'],

@@ -104,6 +104,8 @@ describe('readContent', () => {
     expect(read({ prompt: chat, completion: chat })).toEqual({ kind: 'chatCompletion', prompt: chat, completion: chat })
     expect(read({ text: 'c', messages: null })).toEqual({ kind: 'text', text: 'c' })
     expect(read({ question: 'q', answer: 7 })).toEqual({ kind: 'question', question: 'q', answer: '7' })
+    expect(read({ question: 'q', answer: 2n ** 64n })).toMatchObject({ answer: '18446744073709551616' })
+    expect(read({ messages: JSON.stringify(chat) })).toEqual({ kind: 'messages', messages: chat })
   })
 
   it('maps columns', () => {
@@ -119,11 +121,15 @@ describe('readContent', () => {
   it.each([
     [{ input: 'a', output: 'b' }, undefined, 'its columns are input, output; wanted: messages'],
     [{ question: 'a', reply: 'b' }, { question: 'q' }, 'wanted: q + answer'],
-    [{ text: 1 }, undefined, "column 'text' is not a string"],
+    [{ text: 1 }, undefined, "column 'text' is 1, not a string"],
     [{ prompt: 'a', completion: chat }, undefined, "column 'prompt'"],
-    [{ messages: [] }, undefined, 'no messages'],
+    [{ messages: [] }, undefined, 'the list is empty'],
     [{ messages: [{ content: 'x' }] }, undefined, 'message 0'],
     [{ messages: chat, tools: '{' }, undefined, "column 'tools'"],
+    [{ question: 'a', answer: null }, undefined, "column 'answer' is null"],
+    [{ question: 'a', answer: Number.NaN }, undefined, "column 'answer' is NaN, not a string"],
+    [{ messages: 'hello' }, undefined, "column 'messages' is text, and not valid JSON"],
+    [{ messages: [{ role: 'user', content: 3 }] }, undefined, 'its content is 3, not a string'],
     [{ text: 'a' }, { tekst: 'x' }, "'tekst' is none of"],
   ])('names what is wrong: %j', (values, columns, message) => {
     expect(() => read(values, columns as Record<string, string> | undefined)).toThrow(DataError)

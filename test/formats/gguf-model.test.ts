@@ -221,13 +221,22 @@ describe('config', () => {
     ['no tokens', changed('tokenizer.ggml.tokens'), [embedding], 'tokenizer.ggml.tokens: is missing'],
     ['no scores', changed('tokenizer.ggml.scores'), [embedding], 'tokenizer.ggml.scores: is missing'],
     ['too few scores', changed('tokenizer.ggml.scores', { f32s: [1] }), [embedding], 'is not a list of 9 scores'],
-    [
-      'an id past the vocabulary',
-      changed('tokenizer.ggml.eos_token_id', { u32: 9 }),
-      [embedding],
-      '9 is not in the vocabulary',
-    ],
+    ['an id that is none', changed('tokenizer.ggml.eos_token_id', { f32: 0.5 }), [embedding], 'is not a token id'],
   ]
+  it.each(['bos', 'eos', 'eot', 'padding', 'unknown'])(
+    'passes over the %s token that is in no vocabulary',
+    async (name) => {
+      for (const id of [9, 0xffffffff]) {
+        const key = `tokenizer.ggml.${name}_token_id`
+        const told = await open(changed(key, { u32: id }))
+        const silent = await open(changed(key))
+        expect(told.warnings).toEqual([`x.gguf: ${key}: no token has the id ${id}: passed over`])
+        expect(told.tokenizerJson).toEqual(silent.tokenizerJson)
+        expect(told.generationConfig).toEqual(silent.generationConfig)
+      }
+    },
+  )
+
   for (const [what, metadata, tensors, message] of refused)
     it(`refuses ${what}`, async () => {
       const error = await open(metadata, tensors).catch((e) => e)

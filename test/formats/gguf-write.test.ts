@@ -304,10 +304,23 @@ describe('a tokenizer', () => {
   })
 
   const token = (flag: string) => ({ added_tokens: [{ ...(tinyTokenizer().added_tokens as Json[])[0], [flag]: true }] })
+  /** Without the byte of NUL, with a token for what is unknown. */
+  const lacking = {
+    changes: {},
+    model: {
+      vocab: Object.fromEntries(
+        Object.entries((tinyTokenizer().model as { vocab: object }).vocab).filter(([token]) => token !== '\u0100'),
+      ),
+      unk_token: '<|end|>',
+    },
+  }
   const refused: [what: string, json: Json, message: string][] = [
     ['an unknown way to split', changed(pre(split('\\w+|\\W+'), bytes(false))), 'its pre_tokenizer is none of those'],
     ['no bytes', changed({ pre_tokenizer: split(qwen2.Regex) }), 'it is not byte-level'],
     ['another step', changed(pre({ type: 'Punctuation' }, bytes(true))), 'its pre_tokenizer has a step Punctuation'],
+    ["qwen2's split without NFC", changed({ normalizer: null }), 'its pre_tokenizer is none of those'],
+    ["gpt-2's split with NFC", changed({ pre_tokenizer: bytes(true) }), 'its pre_tokenizer is none of those'],
+    ['an unknown-token of bytes', changed(lacking.changes, lacking.model), 'GGUF cannot hold how it reads text'],
     ['lower case', changed({ normalizer: { type: 'Lowercase' } }), 'its normalizer is Lowercase'],
     ['a suffix', changed({}, { end_of_word_suffix: '</w>' }), 'has a end_of_word_suffix'],
     ['tokens that eat spaces', changed(token('rstrip')), "token '<|end|>' takes the spaces around it"],

@@ -162,6 +162,14 @@ describe('lying headers', () => {
     )
   })
 
+  it('metadata that is null is none', async () => {
+    const { tensors, metadata } = await open(
+      file('{"__metadata__":null,"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}', 2),
+    )
+    expect([...tensors.keys()]).toEqual(['a'])
+    expect({ ...metadata }).toEqual({})
+  })
+
   it('the writer refuses what it could not read', () => {
     const a = { name: 'a', dtype: 'F32', shape: [2], data: new Uint8Array(8) } as const
     expect(() => safetensorsChunks([a, a])).toThrow('a: this name is taken')

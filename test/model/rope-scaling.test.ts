@@ -42,6 +42,30 @@ describe(`rope scaling, ${golden.made}`, () => {
     expect(ropeTable(rope!, { shape: [1, headDim] })[0]).toBe(Math.fround(attentionFactor))
   })
 
+  const plain = {
+    ...{ model_type: 'llama', vocab_size: 8, hidden_size: 8, intermediate_size: 8, num_hidden_layers: 1 },
+    ...{ num_attention_heads: 2, rms_norm_eps: 1e-5, max_position_embeddings: 32 },
+  }
+  const ropeOf = (more: object) => parseConfig({ ...plain, ...more }, 'config.json').layers[0].rope
+  const saved = { rope_type: 'default', rope_theta: 1e6 }
+  const added = { rope_type: 'linear', factor: 2 }
+
+  it('what is added under the older name counts, and takes its theta along', () => {
+    const linear = (theta: number) => ({ theta, scaling: { type: 'linear', factor: 2 } })
+    expect(ropeOf({ rope_parameters: saved, rope_scaling: { ...added, rope_theta: 5e5 } })).toEqual(linear(5e5))
+    expect(ropeOf({ rope_parameters: saved, rope_scaling: added, rope_theta: 1e6 })).toEqual(linear(1e6))
+    expect(ropeOf({ rope_parameters: { ...saved, rope_theta: 1e4 }, rope_scaling: added })).toEqual(linear(1e4))
+    expect(ropeOf({ rope_parameters: saved, rope_scaling: {} })).toEqual({ theta: 1e6, scaling: { type: 'default' } })
+    expect(ropeOf({ rope_parameters: saved, rope_scaling: null }).theta).toBe(1e6)
+    expect(() => ropeOf({ rope_parameters: saved, rope_scaling: added })).toThrow('rope_theta 1000000 is lost')
+  })
+
+  it('null is as left out', () => {
+    const nulls = ['tie_word_embeddings', 'attention_bias', 'mlp_bias', 'hidden_act', 'rope_theta', 'head_dim']
+    const config = { ...plain, ...Object.fromEntries(nulls.map((key) => [key, null])) }
+    expect(parseConfig(config, 'config.json')).toEqual(parseConfig(plain, 'config.json'))
+  })
+
   it.each(golden.models)(
     '$config.rope_scaling.rope_type: log-probabilities of rows beyond the original context',
     async ({ config: json, ids, logProbs }) => {

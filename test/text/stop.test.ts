@@ -53,6 +53,24 @@ describe('StopStrings', () => {
     expect(stop.flush()).toBe('')
   })
 
+  it('stops at control tokens, and at text with them in it', () => {
+    const controls = [
+      [7, '<|end|>'],
+      [8, '<|start|>'],
+    ] as const
+    const stop = new StopStrings(['<|start|>user', 'END'], controls)
+    expect(stop.sign(7)).toBe('')
+    expect(stop.push(`a${stop.sign(8)}`)).toEqual({ text: 'a', stopped: false })
+    expect(stop.push('assistant')).toEqual({ text: 'assistant', stopped: false })
+    expect(stop.push(`b${stop.sign(8)}`).text).toBe('b')
+    expect(stop.push('us')).toEqual({ text: '', stopped: false })
+    expect(stop.push('er: hi')).toEqual({ text: '', stopped: true })
+    const spelled = new StopStrings(['<|end|>'], controls)
+    expect(spelled.push('x<|end|>')).toEqual({ text: 'x', stopped: true })
+    const held = new StopStrings(['<|end|>!'], controls)
+    expect(held.push(`x${held.sign(7)}`).text + held.flush()).toBe('x')
+  })
+
   it('refuses an empty stop string', () => {
     expect(() => new StopStrings(['a', ''])).toThrow(OptionError)
   })

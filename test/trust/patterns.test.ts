@@ -94,8 +94,7 @@ describe('patterns of a tokenizer', () => {
     )
     for (const wrong of [{}, null, 7, { Regex: 7 }, { Regex: null, String: 'a' }])
       expect(() => make(wrong)).toThrow(/pattern is neither/)
-    // What only shows when text is read.
-    expect(() => make({ String: 'a' }, { behavior: 7 }).encode('a!')).toThrow(FormatError)
+    expect(() => make({ String: 'a' }, { behavior: 7 })).toThrow(FormatError)
   })
 })
 

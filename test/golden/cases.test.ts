@@ -1,0 +1,93 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { readContent } from '../../sdk/data/columns.ts'
+import { readRows } from '../../sdk/data/rows.ts'
+import { describeModel, LanguageModel, loadModel, quantizeModel } from '../../sdk/index.ts'
+import { parseConfig } from '../../sdk/model/config.ts'
+import { loadTokenizer } from '../../sdk/text/tokenizer.ts'
+import { golden, readJson } from '../text/golden.ts'
+
+const cases = join(golden, '..', 'cases')
+const at = (...path: string[]) => join(cases, ...path)
+
+/** Inputs that users reported, each with what must come out: the README of its folder tells. */
+describe.skipIf(!existsSync(cases))('reported cases (skipped where their folder is absent)', () => {
+  const tokenizers = ['byte-order-mark', 'digits', 'metaspace-never', 'split-next'].map((name) => `tokenizer-${name}`)
+  it.each(tokenizers)('%s', (folder) => {
+    const tokenizer = loadTokenizer(
+      readJson(at(folder, 'tokenizer.json')),
+      readJson(at(folder, 'tokenizer_config.json')),
+    )
+    for (const { text, ids, decoded } of readJson(at(folder, 'encode.json'))) {
+      expect(tokenizer.encode(text), text).toEqual(ids)
+      expect(tokenizer.decode(ids), text).toBe(decoded)
+    }
+  })
+
+  it('numbers of any length', async () => {
+    const expected = readFileSync(at('json-numbers', 'scored.txt'), 'utf8').trim().split('\n')
+    for await (const row of readRows(at('json-numbers', 'rows.jsonl')))
+      expect(readContent(row)).toMatchObject({ answer: expected[row.index] })
+  })
+
+  it.each([
+    ['null-answer.jsonl', /null-answer.jsonl:1: column 'answer' is null/],
+    ['pretty.json', /pretty.json:1: .*an element of an array/],
+    ['null-content.jsonl', /message 1: it has no content \(null\)/],
+  ])('%s says what is wrong', async (file, message) => {
+    const read = async () => {
+      for await (const row of readRows(at('errors-unclear', file))) readContent(row)
+    }
+    await expect(read()).rejects.toThrow(message)
+  })
+
+  it.each(['nan-column.jsonl', 'messages-as-text.jsonl'])('%s is read', async (file) => {
+    for await (const row of readRows(at('errors-unclear', file))) expect(readContent(row).kind).toBeDefined()
+  })
+
+  it('an adapter of mlx-lm', async () => {
+    await expect(describeModel(at('errors-unclear', 'adapter'))).rejects.toThrow('mlx-lm, not of PEFT')
+  })
+
+  it('rope_scaling beside rope_parameters', () => {
+    const [both, one] = ['config.json', 'config-one-key.json'].map((file) =>
+      parseConfig(readJson(at('config-two-rope-keys', file)), file),
+    )
+    expect(both).toEqual(one)
+  })
+
+  it.each([
+    'safetensors-null-metadata',
+    'gguf-special-ids/padding-minus-one.gguf',
+    'gguf-special-ids/padding-past-the-end.gguf',
+  ])('%s loads and generates', async (model) => {
+    const warnings: string[] = []
+    const lm = await loadModel(at(model), { onWarning: (text) => warnings.push(text) })
+    const { tokenIds } = await LanguageModel.complete(lm.generate('a', { maxNewTokens: 2 }))
+    expect(tokenIds.length).toBeGreaterThan(0)
+    expect(warnings.length).toBe(model.endsWith('.gguf') ? 1 : 0)
+    await lm.close()
+  })
+
+  it('a tokenizer that GGUF cannot hold is not written', async () => {
+    const model = at('gguf-normalizer-round-trip')
+    await expect(quantizeModel(model, join(tmpdir(), `cases-${process.pid}.gguf`), { dtype: 'f16' })).rejects.toThrow(
+      'without NFC',
+    )
+  })
+
+  it('a control token stops, parts are joined, a generation runs within another', async () => {
+    const lm = await loadModel()
+    const { prompt, options } = readJson(at('stop-control-token', 'request.json'))
+    expect(await LanguageModel.complete(lm.generate(prompt, options))).toMatchObject({ text: '', finishReason: 'stop' })
+    for (const { body, sameAs } of readJson(at('content-parts-server', 'requests.json')))
+      if (sameAs) expect(lm.chatPrompt(body.messages)).toEqual(lm.chatPrompt(sameAs.messages))
+      else expect(() => lm.chatPrompt(body.messages)).toThrow('image_url')
+    const chat = lm.chat([{ role: 'user', content: 'Bo has 3 pens.' }], { temperature: 0, maxNewTokens: 4 })
+    for await (const _ of chat)
+      expect((await LanguageModel.complete(lm.generate('a', { maxNewTokens: 1 }))).tokenIds).toHaveLength(1)
+    await lm.close()
+  })
+})
