@@ -4,6 +4,7 @@ import { openTensors } from '../formats/stored-model.ts'
 import type { LanguageModel } from '../generate/language-model.ts'
 import type { Adapter, LoraConfig } from '../model/adapter.ts'
 import { adapterFromPeft, createAdapter } from '../model/lora.ts'
+import { checkTrainable } from '../model/lora-targets.ts'
 import { snapshotFiles } from '../model/write.ts'
 import type { Files, Source } from '../store/store.ts'
 
@@ -26,7 +27,10 @@ export async function prepareAdapter(
     return null
   }
   const active = model.activeAdapters.at(-1)
-  if (peft === undefined && active !== undefined) return active
+  if (peft === undefined && active !== undefined) {
+    checkTrainable(model.adapters.get(active)!.modules.keys())
+    return active
+  }
   let name = newAdapter
   for (let n = 2; model.adapters.has(name); n++) name = `${newAdapter}-${n}`
   model.adapters.set(name, await createAdapter(name, peft ?? {}, model, seed))
