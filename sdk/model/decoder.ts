@@ -33,6 +33,8 @@ export interface AdapterStructure {
   readonly modules: ReadonlyMap<string, { readonly rank: number; readonly dora: boolean }>
   /** Weights that the adapter replaces as a whole (PEFT's modules_to_save), f32 under `${prefix}/${name}`. */
   readonly saved: readonly string[]
+  /** Tables of the vocabulary that it replaces and does not train, in the same place. */
+  readonly frozen: readonly string[]
   readonly trainable: boolean
 }
 
@@ -54,23 +56,26 @@ export interface DecoderContext {
 
 /** A base weight, or the copy of it that an adapter brought along. */
 export function weight(g: Graph, c: DecoderContext, name: string): Tensor {
-  const owner = c.adapters.findLast((a) => a.saved.includes(name))
+  const owner = ownerOf(c, name)
   return owner ? savedWeight(g, c, owner, name) : baseWeight(g, c, name)
 }
 
 /** The table that scores the vocabulary, [V, C]. An adapter's own copy of one of two tied tables unties them, as in PEFT. */
 export function headWeight(g: Graph, c: DecoderContext): Tensor {
-  const owner = c.adapters.findLast((a) => a.saved.includes(outputName))
+  const owner = ownerOf(c, outputName)
   if (owner) return savedWeight(g, c, owner, outputName)
   return baseWeight(g, c, headName(c.config))
 }
+
+const ownerOf = (c: DecoderContext, name: string): AdapterStructure | undefined =>
+  c.adapters.findLast((a) => a.saved.includes(name) || a.frozen.includes(name))
 
 const baseWeight = (g: Graph, c: DecoderContext, name: string): Tensor =>
   g.weight(name, c.weights.get(name)!, c.trainable.has(name))
 
 function savedWeight(g: Graph, c: DecoderContext, owner: AdapterStructure, name: string): Tensor {
   const { shape } = c.weights.get(name) ?? c.weights.get(embeddingName)!
-  return g.weight(`${owner.prefix}/${name}`, { dtype: 'f32', shape }, owner.trainable)
+  return g.weight(`${owner.prefix}/${name}`, { dtype: 'f32', shape }, owner.trainable && owner.saved.includes(name))
 }
 
 /** Packed rows for training and scoring: token i attends to starts[i]..i. All i32[N]. Returns [N, C] after the last norm. */

@@ -10,7 +10,8 @@ import { type Adapter, adapterBuffers, sameStructure, structureOf, withNumbers }
 import type { ModelConfig, Rope } from './config.ts'
 import type { AdapterStructure, DecoderContext } from './decoder.ts'
 import { surviving } from './lost.ts'
-import { findWeights } from './names.ts'
+import { merged } from './merge.ts'
+import { embeddingName, findWeights } from './names.ts'
 import { ropeTable } from './rope.ts'
 import { roundedAgain, weightDType } from './weight-dtype.ts'
 
@@ -340,6 +341,12 @@ export class Model {
     this.numbersVersion++
     for (const [key, { shape, data }] of adapterBuffers(this.named(names), structure, this.shapes()))
       await this.target.write(this.buffer(`${structure.prefix}/${key}`, { dtype: 'f32', shape }), data)
+    const { shape } = this.weights.get(embeddingName)!
+    for (const name of structure.frozen)
+      await this.target.write(
+        this.buffer(`${structure.prefix}/${name}`, { dtype: 'f32', shape }),
+        await merged(this, name),
+      )
   }
 
   private shapes(): Map<string, readonly number[]> {

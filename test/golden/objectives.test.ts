@@ -72,7 +72,7 @@ async function load(
     config,
     weights: types,
     trainable: new Set(),
-    adapters: [{ prefix: 'adapter/0', count: 1, modules, saved: [], trainable: true }],
+    adapters: [{ prefix: 'adapter/0', count: 1, modules, saved: [], frozen: [], trainable: true }],
     ropeTable: () => ({ name: 'rope', type: table }),
   }
   const fixed: Arrays = {
