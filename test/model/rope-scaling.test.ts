@@ -56,7 +56,7 @@ describe(`rope scaling, ${golden.made}`, () => {
     expect(ropeOf({ rope_parameters: saved, rope_scaling: added, rope_theta: 1e6 })).toEqual(linear(1e6))
     expect(ropeOf({ rope_parameters: { ...saved, rope_theta: 1e4 }, rope_scaling: added })).toEqual(linear(1e4))
     expect(ropeOf({ rope_parameters: saved, rope_scaling: {} })).toEqual({ theta: 1e6, scaling: { type: 'default' } })
-    expect(ropeOf({ rope_parameters: saved, rope_scaling: null }).theta).toBe(1e6)
+    expect(ropeOf({ rope_parameters: saved, rope_scaling: null })!.theta).toBe(1e6)
     expect(() => ropeOf({ rope_parameters: saved, rope_scaling: added })).toThrow('rope_theta 1000000 is lost')
   })
 
