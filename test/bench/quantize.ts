@@ -5,15 +5,13 @@ import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
-import { elementCount, type FloatDType } from '../../sdk/dtype.ts'
+import type { FloatDType } from '../../sdk/dtype.ts'
 import { type Estimate, perplexityChange } from '../../sdk/eval/statistics.ts'
-import { type StoredTensor, storedDType } from '../../sdk/formats/stored.ts'
 import { openModel } from '../../sdk/formats/stored-model.ts'
 import { scoreExamples, textWindows } from '../../sdk/generate/score.ts'
 import { loadModel, quantizeModel } from '../../sdk/index.ts'
-import { toFloats } from '../../sdk/quant/convert.ts'
 import { storeAt } from '../../sdk/store/store.ts'
-import { readAs } from '../formats/read-as.ts'
+import { writeHeld } from './held-folder.ts'
 
 const shared = process.env.HALFLING_SHARED ?? '../shared'
 const texts = ['tinyshakespeare.txt', 'tinystories_248k.txt']
@@ -44,25 +42,12 @@ function peer(folder: string, ids: readonly number[][]): number[][] {
   return JSON.parse(readFileSync(output, 'utf8'))
 }
 
-/** A tensor as it is held in memory, as numbers. */
-const held = (tensor: StoredTensor): StoredTensor => ({
-  ...tensor,
-  dtype: 'F32',
-  bytes: 4 * elementCount(tensor.shape),
-  read: async (at = 0, bytes = 4 * elementCount(tensor.shape)) => {
-    const dtype = storedDType(tensor)
-    const floats = toFloats(await readAs(tensor, dtype), dtype)
-    return new Uint8Array(floats.buffer, at, bytes)
-  },
-})
-
 const source = await openModel(await storeAt(model))
 const stored = await score(model)
 const all = stored.ids.flat()
 
 const folder = join(work, 'weights')
-const tensors = new Map([...source.tensors].map(([name, tensor]) => [name, held(tensor)]))
-await quantizeModel({ ...source, tensors }, folder, { dtype: 'f32' })
+await writeHeld(source, folder)
 const same = peer(
   folder,
   stored.ids.flatMap((own) => own.slice(0, compared)),
