@@ -1,8 +1,9 @@
-import { compile, type Limits, Scope } from './compile.ts'
+import { type Limits, Scope, type Statement } from './scope.ts'
+import { compile } from './statements.ts'
 import { strftime } from './strftime.ts'
 import { type Callable, fromJson, integer, Namespace, Range, str, text } from './values.ts'
 
-export type Template = ReturnType<typeof compile>
+export type Template = Statement
 export { compile }
 
 /** Milliseconds; numbers in a range; characters of a value, and of all that one rendering makes. A member of a list counts for 16. */
