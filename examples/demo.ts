@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { evaluate, LanguageModel, loadModel, SFTTrainer } from '../sdk/index.ts'
 import { makeProblem } from './nano/problems.ts'
 
-const steps = 240
+const steps = 120
 const heldOut = 150
 /** Other seeds than nano's own training and tests. */
 const [trainSeed, testSeed] = [4, 5]

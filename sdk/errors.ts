@@ -62,7 +62,7 @@ export class ContextError extends HalflingError {
   }
 }
 
-/** A loss or gradient became NaN or infinite. Names step and, where known, the first tensor. */
+/** A loss, gradient or weight became NaN or infinite, or a run ended as it began. Names step and, where known, the first tensor. */
 export class NumericError extends HalflingError {
   constructor(message: string) {
     super('numeric', message)

@@ -17,6 +17,13 @@ export interface Buffer {
   readonly bytes: number
 }
 
+/** A type of blocks in files (sdk/formats), which is no dtype: so many elements in so many bytes. */
+export interface FileBlocks {
+  readonly type: string
+  readonly elements: number
+  readonly bytes: number
+}
+
 export interface RunOptions {
   /** The program is run so many times, without the host in between; default 1. */
   readonly steps?: number
@@ -73,8 +80,13 @@ export interface Target {
   supports(op: string, inputs: readonly TensorType[], attrs: unknown): true | string
   /** Zero-filled memory. Failure surfaces here or at the next await as a MemoryError that names it. */
   create(type: TensorType, name: string): Buffer
-  /** Bytes in the canonical layout of the buffer's dtype (sdk/dtype.ts); they are there for the runs asked for afterwards. */
-  write(buffer: Buffer, data: ArrayBufferView, byteOffset?: number): void | Promise<void>
+  /** Blocks that `write` takes for buffers of a dtype, by the names of both: Q6_K_q8. Absent where it takes none. */
+  readonly conversions?: readonly string[]
+  /**
+   * Bytes in the canonical layout of the buffer's dtype (sdk/dtype.ts), or whole blocks that become it, to the bit as sdk/formats
+   * does it; they are there for the runs asked for afterwards.
+   */
+  write(buffer: Buffer, data: ArrayBufferView, byteOffset?: number, blocks?: FileBlocks): void | Promise<void>
   read(buffer: Buffer, byteOffset?: number, bytes?: number): Promise<ArrayBuffer>
   /** Given back once the runs asked for before are done. Freeing twice does nothing. */
   free(buffer: Buffer): void

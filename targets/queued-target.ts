@@ -1,8 +1,17 @@
 import { bytesOf } from '../sdk/bytes.ts'
-import type { TensorType } from '../sdk/dtype.ts'
+import { byteLength, type TensorType } from '../sdk/dtype.ts'
 import { DeviceError } from '../sdk/errors.ts'
 import type { MemoryPlan, Program } from '../sdk/graph/program.ts'
-import type { Buffer, DeviceInfo, Executable, KernelProfile, RunInputs, RunOptions, Target } from '../sdk/target.ts'
+import type {
+  Buffer,
+  DeviceInfo,
+  Executable,
+  FileBlocks,
+  KernelProfile,
+  RunInputs,
+  RunOptions,
+  Target,
+} from '../sdk/target.ts'
 import { checkBound, checkOps, checkRange, inputTensors, type Job, jobOf, outputsOf } from './checks.ts'
 import { freeBuffer, memoryOf, OwnedBuffer } from './owned-buffer.ts'
 import { Queue } from './queue.ts'
@@ -18,8 +27,10 @@ export interface Executor<Memory, Compiled extends { readonly memory: MemoryPlan
   /** Zero-filled. Throws MemoryError, or the next await of this executor does. */
   allocate(type: TensorType, name: string): Memory
   release(memory: Memory): void
+  /** As a target's; `write` is told which. */
+  readonly conversions?: readonly string[]
   /** Has taken the bytes when it returns, settled or not. */
-  write(memory: Memory, byteOffset: number, bytes: Uint8Array<ArrayBuffer>): void | Promise<void>
+  write(memory: Memory, byteOffset: number, bytes: Uint8Array<ArrayBuffer>, conversion?: string): void | Promise<void>
   read(memory: Memory, byteOffset: number, bytes: number): ArrayBuffer | Promise<ArrayBuffer>
   scratchBytes(programs: readonly Program[]): number
   compile(program: Program, bound: Readonly<Record<string, Memory>>): Compiled | Promise<Compiled>
@@ -36,6 +47,7 @@ export class QueuedTarget<Memory, Compiled extends { readonly memory: MemoryPlan
   readonly name: Target['name']
   readonly info: DeviceInfo
   readonly profile: Target['profile']
+  readonly conversions: Target['conversions']
   private readonly executor: Executor<Memory, Compiled>
   private readonly queue = new Queue()
   private closed: Promise<void> | null = null
@@ -43,6 +55,7 @@ export class QueuedTarget<Memory, Compiled extends { readonly memory: MemoryPlan
   constructor(executor: Executor<Memory, Compiled>) {
     this.name = executor.name
     this.info = executor.info
+    this.conversions = executor.conversions
     this.executor = executor
     this.profile = executor.profile && ((work) => executor.profile!(work))
   }
@@ -56,16 +69,19 @@ export class QueuedTarget<Memory, Compiled extends { readonly memory: MemoryPlan
     return new OwnedBuffer(name, type, this.executor.allocate(type, name), this)
   }
 
-  write(buffer: Buffer, data: ArrayBufferView, byteOffset = 0): void | Promise<void> {
+  write(buffer: Buffer, data: ArrayBufferView, byteOffset = 0, blocks?: FileBlocks): void | Promise<void> {
     this.checkOpen()
     const memory = this.own(buffer)
-    checkRange(buffer, byteOffset, data.byteLength)
+    const { dtype } = buffer.type
+    const elements = blocks && (data.byteLength / blocks.bytes) * blocks.elements
+    checkRange(buffer, byteOffset, elements === undefined ? data.byteLength : byteLength({ dtype, shape: [elements] }))
+    const conversion = blocks && `${blocks.type}_${dtype}`
     if (this.queue.isIdle) {
-      const settled = this.executor.write(memory, byteOffset, bytesOf(data))
+      const settled = this.executor.write(memory, byteOffset, bytesOf(data), conversion)
       return settled && this.queue.add(() => settled)
     }
     const copy = bytesOf(data).slice()
-    return this.queue.add(() => this.executor.write(memory, byteOffset, copy))
+    return this.queue.add(() => this.executor.write(memory, byteOffset, copy, conversion))
   }
 
   async read(buffer: Buffer, byteOffset = 0, bytes = buffer.bytes - byteOffset): Promise<ArrayBuffer> {

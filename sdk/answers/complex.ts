@@ -1,30 +1,36 @@
-import { nameCounter, uniform } from '../random.ts'
 import { isMixed, type MathJson } from './math-json.ts'
 
 /** [real, imaginary] */
 export type Complex = readonly [number, number]
-/** The value of a variable. */
-export type Variable = (name: string) => number
+/** Where an expression is evaluated. */
+export interface Point {
+  /** The value of a variable. */
+  readonly variable: (name: string) => number
+  /** What an operation gives, a little off where it is to be seen what rounding does to the whole. */
+  readonly rounded?: (value: Complex) => Complex
+}
 
 /** Of a sum or product. */
 const mostTerms = 1000
 
 /** The value of an expression; null for what is not known here. */
-export function valueAt(json: MathJson | undefined, variable: Variable): Complex | null {
+export function valueAt(json: MathJson | undefined, point: Point): Complex | null {
   if (typeof json === 'number') return [json, 0]
-  if (typeof json === 'string') return json.startsWith("'") ? null : (constants.get(json) ?? [variable(json), 0])
+  if (typeof json === 'string') return json.startsWith("'") ? null : (constants.get(json) ?? [point.variable(json), 0])
   if (!Array.isArray(json)) return typeof json?.num === 'string' ? [Number(json.num), 0] : null
   const [op, ...args] = json
-  if (op === 'InvisibleOperator') return isMixed(args) ? valueAt(['Add', ...args], variable) : product(args, variable)
-  if (op === 'Sum' || op === 'Product') return series(op, args, variable)
+  if (op === 'InvisibleOperator') return isMixed(args) ? valueAt(['Add', ...args], point) : product(args, point)
+  if (op === 'Sum' || op === 'Product') return series(op, args, point)
   if (op === 'Power' && args[0] === 'e') args[0] = 'ExponentialE'
   const values: Complex[] = []
   for (const arg of args) {
-    const value = valueAt(arg, variable)
+    const value = valueAt(arg, point)
     if (!value) return null
     values.push(value)
   }
-  return typeof op === 'string' && Object.hasOwn(operators, op) ? operators[op](...values) : null
+  if (typeof op !== 'string' || !Object.hasOwn(operators, op)) return null
+  const value = operators[op](...values)
+  return value && point.rounded ? point.rounded(value) : value
 }
 
 const constants = new Map<string, Complex>([
@@ -34,6 +40,7 @@ const constants = new Map<string, Complex>([
   ['i', [0, 1]],
   ['ImaginaryUnit', [0, 1]],
   ['PositiveInfinity', [Infinity, 0]],
+  ['NegativeInfinity', [-Infinity, 0]],
   ['Half', [0.5, 0]],
 ])
 
@@ -41,21 +48,21 @@ const constants = new Map<string, Complex>([
 const functionNames = new Set(['f', 'g', 'h', 'F', 'G', 'H', 'P', 'W', 'Q'])
 const isDelimiter = (json: MathJson | undefined): boolean => Array.isArray(json) && json[0] === 'Delimiter'
 
-function product(args: readonly MathJson[], variable: Variable): Complex | null {
+function product(args: readonly MathJson[], point: Point): Complex | null {
   let value: Complex = [1, 0]
   for (let i = 0; i < args.length; i++) {
     const [name, next] = [args[i], args[i + 1]]
     let factor: Complex | null
     if (typeof name === 'string' && functionNames.has(name) && isDelimiter(next)) {
-      const inner = valueAt(next, variable)
+      const inner = valueAt(next, point)
       // An unknown function: some number that depends on its argument.
-      factor = inner && [variable(`${name}(${inner[0].toPrecision(9)},${inner[1].toPrecision(9)})`), 0]
+      factor = inner && [point.variable(`${name}(${inner[0].toPrecision(9)},${inner[1].toPrecision(9)})`), 0]
       i++
     } else if (name === 'Exp' && next !== undefined) {
-      const inner = valueAt(next, variable)
+      const inner = valueAt(next, point)
       factor = inner && exponential(inner)
       i++
-    } else factor = valueAt(name, variable)
+    } else factor = valueAt(name, point)
     if (!factor) return null
     value = times(value, factor)
   }
@@ -63,9 +70,9 @@ function product(args: readonly MathJson[], variable: Variable): Complex | null 
 }
 
 /** A sum or product over whole numbers. */
-function series(op: 'Sum' | 'Product', [body, range]: readonly MathJson[], variable: Variable): Complex | null {
+function series(op: 'Sum' | 'Product', [body, range]: readonly MathJson[], point: Point): Complex | null {
   const [, index, ...bounds] = Array.isArray(range) ? range : []
-  const [from, to] = bounds.map((bound) => valueAt(bound, variable)?.[0] ?? NaN)
+  const [from, to] = bounds.map((bound) => valueAt(bound, point)?.[0] ?? NaN)
   if (typeof index !== 'string' || !Number.isInteger(from) || !Number.isInteger(to) || to - from > mostTerms)
     return null
   // i is a number elsewhere.
@@ -73,7 +80,7 @@ function series(op: 'Sum' | 'Product', [body, range]: readonly MathJson[], varia
   const inner = renamed(body, index, name)
   let value: Complex = op === 'Sum' ? [0, 0] : [1, 0]
   for (let i = from; i <= to; i++) {
-    const term = valueAt(inner, (other) => (other === name ? i : variable(other)))
+    const term = valueAt(inner, { ...point, variable: (other) => (other === name ? i : point.variable(other)) })
     if (!term) return null
     value = op === 'Sum' ? plus(value, term) : times(value, term)
   }
@@ -197,9 +204,3 @@ export function variables(json: MathJson | undefined, found: Set<string> = new S
   else if (Array.isArray(json)) for (const arg of json.slice(1)) variables(arg, found)
   return found
 }
-
-/** Variables as numbers from 0.4 to 2.4, others in each round. */
-export const sample =
-  (round: number): Variable =>
-  (name) =>
-    0.4 + 2 * uniform(nameCounter(name), round)

@@ -1,15 +1,27 @@
 /**
- * The final answer of a text, normalized: the last <answer>...</answer>, else the last \boxed{...}, else the last
+ * The final answer of a text (to the first question that it answers), normalized: the last <answer>...</answer>, else the last \boxed{...}, else the last
  * `#### n`, else the last "The answer is n"; null without any.
  */
 export function extractAnswer(text: string): string | null {
-  for (const read of [tagged, boxed, hashed, spoken]) {
-    const found = read(text)
-    if (found === null) continue
-    const answer = normalizeAnswer(boxed(found) ?? found)
-    if (answer !== '') return answer
-  }
+  for (const part of questions(text))
+    for (const read of [tagged, boxed, hashed, spoken]) {
+      const found = read(part)
+      if (found === null) continue
+      const answer = normalizeAnswer(boxed(found) ?? found)
+      if (answer !== '') return answer
+    }
   return null
+}
+
+const nextQuestion =
+  /\n[ \t*#>]*(?:(?:Next|New|Another) )?(?:Question|Problem|Exercise|Instruction|Human|User|Q)(?: ?#?\d+)?[ *]*:/
+const mostQuestions = 100
+
+/** A text up to where a model that does not stop asks itself the next question, and from there; what it thinks is not cut. */
+export function questions(text: string): string[] {
+  const thought = Math.max(0, text.indexOf('</think>'))
+  const [first, ...more] = text.slice(thought).split(nextQuestion, mostQuestions)
+  return [text.slice(0, thought) + first, ...more]
 }
 
 /** The answer of a row: what `extractAnswer` finds in it, else all of it. */

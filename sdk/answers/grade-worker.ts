@@ -30,7 +30,9 @@ ce.latexDictionary = [
   ),
 ]
 
-const parse = (latex: string) => ce.parse(latex, { canonical: false }).json as MathJson
+/** With all digits: `json` makes 0 of what is less than 1e-10. */
+const parse = (latex: string) =>
+  ce.parse(latex, { canonical: false }).toMathJson({ fractionalDigits: 'max', prettify: false }) as MathJson
 
 /** The library builds its tables when they are first needed. */
 for (const first of ['f(x)+5!', 'x(x+1)-\\frac12', '\\sin^{-1}(1)+\\log_3 9', '\\exp{x}+\\sqrt{-1}']) parse(first)

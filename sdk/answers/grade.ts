@@ -2,7 +2,7 @@ import { HalflingError, OptionError } from '../errors.ts'
 import { isNode } from '../runtime.ts'
 import { nodeThread, pageThread, type Thread } from '../thread.ts'
 import { normalizeAnswer } from './extract.ts'
-import { findAnswer } from './find-answer.ts'
+import { findAnswer, findPhrase, goldOf, isPhrase } from './find-answer.ts'
 import type { Verdict } from './same.ts'
 
 /** Whether an answer is the right one. */
@@ -36,8 +36,8 @@ export async function grade(gold: string, text: string, options: { timeoutSecond
   const { timeoutSeconds = 5 } = options
   if (!(timeoutSeconds > 0 && timeoutSeconds <= 3600))
     throw new OptionError(`timeoutSeconds: ${timeoutSeconds} is not a time between 0 and 3600 s`)
-  const extracted = findAnswer(text)
-  const right = findAnswer(gold) ?? gold.trim()
+  const right = goldOf(gold)
+  const extracted = isPhrase(right) ? findPhrase(text, right) : findAnswer(text)
   const told = (equal: boolean, reason: string): Grade => ({ equal, extracted, reason })
   if (extracted === null) return told(false, 'no answer in the text')
   if (right === '') return told(false, 'no answer in gold')

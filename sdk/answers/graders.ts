@@ -1,5 +1,5 @@
 import { extractAnswer, goldAnswer, sameAnswer } from './extract.ts'
-import { findAnswer } from './find-answer.ts'
+import { goldOf } from './find-answer.ts'
 import { grade } from './grade.ts'
 
 /** What an answer is worth. */
@@ -19,7 +19,7 @@ export interface Grader {
 export const graders = {
   /** By mathematical value. */
   math: {
-    gold: (right) => findAnswer(right) ?? right.trim(),
+    gold: goldOf,
     async grade(right, text) {
       const { extracted, equal } = await grade(right, text)
       return { answer: extracted, correct: equal }

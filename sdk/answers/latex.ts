@@ -1,3 +1,5 @@
+import { compound } from './units.ts'
+
 // Spellings of mathematics brought to one LaTeX, as text: what the parser does not know, and what people write without it.
 
 const unicode = new Map(
@@ -57,9 +59,31 @@ const typed = new RegExp(
   `(?<![\\\\a-zA-Z])(?:sqrt|pi|infty|infinity|inf|${functions})(?![a-zA-Z])|\\*|\\^\\(|\\^-?\\d{2}|\\^-`,
 )
 
+/** Letters and digits of other widths and fonts, and digits of other scripts, as ASCII. */
+export const ascii = (text: string): string =>
+  text
+    .replace(/[\uff01-\uff5e\u{1d400}-\u{1d7ff}]/gu, (char) => char.normalize('NFKC'))
+    .replace(/[\u0660-\u0669\u06f0-\u06f9\u0966-\u096f]/g, (char) =>
+      String((char.charCodeAt(0) - (char < '\u0900' ? 0 : 6)) % 16),
+    )
+
+/** Colours, underlines, sizes, ticks, HTML: what only dresses an answer. */
+const undressed = (answer: string): string =>
+  answer
+    .replace(/\\(?:textcolor|colorbox) ?(?:\[\w+\])? ?\{[^{}]*\}(?= ?\{)|\\color ?(?:\[\w+\])? ?\{[^{}]*\}/g, '')
+    .replace(/\\(?:underline|uline|underbar|boldsymbol|bm|pmb|emph|ensuremath|hl|mathop)(?![a-zA-Z])/g, '')
+    .replace(/\\(?:tiny|scriptsize|small|normalsize|large|Large|LARGE|huge|Huge|bfseries)(?![a-zA-Z])/g, '')
+    .replace(/\\(?:mathbf|mathrm|mathit|mathsf|textbf|text)(?=\{ ?\\(?!text|mathrm|mbox))/g, '')
+    .replace(/\\(?:checkmark|blacksquare|qed)(?![a-zA-Z])|\ufe0f|[✓✔✅☑∎■]/g, '')
+    .replace(/<\/?(?:b|i|u|em|strong|span|div|p|code|mark)(?: [^<>]*)?>(?=.*<\/|$)/g, '')
+    .replace(/^\s*(?:\*\*|`)|(?:\*\*|`)[\s.]*$/g, '')
+
 /** Spaces, sizes, fonts, fractions, relations, thousands: each in one spelling. Without the frame: $, \boxed. */
 export function clean(answer: string): string {
-  let s = answer.replace(/[^\x20-\x7e]/g, (char) => unicode.get(char) ?? (/\s/.test(char) ? ' ' : char))
+  let s = undressed(ascii(answer)).replace(
+    /[^\x20-\x7e]/g,
+    (char) => unicode.get(char) ?? (/\s/.test(char) ? ' ' : char),
+  )
   s = s.replace(twice, '\\')
   s = s
     .replace(/"/g, '')
@@ -80,7 +104,7 @@ export function clean(answer: string): string {
     .replace(/\\gt(?![a-z])/g, '>')
     .replace(/<=/g, '\\le ')
     .replace(/>=/g, '\\ge ')
-    .replace(/!=|=\/=/g, '\\ne ')
+    .replace(/(?<![\d)])!=|=\/=/g, '\\ne ')
     .replace(/\\(?:approx|simeq|thickapprox)(?![a-z])/g, '\\approx ')
     .replace(/\\(?:varnothing)(?![a-z])/g, '\\emptyset ')
     .replace(/\\(?:lbrace)(?![a-z])/g, '\\{')
@@ -97,7 +121,10 @@ export function clean(answer: string): string {
     .replace(/\\(?:ldots|cdots|dots)(?![a-z])/g, '…')
     .replace(/\\operatorname\*?\{([a-z]+)\}/g, '\\$1 ')
     .replace(/\\(?:sqrt|frac) (?=[{\d\\[])/g, (match) => match.trim())
-  s = connectors(s)
+  s = connectors(compound(s.replace(/(\d+) out of (\d+)/g, '\\frac{$1}{$2}')))
+  s = s
+    .replace(ordinal, cardinal)
+    .replace(named, (_, inText, rest, bare) => `\\cdot ${powers.get(inText ?? bare)}${rest ? `\\text{${rest}}` : ''}`)
   s = thousands(s.replace(/ +/g, ' ').trim())
   if (typed.test(s)) s = plain(s)
   s = s.replace(/(\d*)\.(\d*)\\overline\{(\d{1,40})\}/g, repeating)
@@ -105,6 +132,26 @@ export function clean(answer: string): string {
   s = s.replace(/(?<![\d.,}^_])(\d+) ?\/ ?(\d+)(?![\d.!^])/g, '\\frac{$1}{$2}')
   return s.replace(/^[\s.,;:]+|[\s.,;:]+$/g, '')
 }
+
+/** 3rd, 21^{st} */
+const ordinal = /(\d+)(?:\^?\\text\{ ?(\w\w) ?\}|\^\{ ?(?:\\text\{(\w\w)\}|(st|nd|rd|th)) ?\}|(st|nd|rd|th))(?![a-z])/g
+
+function cardinal(written: string, digits: string, ...endings: string[]): string {
+  const teen = /1[123]$/.test(digits)
+  const right = teen ? 'th' : (['th', 'st', 'nd', 'rd'][Number(digits.at(-1))] ?? 'th')
+  return endings.slice(0, 4).includes(right) ? digits : written
+}
+
+/** 2 million, 2\text{ million dollars} */
+const named =
+  /(?<=\d) ?(?:\\text\{ ?(hundred|thousand|million|billion|trillion)\b *([^{}]*)\}|(hundred|thousand|million|billion|trillion)(?![a-z]))/g
+const powers = new Map([
+  ['hundred', '10^{2}'],
+  ['thousand', '10^{3}'],
+  ['million', '10^{6}'],
+  ['billion', '10^{9}'],
+  ['trillion', '10^{12}'],
+])
 
 /** Words between answers become commas, text in fonts its letters. */
 function connectors(s: string): string {

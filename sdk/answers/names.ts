@@ -13,6 +13,9 @@ const indexPattern = new RegExp(`(\\\\(?:${greek})|(?<![\\\\a-zA-Z])[a-zA-Z])_(?
 export const isTuple = (text: string): boolean => tuplePattern.test(text)
 export const isName = (text: string): boolean => namePattern.test(text) || isTuple(text)
 
+/** |x|, which is a name where a value is given to it and no name where it is compared. */
+export const isModulus = (text: string): boolean => new RegExp(`^\\|${symbol}\\|$`).test(text)
+
 /** f(n) and f(x); y and f(x) too. */
 export function sameName(a: string, b: string): boolean {
   if (a === b) return true
@@ -22,7 +25,8 @@ export function sameName(a: string, b: string): boolean {
   return /^\\text/.test(a) || /^\\text/.test(b) || plain(a) === plain(b)
 }
 
-const plain = (text: string): string => text.replace(/[{}|\s]/g, '')
+/** |AB| is the length of AB; |x| is not x. */
+const plain = (text: string): string => text.replace(/[{}\s]/g, '').replace(/^\|([A-Z]{2,})\|$/, '$1')
 
 /** x_1 and a_{12} as names of one piece: the parser takes the index for a place in a list. */
 export const withoutIndices = (s: string): string =>

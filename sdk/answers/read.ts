@@ -1,4 +1,5 @@
 import { charAt, commandAt, everySecond, isBalanced, partsBetween, splitTop, unwrap, type Wrapped } from './brackets.ts'
+import { oddWords } from './find-answer.ts'
 import type { MathJson } from './math-json.ts'
 import { withoutIndices } from './names.ts'
 import { splitUnit, type Unit, unitOf } from './units.ts'
@@ -42,6 +43,8 @@ export type Answer =
   | { readonly kind: 'union'; readonly items: readonly Answer[] }
   /** The first without the others. */
   | { readonly kind: 'difference'; readonly items: readonly Answer[] }
+  /** (C) 15 */
+  | { readonly kind: 'choice'; readonly letter: string; readonly value: Answer }
   | { readonly kind: 'matrix'; readonly rows: readonly (readonly Answer[])[] }
   /** It may be read in several ways. */
   | { readonly kind: 'either'; readonly options: readonly Answer[] }
@@ -49,6 +52,8 @@ export type Answer =
 export type Parse = (latex: string) => MathJson
 
 const mostParts = 200
+/** A word apart from numbers. */
+const spaced = /(?:^| )[a-zA-Z]{3,}(?: |$)/
 
 const relationCommand = commandAt(['\\approx', '\\equiv', '\\notin', '\\le', '\\ge', '\\ne', '\\in'])
 const relationAt = (s: string, i: number): number => ('=<>'.includes(s[i]) ? 1 : relationCommand(s, i))
@@ -69,8 +74,12 @@ export class Reader {
   }
 
   read(text: string): Answer {
-    const s = text.trim().replace(/^[.,;:\s]+|[.,;:\s]+$/g, '')
+    const s = determinants(text.trim().replace(/^[.,;:\s]+|[.,;:\s]+$/g, ''))
     if (++this.parts > mostParts) throw new Error('too many parts')
+    const time = timePattern.exec(s)
+    if (time) return { kind: 'words', text: `${time[1]}${time[2].toLowerCase()}m` }
+    const choice = choicePattern.exec(s)
+    if (choice) return { kind: 'choice', letter: (choice[1] ?? choice[2] ?? choice[3])!, value: this.read(choice[4]) }
     if (/^[-+]?\d+,\d+$/.test(s)) {
       const both = s.split(',').map((part) => this.expression(part))
       return { kind: 'either', options: [{ kind: 'list', items: both }, this.expression(s.replace(',', '.'))] }
@@ -158,11 +167,18 @@ export class Reader {
 
   expression(text: string): Answer {
     let s = text.trim()
+    if (allReals.test(s)) return this.read('(-\\infty,\\infty)')
     if (/^\\text\{[^{}]*\}$/.test(s) || /^[a-zA-Z][a-zA-Z ]{3,}$/.test(s)) return { kind: 'words', text: s }
     const counted = splitUnit(s)
     // Of two texts behind a value the last one is the unit.
     if (counted) s = /^(.*\S)\s*\\text\{[^{}]*\}$/.exec(counted.value)?.[1] ?? counted.value
-    s = s.replace(/^\\text\{[^{}]*\}\s*(?=[-\d\\(])/, '')
+    s = s.replace(
+      /^\\text\{ ?(?:about|approx(?:imately|\.)?|around|exactly|is|total|answer|area)[ :]*\}\s*(?=[-\d\\(])/i,
+      '',
+    )
+    // Gate 14
+    if (!counted && spaced.test(s.replace(/\\text\{([^{}]*)\}/g, ' $1 ')) && oddWords(s).length > 0)
+      return { kind: 'words', text: s }
     const percent = /\\%$/.test(s)
     if (percent) s = s.slice(0, -2).trim()
     const degrees = /^(.*\S)\s*\^\s*(?:\\circ|\{\\circ\})\s*(?:[CF]|\\text\{[CF]\})?$/.exec(s)
@@ -183,6 +199,39 @@ export class Reader {
     return isBalanced(s) && s.split('|').length % 2 === 1 ? this.parse(withoutIndices(s)) : undefined
   }
 }
+
+/** 3:45 p.m. */
+const timePattern = /^(\d{1,2}(?::\d\d)?) ?(?:\\text\{ ?)?([ap])\.? ?m\.? ?\}?$/i
+
+/** An option's letter before its value. */
+const choicePattern =
+  /^(?:\\text\{ ?\(?([A-H])\)?[.:)]? ?\} ?|\(([A-H])\) (?![-+<>=])|([A-H])[.):] )(?=[-\d(]|\\(?:frac|sqrt|text|pi|\{))(.+)$/
+
+const allReals = /^(?:\\mathbb\{R\}|\\Re|(?:\\text\{)? ?all (?:real numbers|reals) ?\}?)$/
+
+const determinantPattern =
+  /(?:\\begin\{vmatrix\}|(?:\\det ?\(?|\|)\\begin\{(?:[bp]?matrix|array)\}(?:\{[lcr]*\})?)([^|]*?)\\end\{[bpv]?(?:matrix|array)\}[)|]?/g
+
+/** Determinants of up to four rows written out. */
+const determinants = (s: string): string =>
+  s.replace(determinantPattern, (written, body: string) => {
+    const rows = body
+      .split('\\\\')
+      .filter((row) => row.trim() !== '')
+      .map((row) => row.split('&'))
+    const isSquare = rows.length <= 4 && rows.every((row) => row.length === rows.length)
+    return isSquare ? `(${determinant(rows)})` : written
+  })
+
+const determinant = (rows: readonly (readonly string[])[]): string =>
+  rows.length === 1
+    ? `(${rows[0][0]})`
+    : rows[0]
+        .map((cell, j) => {
+          const rest = rows.slice(1).map((row) => row.filter((_, k) => k !== j))
+          return `${j % 2 ? '-' : '+'}(${cell})(${determinant(rest)})`
+        })
+        .join('')
 
 const matrixPattern =
   /\\begin\{(?:[bpvBV]?matrix|smallmatrix|array)\}(?:\{[lcr|]*\})?([\s\S]*?)\\end\{(?:[bpvBV]?matrix|smallmatrix|array)\}/g

@@ -1,9 +1,10 @@
 import { nesting } from './brackets.ts'
-import { type Complex, sample, valueAt, variables } from './complex.ts'
+import { type Complex, valueAt, variables } from './complex.ts'
 import { exact } from './fraction.ts'
 import { clean } from './latex.ts'
 import { isSound, type MathJson } from './math-json.ts'
-import { isName, isTuple, sameName } from './names.ts'
+import { isModulus, isName, isTuple, sameName } from './names.ts'
+import { distance, noise, type Place, places } from './points.ts'
 import { type Answer, type Expression, type Parse, Reader, type Relation, type Sequence } from './read.ts'
 
 /** Whether two answers are the same, and how that was decided. */
@@ -13,8 +14,6 @@ export interface Verdict {
 }
 
 const mostNesting = 40
-/** Points at which expressions with variables are compared. */
-const rounds = 5
 
 /** Compares two answers by their mathematical value. Throws where an answer has too many parts, and what `parse` throws. */
 export function sameMath(gold: string, answer: string, parse: Parse): Verdict {
@@ -60,11 +59,15 @@ class Comparer {
   same(a: Answer, b: Answer): boolean {
     if (a.kind === 'either') return a.options.some((option) => this.same(option, b))
     if (b.kind === 'either') return b.options.some((option) => this.same(a, option))
-    if (a.kind === 'relation') return b.kind === 'relation' ? this.sameRelation(a, b) : this.sameAsRelation(a, b)
-    if (b.kind === 'relation') return this.sameAsRelation(b, a)
+    if (a.kind === 'choice' && b.kind === 'choice') return a.letter === b.letter && this.same(a.value, b.value)
+    if (a.kind === 'choice') return isLetter(b, a.letter) || this.same(a.value, b)
+    if (b.kind === 'choice') return isLetter(a, b.letter) || this.same(a, b.value)
+    if (a.kind === 'relation')
+      return b.kind === 'relation' ? this.sameRelation(a, b) : this.sameAsRelation(a, b, (x, y) => this.same(x, y))
+    if (b.kind === 'relation') return this.sameAsRelation(b, a, (x, y) => this.same(y, x))
     if (a.kind === 'expression' && b.kind === 'expression') return this.sameExpression(a, b)
     if (a.kind === 'words' || b.kind === 'words')
-      return 'text' in a && 'text' in b && letters(a.text) === letters(b.text)
+      return 'text' in a && 'text' in b && letters(a.text).toLowerCase() === letters(b.text).toLowerCase()
     if (a.kind === 'list' && b.kind === 'list') return this.sameList(a.items, b.items)
     if (a.kind === 'sequence' && b.kind === 'sequence') return this.sameSequence(a, b)
     if (a.kind === 'matrix' && b.kind === 'matrix')
@@ -117,8 +120,9 @@ class Comparer {
   }
 
   /** Null for a relation that gives no value a name. */
-  private assigned({ ops, texts, sides }: Relation): Assigned | null {
-    if (!ops.every(isEquality)) return null
+  private assigned(relation: Relation): Assigned | null {
+    const { ops, texts, sides } = relation
+    if (!ops.every(isEquality) || !this.holds(relation)) return null
     const first = sides[0]
     const named = isName(texts[0])
     const constant = first.kind === 'expression' && isSound(first.json) && variables(first.json).size === 0
@@ -126,24 +130,44 @@ class Comparer {
       if (ops.length < 2) return null
       if (first.kind === 'expression' && ops.every((op) => op === '=')) return lastOf(sides)
     }
-    const about = ops.indexOf('\\approx')
-    const value = about > 0 ? sides[about] : sides.at(-1)!
-    return { name: named ? texts[0] : null, value, about: about > 0 ? sides[about + 1] : null }
+    const isRounding = (i: number) => ops[i] === '=' && this.isRounded(relation, i)
+    const about = ops.findIndex((op, i) => (op === '\\approx' && i > 0) || isRounding(i))
+    const value = about >= 0 ? sides[about] : sides.at(-1)!
+    return { name: named ? texts[0] : null, value, about: about >= 0 ? sides[about + 1] : null }
   }
 
-  private sameAsRelation(relation: Relation, other: Answer): boolean {
+  /** `same` knows which of the two is the right one. */
+  /** 1/3 = 0.33 */
+  private isRounded({ sides }: Relation, i: number): boolean {
+    const [left, right] = [sides[i], sides[i + 1]]
+    return isConstant(left) && isConstant(right) && isAbout(left, right, true) && !this.same(left, right)
+  }
+
+  /** Whether the numbers that a chain of equations names are one number: 4 + 4 = 9 gives nothing. */
+  private holds({ ops, texts, sides }: Relation): boolean {
+    let known: Answer | null = null
+    for (const [i, side] of sides.entries()) {
+      if (i > 0 && ops[i - 1] !== '=') known = null
+      if (isName(texts[i]) || !isConstant(side)) continue
+      if (known && !this.same(known, side) && !isAbout(known, side, true)) return false
+      known = side
+    }
+    return true
+  }
+
+  private sameAsRelation(relation: Relation, other: Answer, same: (x: Answer, y: Answer) => boolean): boolean {
     const assigned = this.assigned(relation)
     if (assigned) {
       const { name, value, about } = assigned
       const isNamed = other.kind === 'list' && other.items.some((item) => item.kind === 'relation')
       if (isNamed && name !== null && isTuple(name)) return this.sameNames(name, value, other.items)
-      return this.same(value, other) || (about !== null && isAbout(value, about) && this.same(about, other))
+      return same(value, other) || (about !== null && isAbout(value, about) && same(about, other))
     }
     const set = asSet(relation)
     if (!set) return false
     if (other.kind === 'list' && set.kind === 'union' && other.items.every((item) => item.kind === 'relation'))
       return this.matches(set.items, other.items)
-    return this.same(set, other)
+    return same(set, other)
   }
 
   /** (x, y) = (1, 2) and x = 1, y = 2. */
@@ -202,12 +226,16 @@ class Comparer {
     const [p, q] = [exact(a.json), exact(b.json)]
     if (p && q && p[0] === q[0] && p[1] === q[1]) return true
     if (p && q && !isRounded(a, b)) return false
-    const isConstant = variables(a.json).size + variables(b.json).size === 0
-    for (let round = 0; round < (isConstant ? 1 : rounds); round++) {
-      const [x, y] = [a, b].map(({ json }) => valueAt(json, sample(round)))
-      if (!x || !y) return this.undecided('not decided')
-      if (![...x, ...y].every(Number.isFinite)) return this.undecided('too large or not defined')
-      if (!isNear(x, y)) return isConstant && isRounded(a, b) && isRoundingOf(a, b, x, y)
+    const all = places([a.json, b.json])
+    for (const place of all) {
+      const [x, y] = [a, b].map(({ json }) => valueAt(json, place))
+      if (place.isSigned && x && x[1] !== 0) continue
+      const isKnown = x && y && [...x, ...y].every(Number.isFinite)
+      if (!isKnown && place.isPlain) return this.undecided(x && y ? 'too large or not defined' : 'not decided')
+      if (!isKnown) continue
+      const nearness = compared(a.json, b.json, x, y, place)
+      if (nearness === 'lost' && place.isPlain) return this.undecided('rounding leaves nothing to compare')
+      if (nearness === 'different') return all.length === 1 && isRounded(a, b) && isRoundingOf(a, b, x, y)
     }
     return true
   }
@@ -228,11 +256,13 @@ function lastOf(sides: readonly Answer[]): Assigned | null {
 const infinity = (isNegative: boolean): Expression => ({
   kind: 'expression',
   text: `${isNegative ? '-' : ''}\\infty`,
-  json: isNegative ? ['Negate', 'PositiveInfinity'] : 'PositiveInfinity',
+  json: isNegative ? 'NegativeInfinity' : 'PositiveInfinity',
   percent: false,
   degrees: false,
   unit: null,
 })
+
+const isLetter = (answer: Answer, letter: string): boolean => 'text' in answer && letters(answer.text) === letter
 
 const isStrict = (op: string): boolean => op === '<' || op === '>'
 const interval = (from: Answer, to: Answer, low: string, high: string): Sequence => ({
@@ -247,12 +277,13 @@ const below = (to: Answer, op: string): Sequence => interval(infinity(true), to,
 /** The numbers for which an inequality holds, as an interval or a union of two; null for other relations. */
 function asSet({ ops, texts, sides }: Relation): Answer | null {
   if (ops.length === 1) {
-    let [op, value] = [ops[0], sides[1]]
-    if (op === '\\in' && isName(texts[0])) return sides[1]
-    if (!isName(texts[0])) {
+    let [op, name, value] = [ops[0], texts[0], sides[1]]
+    if (op === '\\in' && isName(name)) return sides[1]
+    if (!isName(name)) {
       if (!isName(texts[1])) return null
-      ;[op, value] = [flip(op), sides[0]]
+      ;[op, name, value] = [flip(op), texts[1], sides[0]]
     }
+    if (isModulus(name)) return modulusSet(op, value)
     if (op === '>' || op === '\\ge') return above(value, op)
     if (op === '<' || op === '\\le') return below(value, op)
     return op === '\\ne' ? { kind: 'union', items: [below(value, '<'), above(value, '>')] } : null
@@ -263,8 +294,16 @@ function asSet({ ops, texts, sides }: Relation): Answer | null {
   return isUp ? interval(sides[0], sides[2], ops[0], ops[1]) : interval(sides[2], sides[0], ops[1], ops[0])
 }
 
+/** |x| < 3 is -3 < x < 3, |x| > 3 is x < -3 or x > 3. */
+function modulusSet(op: string, value: Answer): Answer | null {
+  if (value.kind !== 'expression') return null
+  const minus = { ...within(value, 'Negate'), text: `-(${value.text})` }
+  if (op === '<' || op === '\\le') return interval(minus, value, op, op)
+  return op === '>' || op === '\\ge' ? { kind: 'union', items: [below(minus, flip(op)), above(value, op)] } : null
+}
+
 const variableOf = ({ texts, ops }: Relation): string | undefined =>
-  texts.find((text, i) => isName(text) && (ops.length === 1 || i === 1))
+  texts.find((text, i) => isName(text) && (ops.length === 1 || i === 1))?.replace(/^\|(.*)\|$/, '$1')
 
 /** The same equation or inequality up to a factor. */
 function proportional(a: Relation, b: Relation): boolean {
@@ -272,11 +311,12 @@ function proportional(a: Relation, b: Relation): boolean {
   if (!all.every((side) => side.kind === 'expression' && isSound(side.json))) return false
   const [op, other] = [a.ops[0], b.ops[0]]
   let ratio: number | null = null
-  for (let round = 0; round < rounds; round++) {
-    const [p, q] = [a, b].map(({ sides }) => difference(sides, round))
-    if (p === null || q === null || q === 0) return false
-    const here = p / q
-    if (!Number.isFinite(here) || here === 0) return false
+  for (const place of places(all.map((side) => (side as Expression).json))) {
+    const [p, q] = [a, b].map(({ sides }) => difference(sides, place))
+    const here = p === null || q === null ? NaN : p / q
+    const isKnown = Number.isFinite(here) && here !== 0
+    if (!isKnown && place.isPlain) return false
+    if (!isKnown) continue
     ratio ??= here
     if (Math.abs(here - ratio) > 1e-9 * Math.abs(ratio)) return false
   }
@@ -285,9 +325,12 @@ function proportional(a: Relation, b: Relation): boolean {
 }
 
 /** Of the two sides of a relation, where it is real. */
-function difference(sides: readonly Answer[], round: number): number | null {
-  const [left, right] = sides.map((side) => valueAt((side as Expression).json, sample(round)))
-  return left && right && left[1] - right[1] === 0 ? left[0] - right[0] : null
+function difference(sides: readonly Answer[], place: Place): number | null {
+  const json: MathJson = ['Subtract', ...sides.map((side) => (side as Expression).json!)]
+  const value = valueAt(json, place)
+  if (value?.[1] !== 0) return null
+  // Where rounding has eaten it nothing is known.
+  return place.isPlain || noise(json, value, place) < 1e-10 * Math.abs(value[0]) ? value[0] : null
 }
 
 /** An expression as the first operand; what was not parsed is not sound. */
@@ -296,9 +339,12 @@ const within = (node: Expression, op: string, ...more: MathJson[]): Expression =
   json: [op, node.json ?? 'Nothing', ...more],
 })
 
-const isNear = (x: Complex, y: Complex): boolean => {
-  const size = Math.max(Math.hypot(...x), Math.hypot(...y))
-  return Math.hypot(x[0] - y[0], x[1] - y[1]) <= Math.max(1e-9 * size, 1e-13)
+/** Numbers of any size: what differs by less than rounding may have made is the same, unless that is much. */
+function compared(a: MathJson, b: MathJson, x: Complex, y: Complex, place: Place): 'same' | 'different' | 'lost' {
+  const gap = distance(x, y)
+  if (gap <= 1e-9 * Math.max(Math.hypot(...x), Math.hypot(...y))) return 'same'
+  const blur = noise(a, x, place) + noise(b, y, place)
+  return gap > blur ? 'different' : blur < 1e-6 ? 'same' : 'lost'
 }
 
 const decimalPattern = /^-?\d*\.(\d+)$/
@@ -313,9 +359,23 @@ function isRoundingOf(a: Expression, b: Expression, [x]: Complex, [y]: Complex):
   return (digits >= 5 || places >= 6) && digits >= 3 && Math.abs(x - y) <= 0.5001 * 10 ** -places
 }
 
-/** 1/3 is about 0.33. */
-function isAbout(value: Answer, about: Answer): boolean {
+/** 1/3 is about 0.33; written as equal, right to half of its last place. */
+function isAbout(value: Answer, about: Answer, rounded = false): boolean {
   if (value.kind !== 'expression' || about.kind !== 'expression') return false
-  const [x, y] = [value, about].map(({ json }) => valueAt(json, () => NaN))
-  return x !== null && y !== null && Math.abs(x[0] - y[0]) <= 0.01 * Math.abs(x[0])
+  const [x, y] = [value, about].map(({ json, percent }) => {
+    const number = valueAt(json, { variable: () => NaN })?.[0] ?? NaN
+    return percent ? number / 100 : number
+  })
+  const decimal = [about, value].find(({ text }) => decimalPattern.test(text))
+  const places = decimal ? decimalPattern.exec(decimal.text)![1].length + (decimal.percent ? 2 : 0) : 0
+  if (rounded && !(decimal && isRounded(value, about) && Math.abs(x - y) <= 0.5001 * 10 ** -places)) return false
+  return Math.abs(x - y) <= 0.010001 * Math.abs(x)
+}
+
+/** Numbers alone, whose values are known. */
+function isConstant(answer: Answer): boolean {
+  if (answer.kind === 'expression')
+    return isSound(answer.json) && !!valueAt(answer.json, { variable: () => NaN })?.every(Number.isFinite)
+  if (answer.kind === 'matrix') return answer.rows.flat().every(isConstant)
+  return 'items' in answer && answer.items.every(isConstant)
 }

@@ -21,8 +21,9 @@ const kinds = {
   },
   imperial: { inch: 1, in: 1, inches: 1, foot: 12, feet: 12, ft: 12, yard: 36, yd: 36, mile: 63360, mi: 63360 },
   mass: { mg: 0.001, g: 1, gram: 1, kg: 1000, kilogram: 1000 },
-  time: { s: 1, sec: 1, second: 1, min: 60, minute: 60, h: 3600, hr: 3600, hour: 3600, day: 86400 },
+  time: { s: 1, sec: 1, second: 1, min: 60, minute: 60, h: 3600, hr: 3600, hour: 3600, day: 86400, week: 604800 },
   volume: { ml: 0.001, milliliter: 0.001, l: 1, liter: 1, litre: 1 },
+  weight: { ounce: 1, oz: 1, pound: 16, lb: 16 },
   money: { dollar: 1, cent: 0.01 },
 }
 const units = new Map<string, Unit>(
@@ -40,6 +41,25 @@ export function unitOf(words: string): Unit | null {
   if (!unit) return null
   const power = match[1] === 'cubic' ? 3 : match[1] ? 2 : Number(match[3] ?? 1)
   return { kind: `${unit.kind}${power}`, factor: unit.factor ** power }
+}
+
+const number = '\\d+(?:\\.\\d+)?'
+const counted = `(${number}) ?(?:\\\\text\\{ ?)?([a-z]+)\\.? ?\\}?`
+const between = '(?:\\s|,|\\\\|and\\b|\\\\text\\{ ?and ?\\})*'
+const compoundPattern = new RegExp(`^${counted}${between}${counted}(?:${between}${counted})?$`)
+
+/** 6 feet 2 inches as one value: (6 \cdot 12+2)\text{inches}; every other text as it is. */
+export function compound(s: string): string {
+  const parts = compoundPattern.exec(s.trim())?.slice(1).filter(Boolean) ?? []
+  const values = parts.filter((_, i) => i % 2 === 0)
+  const all = parts.flatMap((words, i) => (i % 2 === 1 ? [unitOf(words)] : []))
+  const last = all.at(-1)
+  const isFalling = all.every(
+    (unit, i) => unit && last && unit.kind === last.kind && unit.factor < (all[i - 1]?.factor ?? Infinity),
+  )
+  if (!last || !isFalling) return s
+  const sum = values.map((value, i) => `${value} \\cdot ${Math.round(all[i]!.factor / last.factor)}`)
+  return `(${sum.join('+')})\\text{${parts.at(-1)}}`
 }
 
 /** The value of `5 apples`, `5cm^2` or `5\text{ cm}`, and the words behind it; null without any. Not of 6abc. */

@@ -4,6 +4,7 @@ import type { Tokenizer } from '../text/tokenizer.ts'
 import { type ColumnNames, type Content, readContent } from './columns.ts'
 import { notScored, scoredTokens, truncated } from './pack.ts'
 import { type Row, type RowSource, readRows } from './rows.ts'
+import { isTrained, lostText, withoutOpening } from './turns.ts'
 
 /** A row as a model sees it. */
 export interface Example {
@@ -58,6 +59,9 @@ export function rowTokenizer(
   if (maxLength !== null && !(Number.isInteger(maxLength) && maxLength > 1))
     throw new OptionError(`maxLength: ${maxLength} is not an integer from 2`)
   const warn = once(options.warn ?? console.warn)
+  /** Once seen of the template. */
+  let opensWhenAsked = false
+  const endTokens = [...tokenizer.specialIds].flatMap((id) => tokenizer.idToToken(id) || [])
 
   return (row) => {
     const content = readContent(row, columns)
@@ -103,9 +107,14 @@ export function rowTokenizer(
     tools: readonly unknown[] | undefined,
     place: string,
   ): Tokens {
-    const promptIds = tokenizer.encode(render(prompt, tools, true, place))
-    const ids = tokenizer.encode(render([...prompt, ...completion], tools, false, place))
-    return scoreFrom(ids, completionOnlyLoss ? boundary(promptIds, ids, place) : 0)
+    if (!completion.every((message) => isTrained(message, place)))
+      throw new DataError(`${place}: a message of its completion has the weight 0: it belongs into the prompt`)
+    const messages = [...prompt, ...completion]
+    const text = rendered(messages, tools, place)
+    const ids = tokenizer.encode(text)
+    if (!completionOnlyLoss) return scoreFrom(ids, 0)
+    for (const message of completion) checkSaid(message, text, place)
+    return scoreFrom(ids, boundary(opening(messages, prompt.length, tools, text, place), ids, place))
   }
 
   /**
@@ -117,18 +126,25 @@ export function rowTokenizer(
     tools: readonly unknown[] | undefined,
     place: string,
   ): Tokens {
-    if (!assistantOnlyLoss) return scoreFrom(tokenizer.encode(render(messages, tools, false, place)), 0)
-    const turns = messages.flatMap((message, i) => (message.role === 'assistant' ? [i] : []))
+    const turns = messages.flatMap((message, i) =>
+      message.role === 'assistant' && isTrained(message, place) ? [i] : [],
+    )
+    if (!assistantOnlyLoss) {
+      if (!messages.every((message) => isTrained(message, place)))
+        throw new DataError(`${place}: a message has the weight 0, which needs assistantOnlyLoss`)
+      return scoreFrom(tokenizer.encode(rendered(messages, tools, place)), 0)
+    }
     const last = turns.pop()
     if (last === undefined) return { inputIds: [], labels: [] }
-    const text = render(messages.slice(0, last + 1), tools, false, place)
+    const text = rendered(messages.slice(0, last + 1), tools, place)
     const inputIds = tokenizer.encode(text)
     const labels = new Array<number>(inputIds.length).fill(notScored)
     const score = (turn: number, end: number) => {
-      const opening = tokenizer.encode(render(messages.slice(0, turn), tools, true, place))
-      for (let t = boundary(opening, inputIds, place); t < end; t++) labels[t] = inputIds[t]
+      checkSaid(messages[turn], text, place)
+      const start = boundary(opening(messages, turn, tools, text, place), inputIds, place)
+      for (let t = start; t < end; t++) labels[t] = inputIds[t]
     }
-    const closings = turns.map((turn) => render(messages.slice(0, turn + 1), tools, false, place))
+    const closings = turns.map((turn) => rendered(messages.slice(0, turn + 1), tools, place))
     if (closings.every((closing) => text.startsWith(closing)))
       for (const [k, closing] of closings.entries()) score(turns[k], commonPrefix(tokenizer.encode(closing), inputIds))
     else
@@ -152,6 +168,45 @@ export function rowTokenizer(
       if (error instanceof DataError) throw new DataError(`${place}: ${error.message}`, { cause: error })
       throw error
     }
+  }
+
+  /** A conversation without the opening of a turn that is not in it. */
+  function rendered(messages: readonly ChatMessage[], tools: readonly unknown[] | undefined, place: string): string {
+    const text = render(messages, tools, false, place)
+    const [before, last] = [messages.slice(0, -1), messages.at(-1)!]
+    if (opensWhenAsked || last.role !== 'assistant' || before.length === 0) return text
+    const unasked = render(before, tools, false, place)
+    opensWhenAsked = render(before, tools, true, place) !== unasked
+    return opensWhenAsked ? text : withoutOpening(text, unasked, last, endTokens)
+  }
+
+  /** The tokens before message `turn`, with its opening. */
+  function opening(
+    messages: readonly ChatMessage[],
+    turn: number,
+    tools: readonly unknown[] | undefined,
+    text: string,
+    place: string,
+  ): number[] {
+    const before = render(messages.slice(0, turn), tools, true, place)
+    const said = messages[turn].content
+    const rest = text.startsWith(before) ? text.slice(before.length).trimStart() : undefined
+    if (typeof said === 'string' && rest !== undefined && !rest.startsWith(said.trim()))
+      if (!opensWhenAsked && render(messages.slice(0, turn), tools, false, place) === before)
+        warn(
+          'opening',
+          `${place}: the chat template does not open the assistant's turn when asked to (add_generation_prompt): its header is scored, as the model has to say it: ${JSON.stringify(rest.slice(0, 40))}`,
+        )
+    return tokenizer.encode(before)
+  }
+
+  function checkSaid(message: ChatMessage, text: string, place: string): void {
+    const lost = lostText(message, text)
+    if (lost !== undefined)
+      warn(
+        'lost',
+        `${place}: the chat template throws away what the assistant says, and it is not trained: ${JSON.stringify(lost.slice(0, 60))}. Give a template that keeps it (chatTemplate), or leave it out of the rows`,
+      )
   }
 
   /** Where the completion begins: after the tokens that the prompt alone and the whole have in common. */
@@ -211,7 +266,7 @@ function commonPrefix(a: readonly number[], b: readonly number[]): number {
 }
 
 function emptiness(content: Content): string {
-  if (content.kind === 'messages') return 'it has no assistant message, or an empty one'
+  if (content.kind === 'messages') return 'it has no assistant message that is trained, or an empty one'
   return content.kind === 'text' ? 'its text is empty' : 'its completion is empty'
 }
 

@@ -5,11 +5,44 @@ import { ggufTokenizer } from './gguf-tokenizer.ts'
 import { readFloats, type StoredTensor } from './stored.ts'
 import type { StoredModel } from './stored-model.ts'
 
-export const architectures: Readonly<Record<string, string>> = {
-  llama: 'LlamaForCausalLM',
-  qwen2: 'Qwen2ForCausalLM',
-  qwen3: 'Qwen3ForCausalLM',
+interface Architecture {
+  readonly className: string
+  /** HF's model_type, where it is another word. */
+  readonly modelType?: string
+  /** Rows of queries and keys lie with the halves of each head interleaved. */
+  readonly isInterleaved?: true
+  /** Norms have 1 added, and there are four in a layer. */
+  readonly isGemma?: true
+  /** Numbers without which the model is another one. */
+  readonly needs?: readonly string[]
 }
+
+/** By general.architecture, as llama.cpp's converter writes them. */
+export const architectures: Readonly<Record<string, Architecture>> = {
+  llama: { className: 'LlamaForCausalLM', isInterleaved: true },
+  qwen2: { className: 'Qwen2ForCausalLM' },
+  qwen3: { className: 'Qwen3ForCausalLM' },
+  gemma3: { className: 'Gemma3ForCausalLM', modelType: 'gemma3_text', isGemma: true },
+  smollm3: { className: 'SmolLM3ForCausalLM', isInterleaved: true },
+  granite: {
+    className: 'GraniteForCausalLM',
+    isInterleaved: true,
+    needs: ['embedding_scale', 'residual_scale', 'attention.scale', 'logit_scale'],
+  },
+  minicpm: {
+    className: 'MiniCPMForCausalLM',
+    isInterleaved: true,
+    needs: ['embedding_scale', 'residual_scale', 'logit_scale'],
+  },
+}
+
+/** Multipliers: config.json's words and ours. */
+export const multipliers = {
+  embedding_multiplier: 'embedding_scale',
+  residual_multiplier: 'residual_scale',
+  attention_multiplier: 'attention.scale',
+  logits_scaling: 'logit_scale',
+} as const
 
 /**
  * A GGUF file as the model that an HF snapshot folder would be: config, tokenizer and tensors under HF's names.
@@ -54,6 +87,8 @@ async function ggufConfig(file: GgufFile) {
   const type = required(file, 'general.architecture', string(file, 'general.architecture'))
   if (!Object.hasOwn(architectures, type))
     fail(file, 'general.architecture', `"${type}" is not supported (${Object.keys(architectures).join(', ')} are)`)
+  const { className, modelType = type, needs = [], isGemma } = architectures[type]
+  for (const key of needs) required(file, `${type}.${key}`, number(file, `${type}.${key}`))
   const size = (key: string) => integer(file, `${type}.${key}`)
   const needed = (key: string) => required(file, `${type}.${key}`, size(key))
   const positive = (key: string) => needed(key) || fail(file, `${type}.${key}`, 'is 0')
@@ -65,9 +100,16 @@ async function ggufConfig(file: GgufFile) {
     if ((size(key) ?? headDim) !== headDim)
       fail(file, `${type}.${key}`, `${size(key)} is not the head size, ${headDim}`)
   const table = required(file, 'token_embd.weight', file.tensors.get('token_embd.weight'))
+  const given = Object.entries(multipliers).flatMap(([name, key]) => {
+    const value = number(file, `${type}.${key}`)
+    return value === undefined ? [] : [[name, value] as const]
+  })
   return {
-    architectures: [architectures[type]],
-    model_type: type,
+    architectures: [className],
+    model_type: modelType,
+    ...Object.fromEntries(given),
+    // llama.cpp knows by itself which layers have a window, and the rotary base there.
+    ...(isGemma && { sliding_window: needed('attention.sliding_window'), query_pre_attn_scalar: headDim }),
     vocab_size: table.shape[0],
     hidden_size: hiddenSize,
     intermediate_size: positive('feed_forward_length'),
@@ -133,10 +175,19 @@ export const layerNames: Readonly<Record<string, string>> = {
   ffn_down: 'mlp.down_proj',
 }
 
+const gemmaLayerNames: Readonly<Record<string, string>> = {
+  ...layerNames,
+  post_attention_norm: 'post_attention_layernorm',
+  ffn_norm: 'pre_feedforward_layernorm',
+  post_ffw_norm: 'post_feedforward_layernorm',
+}
+
 function renameTensors(file: GgufFile, heads: number, keyValueHeads: number): Map<string, StoredTensor> {
-  // llama.cpp stores the rows of these two with the halves of each head interleaved, for this architecture only.
+  const { isInterleaved, isGemma } = architectures[string(file, 'general.architecture')!]
+  const names = isGemma ? gemmaLayerNames : layerNames
+  const ours = (tensor: StoredTensor) => (isGemma && tensor.shape.length === 1 ? lessOne(tensor) : tensor)
   const reorderedHeads = new Map(
-    string(file, 'general.architecture') === 'llama'
+    isInterleaved
       ? [
           ['attn_q', heads],
           ['attn_k', keyValueHeads],
@@ -147,17 +198,29 @@ function renameTensors(file: GgufFile, heads: number, keyValueHeads: number): Ma
   for (const [name, tensor] of file.tensors) {
     if (name === 'rope_freqs.weight') continue
     if (Object.hasOwn(outerNames, name)) {
-      renamed.set(outerNames[name], { ...tensor, name: outerNames[name] })
+      renamed.set(outerNames[name], { ...ours(tensor), name: outerNames[name] })
       continue
     }
     const [, layer, part, kind] = /^blk\.(\d{1,6})\.(\w+)\.(weight|bias)$/.exec(name) ?? []
-    if (part === undefined || !Object.hasOwn(layerNames, part))
-      return fail(file, name, 'is no tensor of this architecture')
-    const to = `model.layers.${layer}.${layerNames[part]}.${kind}`
+    if (part === undefined || !Object.hasOwn(names, part)) return fail(file, name, 'is no tensor of this architecture')
+    const to = `model.layers.${layer}.${names[part]}.${kind}`
     const count = reorderedHeads.get(part)
-    renamed.set(to, { ...(count === undefined ? tensor : halfSplit(tensor, count)), name: to })
+    renamed.set(to, { ...(count === undefined ? ours(tensor) : halfSplit(tensor, count)), name: to })
   }
   return renamed
+}
+
+/** A norm as config.json's family has it: to be added to 1. */
+function lessOne(tensor: StoredTensor): StoredTensor {
+  if (tensor.dtype !== 'F32')
+    throw new FormatError(`${tensor.file}: ${tensor.name}: ${tensor.dtype} where F32 is needed`)
+  return {
+    ...tensor,
+    async read(byteOffset, byteLength) {
+      const bytes = await tensor.read(byteOffset, byteLength)
+      return new Uint8Array(new Float32Array(bytes.slice().buffer).map((x) => x - 1).buffer)
+    },
+  }
 }
 
 /** The tensor with the rows of each head back in HF's order: row 2j + i of a head in the file is row i · D/2 + j. */

@@ -83,7 +83,8 @@ function vocabulary(json: Json, model: Json, rows: number): { tokens: string[]; 
     tokens[id] = token
     types[id] = type
   }
-  for (const [token, id] of Object.entries(model.vocab as Record<string, number>))
+  const vocab = model.vocab as Map<string, number> | Record<string, number>
+  for (const [token, id] of vocab instanceof Map ? vocab : Object.entries(vocab))
     put(token, id, model.byte_fallback === true && /^<0x[0-9A-F]{2}>$/.test(token) ? byteType : normalType)
   const added = (json.added_tokens ?? []) as {
     content: string

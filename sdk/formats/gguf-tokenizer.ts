@@ -18,8 +18,15 @@ export interface GgufTokenizer {
 interface Vocabulary {
   readonly tokens: readonly string[]
   readonly types: ArrayLike<number>
-  /** The last of equal ones, as llama.cpp has it. */
-  readonly ids: ReadonlyMap<string, number>
+  /** The last of equal ones, as llama.cpp has it; rows of the table that no token has are left out. */
+  readonly ids: Vocab
+}
+
+/** A Map, since an object of so many keys takes long to make; in JSON it is one. */
+class Vocab extends Map<string, number> {
+  toJSON(): Record<string, number> {
+    return Object.fromEntries(this)
+  }
 }
 
 /** tokenizer.ggml.token_type */
@@ -47,7 +54,7 @@ export function ggufTokenizer(file: GgufFile): GgufTokenizer {
   if (kind !== 'gpt2' && kind !== 'llama')
     fail(file, 'tokenizer.ggml.model', `"${kind}" is not supported (gpt2, that is BPE, and llama, SentencePiece, are)`)
   const vocabulary = readVocabulary(file)
-  const parts = kind === 'gpt2' ? bytePairs(file, vocabulary) : sentencePieces(file, vocabulary)
+  const parts = kind === 'gpt2' ? bytePairs(file) : sentencePieces(file, vocabulary)
   const warnings: string[] = []
   const id = (name: string): number | undefined => {
     const key = `tokenizer.ggml.${name}_token_id`
@@ -89,7 +96,7 @@ export function ggufTokenizer(file: GgufFile): GgufTokenizer {
         fuse_unk: spm,
         byte_fallback: spm,
         ignore_merges: parts.ignoreMerges === true,
-        vocab: Object.fromEntries([...vocabulary.ids].filter(([token, id]) => token !== unusedName(id))),
+        vocab: vocabulary.ids,
         merges: parts.merges,
       },
     },
@@ -116,7 +123,9 @@ function readVocabulary(file: GgufFile): Vocabulary {
   const types = file.metadata.get('tokenizer.ggml.token_type') ?? new Int32Array(tokens.length).fill(1)
   if (!(types instanceof Int32Array || types instanceof Uint32Array) || types.length !== tokens.length)
     return fail(file, 'tokenizer.ggml.token_type', `is not a list of ${tokens.length} integers`)
-  return { tokens, types, ids: new Map(tokens.map((token, i) => [token, i])) }
+  const ids = new Vocab()
+  for (const [id, token] of tokens.entries()) if (!token.startsWith('[') || token !== unusedName(id)) ids.set(token, id)
+  return { tokens, types, ids }
 }
 
 /** Tokens that are found in a text before anything else. `named`: those that metadata names; they count as control tokens. */
@@ -197,7 +206,7 @@ export const preTokenizers: Readonly<Record<string, PreTokenizer>> = {
   'smaug-bpe': threeDigits,
 }
 
-function bytePairs(file: GgufFile, { ids }: Vocabulary): Parts {
+function bytePairs(file: GgufFile): Parts {
   const pre = string(file, 'tokenizer.ggml.pre') ?? 'default'
   if (!Object.hasOwn(preTokenizers, pre))
     fail(file, 'tokenizer.ggml.pre', `"${pre}" is not supported: use the model's folder with its tokenizer.json`)
@@ -206,10 +215,8 @@ function bytePairs(file: GgufFile, { ids }: Vocabulary): Parts {
   const merges = required(file, key, strings(file, key)).map((merge, i): [string, string] => {
     // Neither part is empty; the first may start with a space.
     const space = merge.indexOf(' ', 1)
-    const pair: [string, string] = [merge.slice(0, space), merge.slice(space + 1)]
-    if (space < 0 || ![...pair, pair.join('')].every((part) => ids.has(part)))
-      fail(file, key, `merge ${i} (${JSON.stringify(merge.slice(0, 40))}) is not of tokens of the vocabulary`)
-    return pair
+    if (space < 0) fail(file, key, `merge ${i} (${JSON.stringify(merge.slice(0, 40))}) is not a pair of tokens`)
+    return [merge.slice(0, space), merge.slice(space + 1)]
   })
   const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false }
   return {

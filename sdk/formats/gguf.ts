@@ -72,8 +72,8 @@ const arrays: Readonly<Record<number, new (buffer: ArrayBuffer) => GgufNumbers>>
 const valueBytes = (type: number): number =>
   (arrays[type] as unknown as { BYTES_PER_ELEMENT: number }).BYTES_PER_ELEMENT
 
-const firstWindow = 4 * 2 ** 20
-/** Vocabularies take some megabytes. */
+/** Vocabularies take some megabytes: 6 of 150,000 tokens. */
+const firstWindow = 8 * 2 ** 20
 const headerLimit = 2 ** 29
 const maxDimensions = 4
 const maxListDepth = 4
@@ -125,7 +125,7 @@ class HeaderReader {
   private readonly view: DataView
   private readonly file: string
   private readonly size: number
-  private readonly utf8 = new TextDecoder('utf-8', { fatal: false })
+  private readonly utf8 = new TextDecoder('utf-8', { ignoreBOM: true })
   private at = 0
 
   constructor(bytes: Uint8Array, file: string, size: number) {
@@ -235,7 +235,8 @@ class HeaderReader {
 
   /** Beyond 2^53 it is not exact, and larger than anything in a file. */
   private u64(): number {
-    return Number(this.view.getBigUint64(this.skip(8), true))
+    const at = this.skip(8)
+    return this.view.getUint32(at, true) + 2 ** 32 * this.view.getUint32(at + 4, true)
   }
 
   private skip(bytes: number): number {

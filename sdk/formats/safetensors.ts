@@ -5,7 +5,7 @@ import { type ByteSource, checkRange } from '../store/byte-source.ts'
 import { storeAt } from '../store/store.ts'
 import { type PlainDType, plainBytes, type StoredTensor, type TensorStream } from './stored.ts'
 
-export { decodeFloats, readAs, readFloats, type StoredDType, type StoredTensor } from './stored.ts'
+export { decodeFloats, readFloats, type StoredDType, type StoredTensor } from './stored.ts'
 
 export interface TensorFile {
   readonly tensors: ReadonlyMap<string, StoredTensor>

@@ -1,12 +1,4 @@
-import {
-  byteLength,
-  type DType,
-  elementCount,
-  type FloatDType,
-  fitsBlocks,
-  isQuantized,
-  storedTypes,
-} from '../dtype.ts'
+import { byteLength, type DType, elementCount, type FloatDType, isQuantized } from '../dtype.ts'
 import { FormatError } from '../errors.ts'
 import { fromFloats, toFloats } from '../quant/convert.ts'
 import { fittedFloats } from '../quant/fit.ts'
@@ -95,27 +87,7 @@ const notFloat = ({ file, name, dtype }: StoredTensor): FormatError =>
   new FormatError(`${file}: ${name}: ${dtype} cannot be read as floating point`)
 
 /** Elements that are converted at a time: a multiple of every block. */
-const chunkElements = 262_144
-
-/**
- * The tensor's numbers as canonical bytes of `dtype` (sdk/dtype.ts), converted in chunks.
- * Throws FormatError for an integer tensor, or a last axis that is no multiple of the blocks that are asked for.
- */
-export async function readAs(tensor: StoredTensor, dtype: DType): Promise<Uint8Array> {
-  if (same[tensor.dtype] === dtype) return tensor.read()
-  if (dtype === 'i32') throw new FormatError(`${tensor.file}: ${tensor.name}: ${tensor.dtype} cannot be read as i32`)
-  if (!fitsBlocks(dtype, tensor.shape.at(-1) ?? 1))
-    throw new FormatError(
-      `${tensor.file}: ${tensor.name}: ${dtype} needs rows of a multiple of ${storedTypes[dtype].elements}, this has [${tensor.shape.join(', ')}] (ask for f16)`,
-    )
-  const out = new Uint8Array(byteLength({ dtype, shape: tensor.shape }))
-  let at = 0
-  for await (const bytes of convertedChunks(tensor, dtype, undefined, fromFloats)) {
-    out.set(bytes, at)
-    at += bytes.length
-  }
-  return out
-}
+const chunkElements = 2 ** 20
 
 /** Stored bytes (whole blocks) to canonical bytes of `dtype`, where they need not become f32 on the way. */
 function shortcut(from: StoredDType, dtype: FloatDType): ((stored: Uint8Array) => Uint8Array) | undefined {
@@ -128,14 +100,13 @@ function shortcut(from: StoredDType, dtype: FloatDType): ((stored: Uint8Array) =
 export type OnChunk = (floats: Float32Array, bytes: Uint8Array) => void
 
 /**
- * The tensor's numbers as canonical bytes of `dtype` in pieces that follow each other (whole blocks), as files get them unless `encode`
- * says otherwise. A tensor of that dtype keeps its bytes. Throws FormatError for integers and booleans.
+ * The tensor's numbers as canonical bytes of `dtype` in pieces that follow each other (whole blocks), rounded by `encode`. A tensor of that dtype keeps its bytes. Throws FormatError for integers and booleans.
  */
 export async function* convertedChunks(
   tensor: StoredTensor,
   dtype: FloatDType,
   onChunk?: OnChunk,
-  encode = fittedFloats,
+  encode: (floats: Float32Array, dtype: FloatDType) => Uint8Array = fromFloats,
 ): AsyncGenerator<Uint8Array, void> {
   storedDType(tensor)
   const short = shortcut(tensor.dtype, dtype)
@@ -170,7 +141,7 @@ export function convertedStream<D extends FloatDType>(
   onChunk?: OnChunk,
 ): TensorStream<(typeof ownTypes)[D]> {
   const { name, shape } = tensor
-  const chunks = () => convertedChunks(tensor, dtype, onChunk)
+  const chunks = () => convertedChunks(tensor, dtype, onChunk, fittedFloats)
   return { name, dtype: ownTypes[dtype], shape, bytes: byteLength({ dtype, shape }), chunks }
 }
 
@@ -187,13 +158,22 @@ export async function readFloats(tensor: StoredTensor): Promise<Float32Array> {
   return out
 }
 
-/** A tensor's bytes in pieces of whole blocks. */
-async function* storedChunks(tensor: StoredTensor): AsyncGenerator<Uint8Array> {
+/** A tensor's bytes in pieces of whole blocks; the next is read while one is worked on. */
+export async function* storedChunks(tensor: StoredTensor): AsyncGenerator<Uint8Array> {
   const { bytes, elements } = layoutOf(tensor.dtype)
   const chunkBytes = (chunkElements / elements) * bytes
-  for (let at = 0; at < tensor.bytes; at += chunkBytes) {
+  const read = (at: number) => {
+    const reading = tensor.read(at, Math.min(chunkBytes, tensor.bytes - at))
+    // Nobody may come for it.
+    reading.catch(() => {})
+    return reading
+  }
+  let next = tensor.bytes > 0 ? read(0) : undefined
+  for (let at = chunkBytes; next; at += chunkBytes) {
+    const stored = await next
+    next = at < tensor.bytes ? read(at) : undefined
     await turn()
-    yield await tensor.read(at, Math.min(chunkBytes, tensor.bytes - at))
+    yield stored
   }
 }
 

@@ -38,7 +38,7 @@ export interface Sampled {
 export const chunkRows = 256
 /** Sizes come in buckets, so that few Programs are compiled. */
 export const rowBucket = (n: number): number => 2 ** Math.ceil(Math.log2(n))
-const prefillBucket = (n: number): number => Math.max(16, rowBucket(n))
+const prefillBucket = (n: number): number => Math.max(8, rowBucket(n))
 const editBucket = (n: number): number => (n === 0 ? 1 : Math.max(64, rowBucket(n)))
 
 /** Feeds tokens of a slot in chunks for their keys and values. `sequence.cached` advances chunk by chunk. */

@@ -2,7 +2,7 @@ import { OptionError } from '../errors.ts'
 import type { LoraConfig } from '../formats/lora-config.ts'
 import type { ModelConfig } from './config.ts'
 import type { AdapterStructure } from './decoder.ts'
-import { embeddingName, layerName, linearModules } from './names.ts'
+import { embeddingName, isTable, layerName, linearModules } from './names.ts'
 
 export type { LoraConfig } from '../formats/lora-config.ts'
 
@@ -26,7 +26,15 @@ export interface Adapter {
   readonly modules: ReadonlyMap<string, AdapterModule>
   /** modules_to_save: whole weights by checkpoint name. */
   readonly saved: ReadonlyMap<string, Float32Array>
+  /**
+   * The model's own tables that the file has beside the adapter (save_embedding_layers): they replace the model's, and do not
+   * train. Of a tied model one array is both.
+   */
+  readonly tables: ReadonlyMap<string, Float32Array>
 }
+
+/** The path of a module that is a table of the vocabulary: its update is merged into the table, [V, C], when the adapter is set. */
+export const isTableModule = (path: string): boolean => isTable(`${path}.weight`)
 
 /** Paths of all linear modules that an adapter may target: [out, in] by path. */
 export function adaptable(c: ModelConfig): Map<string, readonly [out: number, input: number]> {
@@ -50,23 +58,32 @@ export const paddedRank = (rank: number): number => {
 export function structureOf(adapters: readonly Adapter[], slot: number): AdapterStructure {
   const byRow = adapters.length > 1
   const modules = new Map<string, { rank: number; dora: boolean }>()
+  const frozen = adapters.flatMap(frozenTables)
   for (const { name, modules: own, saved } of adapters) {
-    if (byRow && (saved.size > 0 || [...own.values()].some((m) => m.magnitude)))
+    if (byRow && (saved.size + frozen.length > 0 || [...own.values()].some((m) => m.magnitude)))
       throw new OptionError(
-        `adapter "${name}": DoRA and modules_to_save are for all rows, not for some: merge it, or use it alone`,
+        `adapter "${name}": DoRA and modules_to_save, like tables of the vocabulary, are for all rows, not for some: merge it, or use it alone`,
       )
     for (const [path, m] of own) {
+      if (isTableModule(path)) continue
       const rank = Math.max(paddedRank(m.rank), modules.get(path)?.rank ?? 0)
       modules.set(path, { rank, dora: m.magnitude !== undefined })
     }
   }
   const saved = adapters.flatMap((adapter) => [...adapter.saved.keys()])
-  return { prefix: `adapter/${slot}`, count: adapters.length, modules, saved, trainable: false }
+  return { prefix: `adapter/${slot}`, count: adapters.length, modules, saved, frozen, trainable: false }
+}
+
+/** The tables that an adapter changes and does not train. */
+function frozenTables({ modules, saved, tables }: Adapter): string[] {
+  const own = [...modules.keys()].filter(isTableModule).map((path) => `${path}.weight`)
+  const names = new Set([...own, ...tables.keys()])
+  return [...names].filter((name) => !saved.has(name)).sort()
 }
 
 export const sameStructure = (a: AdapterStructure, b: AdapterStructure): boolean => key(a) === key(b)
 
-const key = (s: AdapterStructure): string => JSON.stringify([s.count, [...s.modules], s.saved])
+const key = (s: AdapterStructure): string => JSON.stringify([s.count, [...s.modules], s.saved, s.frozen])
 
 /**
  * The buffers of a slot: name under its prefix, shape, numbers. Ranks are padded, and adapters that rows choose from lie one below
@@ -109,6 +126,7 @@ export function adapterBuffers(
 export function withNumbers(adapter: Adapter, read: (name: string) => Float32Array): Adapter {
   const modules = new Map(
     [...adapter.modules].map(([path, m]) => {
+      if (isTableModule(path)) return [path, m] as const
       const rank = paddedRank(m.rank)
       const [output, input] = [m.b.length / m.rank, m.a.length / m.rank]
       const padded = read(`${path}.lora_B`)

@@ -53,7 +53,8 @@ export interface Layer {
   readonly activation: Activation
   /** Positions that a token sees, itself among them; 0: all. */
   readonly window: number
-  readonly rope: Rope
+  /** null: queries and keys are not rotated (SmolLM3). */
+  readonly rope: Rope | null
   /** Multiplies q·k. */
   readonly attentionScale: number
 }
@@ -73,6 +74,10 @@ export interface ModelConfig {
   readonly normOffset: number
   /** Multiplies the embeddings. */
   readonly embeddingScale: number
+  /** Multiplies what attention and the gated layer add to the residual stream. */
+  readonly residualScale: number
+  /** Multiplies the logits. */
+  readonly logitsScale: number
   readonly maxPositionEmbeddings: number
   readonly tieWordEmbeddings: boolean
   /** Bias of the query, key and value projections. */
@@ -91,6 +96,7 @@ const ropeSettings = z.looseObject({
   rope_theta: z.number().positive().optional(),
   factor: z.number().positive().optional(),
   factors: z.array(z.number().positive()).optional(),
+  short_factor: z.array(z.number().positive()).optional(),
   attention_factor: z.number().positive().nullish(),
   beta_fast: z.number().positive().nullish(),
   beta_slow: z.number().positive().nullish(),
@@ -127,6 +133,15 @@ const schema = z.looseObject({
   hidden_act: z.string().nullish(),
   hidden_activation: z.string().nullish(),
   query_pre_attn_scalar: z.number().positive().nullish(),
+  attention_multiplier: z.number().positive().nullish(),
+  embedding_multiplier: z.number().positive().nullish(),
+  residual_multiplier: z.number().positive().nullish(),
+  logits_scaling: z.number().positive().nullish(),
+  scale_emb: z.number().positive().nullish(),
+  scale_depth: z.number().positive().nullish(),
+  dim_model_base: size.nullish(),
+  no_rope_layers: z.array(z.union([z.literal(0), z.literal(1)])).nullish(),
+  no_rope_layer_interval: size.nullish(),
   rope_local_base_freq: z.number().positive().nullish(),
   use_sliding_window: z.boolean().nullish(),
   sliding_window: size.nullish(),
@@ -135,6 +150,20 @@ const schema = z.looseObject({
   layer_types: z.array(z.enum(['full_attention', 'sliding_attention'])).nullish(),
 })
 type ConfigJson = z.infer<typeof schema>
+
+/** Other families that people ask for: what they have that is not computed here, and the nearest that is. */
+const unlike: Readonly<Record<string, string>> = {
+  gemma3: 'images (its text alone is gemma3_text)',
+  granitemoehybrid: 'state spaces and experts (granite is the nearest family)',
+  lfm2: 'convolutions between attention layers (llama is the nearest family)',
+  minicpm3: 'latent attention (minicpm is the nearest family)',
+  mistral: 'windows of its own (llama is the nearest family)',
+  phi3: 'joined projections (llama is the nearest family)',
+  qwen3_5: 'linear attention (qwen3 is the nearest family)',
+  qwen3_5_text: 'linear attention (qwen3 is the nearest family)',
+  qwen3_moe: 'experts (qwen3 is the nearest family)',
+  qwen3_next: 'linear attention (qwen3 is the nearest family)',
+}
 
 const activations: Readonly<Record<string, Activation>> = { silu: 'silu', gelu_pytorch_tanh: 'gelu_tanh' }
 /** Settings that change what is computed, and that we do not compute. */
@@ -156,6 +185,8 @@ interface Family {
   readonly normOffset?: 1
   /** Embeddings are multiplied by sqrt(hidden_size). */
   readonly scalesEmbedding?: true
+  /** Its sizes are those of a model of `dim_model_base`, scaled (MiniCPM's scale_emb, scale_depth). */
+  readonly isScaled?: true
   /** What transformers takes where config.json says nothing. */
   readonly defaults?: Partial<ConfigJson>
 }
@@ -163,6 +194,16 @@ interface Family {
 /** By model_type: what config.json does not say. */
 const families = {
   llama: { norms: twoNorms },
+  granite: { norms: twoNorms, defaults: { attention_multiplier: 1 } },
+  minicpm: {
+    norms: twoNorms,
+    isScaled: true,
+    defaults: { scale_emb: 1, scale_depth: 1, dim_model_base: 1, tie_word_embeddings: true },
+  },
+  smollm3: {
+    norms: twoNorms,
+    defaults: { no_rope_layer_interval: 4, rope_theta: 2e6, tie_word_embeddings: true },
+  },
   qwen2: { norms: twoNorms, hasQkvBias: true, defaults: { max_window_layers: 28 } },
   qwen3: { norms: { ...twoNorms, ...headNorms }, defaults: { max_window_layers: 28 } },
   gemma3_text: {
@@ -197,7 +238,9 @@ export function parseConfig(json: unknown, file: string): ModelConfig {
   }
   const { model_type: type } = parsed.data
   if (!Object.hasOwn(families, type))
-    throw new FormatError(`${file}: model_type "${type}" is not supported (${Object.keys(families).join(', ')} are)`)
+    throw new FormatError(
+      `${file}: model_type "${type}" is not supported${Object.hasOwn(unlike, type) ? `: it has ${unlike[type]}` : ` (${Object.keys(families).join(', ')} are)`}`,
+    )
   const family: Family = families[type as ModelConfig['family']]
   const c: ConfigJson = { ...family.defaults, ...parsed.data }
   for (const key of refused) if (c[key]) throw new FormatError(`${file}: ${key} is not supported`)
@@ -222,9 +265,11 @@ export function parseConfig(json: unknown, file: string): ModelConfig {
     headDim,
     rmsNormEps: c.rms_norm_eps,
     normOffset: family.normOffset ?? 0,
-    embeddingScale: family.scalesEmbedding ? Math.sqrt(c.hidden_size) : 1,
+    embeddingScale: family.scalesEmbedding ? Math.sqrt(c.hidden_size) : (c.embedding_multiplier ?? c.scale_emb ?? 1),
+    residualScale: c.residual_multiplier ?? (family.isScaled ? c.scale_depth! / Math.sqrt(c.num_hidden_layers) : 1),
+    logitsScale: 1 / (c.logits_scaling ?? (family.isScaled ? c.hidden_size / c.dim_model_base! : 1)),
     // Qwen's way of switching YaRN on leaves max_position_embeddings as it was.
-    maxPositionEmbeddings: Math.max(c.max_position_embeddings, ...layers.map(({ rope }) => yarnReach(rope.scaling))),
+    maxPositionEmbeddings: Math.max(c.max_position_embeddings, ...layers.map(({ rope }) => yarnReach(rope))),
     tieWordEmbeddings: c.tie_word_embeddings ?? false,
     qkvBias: family.hasQkvBias ?? attentionBias,
     outputBias: !family.hasQkvBias && attentionBias,
@@ -244,6 +289,7 @@ function parseLayers(c: ConfigJson, norms: LayerNorms, file: string, headDim: nu
       { ...own, original_max_position_embeddings: own.original_max_position_embeddings ?? c.max_position_embeddings },
       file,
       headDim,
+      c.max_position_embeddings,
     ),
   })
   const full: Layer = {
@@ -251,14 +297,22 @@ function parseLayers(c: ConfigJson, norms: LayerNorms, file: string, headDim: nu
     activation: activations[name],
     window: 0,
     rope: ropeOf(given.full_attention ?? given, c.rope_theta ?? undefined),
-    attentionScale: 1 / Math.sqrt(c.query_pre_attn_scalar ?? headDim),
+    attentionScale: c.attention_multiplier ?? 1 / Math.sqrt(c.query_pre_attn_scalar ?? headDim),
   }
   const numLayers = c.num_hidden_layers
-  if (!c.use_sliding_window) return new Array<Layer>(numLayers).fill(full)
-  const { sliding_window: window, sliding_window_pattern: pattern, max_window_layers: first, layer_types: types } = c
+  const { no_rope_layers: rotated, no_rope_layer_interval: interval, layer_types: types } = c
+  for (const [key, entries] of Object.entries({ layer_types: types, no_rope_layers: rotated }))
+    if (entries && entries.length !== numLayers)
+      throw new FormatError(`${file}: ${key} has ${entries.length} entries, num_hidden_layers is ${numLayers}`)
+  if (!c.use_sliding_window) {
+    const still = { ...full, rope: null }
+    const rotates = (i: number) => (rotated ? rotated[i] === 1 : !interval || (i + 1) % interval !== 0)
+    return Array.from({ length: numLayers }, (_, i) => (rotates(i) ? full : still))
+  }
+  if (rotated || interval)
+    throw new FormatError(`${file}: use_sliding_window with layers that are not rotated is not supported`)
+  const { sliding_window: window, sliding_window_pattern: pattern, max_window_layers: first } = c
   if (!window) throw new FormatError(`${file}: use_sliding_window without a sliding_window`)
-  if (types && types.length !== numLayers)
-    throw new FormatError(`${file}: layer_types has ${types.length} entries, num_hidden_layers is ${numLayers}`)
   const local = given.sliding_attention ?? (c.rope_local_base_freq ? { rope_theta: c.rope_local_base_freq } : undefined)
   const sliding: Layer = { ...full, window, rope: local ? ropeOf(local) : full.rope }
   const slides = (i: number) =>
@@ -278,7 +332,12 @@ function ropeGiven(c: ConfigJson, file: string): z.infer<typeof ropeParameters> 
   )
 }
 
-function parseScaling(rope: z.infer<typeof ropeSettings>, file: string, headDim: number): RopeScaling {
+function parseScaling(
+  rope: z.infer<typeof ropeSettings>,
+  file: string,
+  headDim: number,
+  maxPositions: number,
+): RopeScaling {
   const type = rope.rope_type ?? rope.type ?? 'default'
   const need = (key: keyof typeof rope): number => {
     const value = rope[key]
@@ -310,12 +369,17 @@ function parseScaling(rope: z.infer<typeof ropeSettings>, file: string, headDim:
       originalMaxPositionEmbeddings: need('original_max_position_embeddings'),
     }
   }
+  // Up to the original context, longrope is one divisor per frequency (MiniCPM4).
+  if (type === 'longrope' && maxPositions <= need('original_max_position_embeddings'))
+    return parseScaling({ ...rope, rope_type: 'factors', factors: rope.short_factor }, file, headDim, maxPositions)
   if (type === 'factors' && rope.factors?.length === headDim / 2) return { type, factors: rope.factors }
   throw new FormatError(`${file}: rope scaling "${type}" is not supported (default, linear, llama3 and yarn are)`)
 }
 
-const yarnReach = (s: RopeScaling): number =>
-  s.type === 'yarn' ? Math.floor(s.factor * s.originalMaxPositionEmbeddings) : 0
+function yarnReach(rope: Rope | null): number {
+  if (rope?.scaling.type !== 'yarn') return 0
+  return Math.floor(rope.scaling.factor * rope.scaling.originalMaxPositionEmbeddings)
+}
 
 /** YaRN's own factor of attention. */
 export const yarnMagnitude = (factor: number, mscale = 1): number =>

@@ -33,6 +33,8 @@ export interface AdapterStructure {
   readonly modules: ReadonlyMap<string, { readonly rank: number; readonly dora: boolean }>
   /** Weights that the adapter replaces as a whole (PEFT's modules_to_save), f32 under `${prefix}/${name}`. */
   readonly saved: readonly string[]
+  /** Tables of the vocabulary that it replaces and does not train, in the same place. */
+  readonly frozen: readonly string[]
   readonly trainable: boolean
 }
 
@@ -54,23 +56,26 @@ export interface DecoderContext {
 
 /** A base weight, or the copy of it that an adapter brought along. */
 export function weight(g: Graph, c: DecoderContext, name: string): Tensor {
-  const owner = c.adapters.findLast((a) => a.saved.includes(name))
+  const owner = ownerOf(c, name)
   return owner ? savedWeight(g, c, owner, name) : baseWeight(g, c, name)
 }
 
 /** The table that scores the vocabulary, [V, C]. An adapter's own copy of one of two tied tables unties them, as in PEFT. */
 export function headWeight(g: Graph, c: DecoderContext): Tensor {
-  const owner = c.adapters.findLast((a) => a.saved.includes(outputName))
+  const owner = ownerOf(c, outputName)
   if (owner) return savedWeight(g, c, owner, outputName)
   return baseWeight(g, c, headName(c.config))
 }
+
+const ownerOf = (c: DecoderContext, name: string): AdapterStructure | undefined =>
+  c.adapters.findLast((a) => a.saved.includes(name) || a.frozen.includes(name))
 
 const baseWeight = (g: Graph, c: DecoderContext, name: string): Tensor =>
   g.weight(name, c.weights.get(name)!, c.trainable.has(name))
 
 function savedWeight(g: Graph, c: DecoderContext, owner: AdapterStructure, name: string): Tensor {
   const { shape } = c.weights.get(name) ?? c.weights.get(embeddingName)!
-  return g.weight(`${owner.prefix}/${name}`, { dtype: 'f32', shape }, owner.trainable)
+  return g.weight(`${owner.prefix}/${name}`, { dtype: 'f32', shape }, owner.trainable && owner.saved.includes(name))
 }
 
 /** Packed rows for training and scoring: token i attends to starts[i]..i. All i32[N]. Returns [N, C] after the last norm. */
@@ -112,34 +117,36 @@ function decoder(
   longest: number,
   attend: (index: number, layer: Layer, q: Tensor, k: Tensor, v: Tensor) => Tensor,
 ): Tensor {
-  const { headDim, numAttentionHeads, numKeyValueHeads, rmsNormEps, normOffset, embeddingScale, layers } = c.config
+  const { headDim, numAttentionHeads, numKeyValueHeads, rmsNormEps, normOffset, layers } = c.config
+  const { embeddingScale, residualScale, logitsScale } = c.config
   const norm = (x: Tensor, name: string) => rmsnorm(g, x, weight(g, c, name), rmsNormEps, normOffset)[0]
-  const embedded = embed(g, ids, weight(g, c, embeddingName)) // [N, C]
-  let x = embeddingScale === 1 ? embedded : scale(g, embedded, embeddingScale)
+  const scaled = (x: Tensor, by: number) => (by === 1 ? x : scale(g, x, by))
+  let x = scaled(embed(g, ids, weight(g, c, embeddingName)), embeddingScale) // [N, C]
   for (const [index, layer] of layers.entries())
     x = g.region(`layer${index}`, () => {
       const { norms } = layer
       const linear = (x: Tensor, module: string) => project(g, c, x, index, module)
       const normed = (x: Tensor, name: string | undefined) =>
         name === undefined ? x : norm(x, `${layerName(index)}.${name}.weight`)
-      const { name, type } = c.ropeTable(layer.rope, longest)
+      const table = layer.rope && c.ropeTable(layer.rope, longest)
       // [N, heads*D], normed head by head where the family does that, then rotated
       const headed = (x: Tensor, heads: number, normName: string | undefined) => {
         const [n, width] = x.shape
         const own = normName === undefined ? x : view(g, normed(view(g, x, [n * heads, headDim]), normName), [n, width])
-        return rope(g, own, positions, g.weight(name, type), { heads })
+        return table ? rope(g, own, positions, g.weight(table.name, table.type), { heads }) : own
       }
       const input = normed(x, norms.attentionInput)
       const q = headed(linear(input, 'self_attn.q_proj'), numAttentionHeads, norms.query)
       const k = headed(linear(input, 'self_attn.k_proj'), numKeyValueHeads, norms.key)
       const v = linear(input, 'self_attn.v_proj')
       const output = linear(attend(index, layer, q, k, v), 'self_attn.o_proj')
-      const attended = add(g, x, normed(output, norms.attentionOutput))
+      const attended = add(g, x, scaled(normed(output, norms.attentionOutput), residualScale))
       const inner = normed(attended, norms.mlpInput)
       const hidden = swiglu(g, linear(inner, 'mlp.gate_proj'), linear(inner, 'mlp.up_proj'), layer.activation)
-      return add(g, attended, normed(linear(hidden, 'mlp.down_proj'), norms.mlpOutput)) // [N, C]
+      return add(g, attended, scaled(normed(linear(hidden, 'mlp.down_proj'), norms.mlpOutput), residualScale)) // [N, C]
     })
-  return norm(x, finalNorm)
+  // The head has no bias: what multiplies the logits may multiply its input.
+  return scaled(norm(x, finalNorm), logitsScale)
 }
 
 /** x [N, I] through one linear module and its adapters -> [N, O]. */

@@ -1,13 +1,19 @@
 import { FormatError } from '../errors.ts'
-import { interleaved, layerNames, outerNames } from '../formats/gguf-model.ts'
+import { architectures, interleaved, layerNames, multipliers, outerNames } from '../formats/gguf-model.ts'
 import type { GgufEntry } from '../formats/gguf-write.ts'
 import type { StoredTensor } from '../formats/stored.ts'
-import { type ModelConfig, yarnMagnitude } from './config.ts'
+import { type ModelConfig, type Rope, yarnMagnitude } from './config.ts'
 import { frequencyDivisors } from './rope.ts'
 
 /** The metadata of a model's shape, as llama.cpp's converter writes it: the inverse of what `ggufModel` reads. */
 export function ggufConfigEntries(c: ModelConfig): Map<string, GgufEntry> {
-  const [{ rope }] = c.layers
+  const rope = ropeOf(c)
+  const scales = {
+    embedding_multiplier: c.embeddingScale,
+    residual_multiplier: c.residualScale,
+    attention_multiplier: c.layers[0].attentionScale,
+    logits_scaling: 1 / c.logitsScale,
+  }
   const own: [string, GgufEntry][] = [
     ['block_count', { u32: c.numHiddenLayers }],
     ['context_length', { u32: c.maxPositionEmbeddings }],
@@ -21,6 +27,9 @@ export function ggufConfigEntries(c: ModelConfig): Map<string, GgufEntry> {
     ['rope.dimension_count', { u32: c.headDim }],
     ['rope.freq_base', { f32: rope.theta }],
     ['vocab_size', { u32: c.vocabSize }],
+    ...Object.entries(multipliers)
+      .filter(([, key]) => architectures[c.family]?.needs?.includes(key))
+      .map(([name, key]): [string, GgufEntry] => [key, { f32: scales[name as keyof typeof scales] }]),
   ]
   const { scaling } = rope
   if (scaling.type === 'linear' || scaling.type === 'yarn')
@@ -37,6 +46,9 @@ export function ggufConfigEntries(c: ModelConfig): Map<string, GgufEntry> {
   ])
 }
 
+/** Of the layers that have one: the same for all in what is written. */
+const ropeOf = (c: ModelConfig): Rope => c.layers.find(({ rope }) => rope)!.rope!
+
 /**
  * By our names, the weights under GGUF's and in its order of rows, and the divisors of the rotary frequencies where there are any.
  *
@@ -48,17 +60,20 @@ export function ggufTensors(
   file: string,
 ): Map<string, StoredTensor> {
   const renamed = new Map<string, StoredTensor>()
-  const [{ rope }] = config.layers
+  const rope = ropeOf(config)
   if (config.family === 'gemma3_text' || config.layers.some((l) => l.window > 0 || l.activation !== 'silu'))
     throw new FormatError(
       `${file}: a ${config.family} with windows, or with another activation than silu, is not written as GGUF here`,
     )
+  // llama.cpp knows these layers by their numbers alone.
+  if (config.layers.some((l, i) => (l.rope === null) !== (config.family === 'smollm3' && i % 4 === 3)))
+    throw new FormatError(`${file}: no_rope_layers other than every fourth have no place in GGUF`)
   const { scaling } = rope
   if (scaling.type === 'yarn' && !(scaling.truncate && scaling.attentionFactor === yarnMagnitude(scaling.factor)))
     throw new FormatError(`${file}: an attention_factor, mscale or truncate of "yarn" has no place in GGUF`)
   const divisors = frequencyDivisors(rope, config.headDim)
   if (divisors) {
-    if (config.family !== 'llama')
+    if (!architectures[config.family].isInterleaved)
       throw new FormatError(`${file}: rope scaling "${rope.scaling.type}" of a ${config.family} has no place in GGUF`)
     const bytes = new Uint8Array(divisors.buffer)
     const name = 'rope_freqs.weight'
@@ -69,7 +84,8 @@ export function ggufTensors(
     const to = ggufName(name)
     const part = /attn_[qk]\.(weight|bias)$/.exec(to)?.[0][5]
     const heads = part === 'q' ? config.numAttentionHeads : config.numKeyValueHeads
-    const ordered = config.family === 'llama' && part !== undefined ? interleaved(tensor, heads) : tensor
+    const ordered =
+      architectures[config.family].isInterleaved && part !== undefined ? interleaved(tensor, heads) : tensor
     renamed.set(name, { ...ordered, name: to })
   }
   return renamed

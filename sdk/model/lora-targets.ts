@@ -1,7 +1,7 @@
 import { OptionError } from '../errors.ts'
 import type { LoraConfig } from '../formats/lora-config.ts'
 import { waysToMatch } from '../pattern.ts'
-import { adaptable } from './adapter.ts'
+import { adaptable, isTableModule } from './adapter.ts'
 import type { ModelConfig } from './config.ts'
 import { embeddingModule, outputModule, outputName, weightShapes } from './names.ts'
 
@@ -16,29 +16,25 @@ export interface LoraTarget {
 const maxWays = 2 ** 19
 
 /**
- * The linear modules that a config adapts, by path.
+ * The modules that a config adapts, by path: linear ones, and where they are named the embedding and the output layer.
  *
- * @throws OptionError for a target that the model does not have, for the embedding and the output layer, and for a pattern that
- *   matches nothing; the message names what can be targeted
+ * @throws OptionError for a target that the model does not have, and for a pattern that matches nothing; the message names what can be
+ *   targeted
  */
 export function resolveTargets(config: LoraConfig, c: ModelConfig): Map<string, LoraTarget> {
   const { targetModules } = config
-  const all = [...adaptable(c).keys()]
-  const can = `linear modules are ${[...new Set(all.map(lastName))].join(', ')}`
+  const linear = [...adaptable(c).keys()]
+  const can = `linear modules are ${[...new Set(linear.map(lastName))].join(', ')}`
   const allLinear = typeof targetModules === 'string' && targetModules.toLowerCase() === 'all-linear'
   const wanted = allLinear ? () => true : matcher('targetModules', targetModules)
   const excluded = matcher('excludeModules', config.excludeModules ?? [])
   const saved = config.modulesToSave.map((name) => regExp('modulesToSave', name, '(^|.*\\.)', '($|\\..*)'))
   const left = (path: string) => wanted(path) && !excluded(path) && !saved.some((pattern) => pattern.test(path))
 
-  for (const path of allLinear ? [] : [embeddingModule, outputModule])
-    if (left(path))
-      throw new OptionError(
-        `targetModules: ${path} cannot carry a LoRA adapter here (${can}); train it as a whole with modulesToSave: ['${lastName(path)}']`,
-      )
+  const all = allLinear ? linear : [...linear, embeddingModule, outputModule]
   if (typeof targetModules !== 'string')
     for (const name of targetModules)
-      if (!all.some((path) => endsWithName(path, name)) && !isOther(name))
+      if (!all.some((path) => endsWithName(path, name)))
         throw new OptionError(`targetModules: this model has no linear module "${name}" (${can})`)
   const inLayer = layerFilter(config)
   const paths = all.filter((path) => left(path) && inLayer(path))
@@ -49,6 +45,15 @@ export function resolveTargets(config: LoraConfig, c: ModelConfig): Map<string, 
   const rankOf = patternLookup('rankPattern', config.rankPattern, config.r)
   const alphaOf = patternLookup('alphaPattern', config.alphaPattern, config.loraAlpha)
   return new Map(paths.map((path) => [path, { rank: rankOf(path), alpha: alphaOf(path) }]))
+}
+
+/** Throws OptionError for targets that are loaded and merged, and not trained: the tables of the vocabulary. */
+export function checkTrainable(paths: Iterable<string>): void {
+  for (const path of paths)
+    if (isTableModule(path))
+      throw new OptionError(
+        `targetModules: ${path} cannot train as a LoRA adapter, which is read and merged only; train it as a whole with modulesToSave: ['${lastName(path)}']`,
+      )
 }
 
 /**
@@ -80,7 +85,6 @@ function modulesAbove(weight: string): string[] {
 
 const lastName = (path: string): string => path.slice(path.lastIndexOf('.') + 1)
 const endsWithName = (path: string, name: string): boolean => path === name || path.endsWith(`.${name}`)
-const isOther = (name: string): boolean => endsWithName(embeddingModule, name) || endsWithName(outputModule, name)
 
 /** A list matches whole names at the end of the path, a text is a regular expression over the whole path. */
 function matcher(option: string, given: readonly string[] | string): (path: string) => boolean {

@@ -2,7 +2,7 @@ import { bytesOf } from '../bytes.ts'
 import { byteLength } from '../dtype.ts'
 import type { StoredTensor } from '../formats/stored.ts'
 import { bytesSource } from '../store/byte-source.ts'
-import type { Adapter, AdapterModule } from './adapter.ts'
+import { type Adapter, type AdapterModule, isTableModule } from './adapter.ts'
 import { readWeight } from './lora.ts'
 import type { Model } from './model.ts'
 import { embeddingName, outputName, weightShapes } from './names.ts'
@@ -32,15 +32,22 @@ const activeAdapters = (model: Model): Adapter[] => model.activeAdapters.map((na
 
 function mergedShapes(model: Model): Map<string, readonly number[]> {
   const shapes = weightShapes(model.config)
-  if (activeAdapters(model).some(({ saved }) => saved.has(outputName) || saved.has(embeddingName)))
-    shapes.set(outputName, shapes.get(embeddingName)!)
+  const unties = ({ modules, saved, tables }: Adapter) =>
+    saved.has(outputName) ||
+    saved.has(embeddingName) ||
+    tables.get(outputName) !== tables.get(embeddingName) ||
+    [...modules.keys()].some(isTableModule)
+  if (activeAdapters(model).some(unties)) shapes.set(outputName, shapes.get(embeddingName)!)
   return shapes
 }
 
-async function merged(model: Model, name: string): Promise<Float32Array> {
+/** A weight with its active adapters. */
+export async function merged(model: Model, name: string): Promise<Float32Array> {
   const active = activeAdapters(model)
-  const copy = active.findLast(({ saved }) => saved.has(name))?.saved.get(name)
-  const weight = copy?.slice() ?? (await readWeight(model, model.weights.has(name) ? name : embeddingName))
+  const copies = active.map(({ saved, tables }) => saved.get(name) ?? tables.get(name))
+  const weight =
+    copies.findLast((copy) => copy !== undefined)?.slice() ??
+    (await readWeight(model, model.weights.has(name) ? name : embeddingName))
   const path = name.replace(/\.weight$/, '')
   addUpdates(
     weight,

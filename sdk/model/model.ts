@@ -2,7 +2,7 @@ import { megabytes } from '../bytes.ts'
 import { byteLength, describe, type FloatDType, type TensorType } from '../dtype.ts'
 import { DeviceLostError, MemoryError, OptionError } from '../errors.ts'
 import type { StoredTensor } from '../formats/safetensors.ts'
-import { readAs } from '../formats/stored.ts'
+import { convertedChunks, layoutOf, storedChunks } from '../formats/stored.ts'
 import { Graph } from '../graph/graph.ts'
 import { bindings, toProgram } from '../graph/program.ts'
 import type { Buffer, Executable, Target } from '../target.ts'
@@ -10,11 +10,12 @@ import { type Adapter, adapterBuffers, sameStructure, structureOf, withNumbers }
 import type { ModelConfig, Rope } from './config.ts'
 import type { AdapterStructure, DecoderContext } from './decoder.ts'
 import { surviving } from './lost.ts'
-import { findWeights } from './names.ts'
+import { merged } from './merge.ts'
+import { embeddingName, findWeights } from './names.ts'
 import { ropeTable } from './rope.ts'
 import { roundedAgain, weightDType } from './weight-dtype.ts'
 
-/** Told after each tensor that is loaded. */
+/** Told after each piece of a tensor that is loaded. */
 export interface LoadProgress {
   /** The tensor's. */
   readonly name: string
@@ -30,7 +31,7 @@ export interface ModelOptions {
   readonly onProgress?: (progress: LoadProgress) => void
   /** Told what of the weights is rounded though the files have it quantized already. Default console.warn. */
   readonly onWarning?: (message: string) => void
-  /** Looked at between tensors; loading throws the signal's reason. */
+  /** Looked at after each piece; loading throws the signal's reason. */
   readonly signal?: AbortSignal
 }
 
@@ -56,7 +57,7 @@ export class Model {
   private device: Target
   private recovering: Promise<void> | null = null
   /** Types of the base weights by name. */
-  readonly weights = new Map<string, TensorType>()
+  readonly weights = new Map<string, TensorType & { readonly dtype: FloatDType }>()
   /** Adapters on the host, by name; the numbers of an active one are in its slot's buffers. */
   readonly adapters = new Map<string, Adapter>()
   private slots: { names: readonly string[]; structure: AdapterStructure }[] = []
@@ -75,7 +76,7 @@ export class Model {
   private constructor(target: Target, config: ModelConfig) {
     this.device = target
     this.config = config
-    this.ropes = [...new Set(config.layers.map(({ rope }) => rope))]
+    this.ropes = [...new Set(config.layers.flatMap(({ rope }) => rope ?? []))]
   }
 
   /** Another one after the device was lost. */
@@ -113,8 +114,8 @@ export class Model {
       )
     try {
       await model.readWeights(tensors, (name, loadedBytes) => {
-        signal?.throwIfAborted()
         onProgress?.({ name, loadedBytes, totalBytes })
+        signal?.throwIfAborted()
       })
       return model
     } catch (error) {
@@ -123,16 +124,28 @@ export class Model {
     }
   }
 
-  /** Writes every weight to the target. */
+  /** Writes every weight to the target, a piece at a time: blocks that it does not take itself are converted here. */
   private async readWeights(
     tensors: ReadonlyMap<string, StoredTensor>,
-    onTensor: (name: string, loadedBytes: number) => void,
+    onPiece: (name: string, loadedBytes: number) => void,
   ): Promise<void> {
     let loadedBytes = 0
     for (const [name, type] of this.weights) {
-      await this.target.write(this.buffer(name, type), await readAs(tensors.get(name)!, type.dtype))
-      loadedBytes += byteLength(type)
-      onTensor(name, loadedBytes)
+      const { dtype } = type
+      const stored = tensors.get(name)!
+      const buffer = this.buffer(name, type)
+      const isTaken = this.target.conversions?.includes(`${stored.dtype}_${dtype}`)
+      const blocks = isTaken ? { type: stored.dtype, ...layoutOf(stored.dtype) } : undefined
+      let at = 0
+      for await (const bytes of blocks ? storedChunks(stored) : convertedChunks(stored, dtype)) {
+        await this.target.write(buffer, bytes, at, blocks)
+        const written = blocks
+          ? byteLength({ dtype, shape: [(bytes.length / blocks.bytes) * blocks.elements] })
+          : bytes.length
+        at += written
+        loadedBytes += written
+        onPiece(name, loadedBytes)
+      }
     }
   }
 
@@ -328,6 +341,12 @@ export class Model {
     this.numbersVersion++
     for (const [key, { shape, data }] of adapterBuffers(this.named(names), structure, this.shapes()))
       await this.target.write(this.buffer(`${structure.prefix}/${key}`, { dtype: 'f32', shape }), data)
+    const { shape } = this.weights.get(embeddingName)!
+    for (const name of structure.frozen)
+      await this.target.write(
+        this.buffer(`${structure.prefix}/${name}`, { dtype: 'f32', shape }),
+        await merged(this, name),
+      )
   }
 
   private shapes(): Map<string, readonly number[]> {

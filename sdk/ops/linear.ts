@@ -29,7 +29,7 @@ export const linearOp: OpSpec = {
   },
   cases: [
     ...floatDTypes.flatMap((dtype) => [
-      { name: `${dtype}, one row`, inputs: [normal([1, 96]), frozen(dtype, [33, 96])], attrs: {} },
+      { name: `${dtype}, one row`, inputs: [normal([1, 544]), frozen(dtype, [33, 544])], attrs: {} },
       { name: `${dtype}, rows`, inputs: [normal([7, 160]), frozen(dtype, [65, 160]), frozen('f32', [65])], attrs: {} },
       { name: `${dtype}, across tiles`, inputs: [normal([65, 64]), frozen(dtype, [130, 64])], attrs: {} },
     ]),
@@ -42,6 +42,7 @@ export const linearOp: OpSpec = {
     { name: 'trained, one by one', inputs: [normal([1, 1]), trained([1, 1]), trained([1])], attrs: {} },
     { name: 'trained, across tiles', inputs: [normal([33, 65]), trained([67, 65])], attrs: {} },
     { name: 'long inner axis', inputs: [normal([3, 1031]), frozen('f32', [5, 1031])], attrs: {} },
+    { name: 'few rows, long', inputs: [normal([3, 544]), frozen('q8', [6, 544]), frozen('f32', [6])], attrs: {} },
   ],
 }
 

@@ -13,6 +13,7 @@ const { fround } = Math
 /** Blocks of 32 numbers to f16 scale (largest / 127) and 32 int8. `values.length` is a multiple of 32. */
 export function quantizeQ8(values: Float32Array): Uint8Array {
   const bytes = new Uint8Array((values.length / blockSize) * q8Bytes)
+  const bits = new Int32Array(values.buffer, values.byteOffset, values.length)
   for (let start = 0, at = 0; start < values.length; start += blockSize, at += q8Bytes) {
     let largest = 0
     for (let i = start; i < start + blockSize; i++) largest = Math.max(largest, Math.abs(values[i]))
@@ -20,9 +21,10 @@ export function quantizeQ8(values: Float32Array): Uint8Array {
     const inverse = scale === 0 ? 0 : fround(1 / scale)
     writeScale(bytes, at, scale)
     for (let i = 0; i < blockSize; i++) {
-      const x = fround(values[start + i] * inverse)
-      // Halves go away from zero: a byte takes what is left of its point.
-      bytes[at + 2 + i] = x < 0 ? x - 0.5 : x + 0.5
+      // Halves go away from zero. No branch: signs are as good as random, and a wrong guess costs more than the rest.
+      const magnitude = (fround(Math.abs(values[start + i]) * inverse) + 0.5) | 0
+      const sign = bits[start + i] >> 31
+      bytes[at + 2 + i] = (magnitude ^ sign) - sign
     }
   }
   return bytes

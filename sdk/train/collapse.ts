@@ -19,23 +19,26 @@ interface Symptom {
 const moreSpread =
   'easier or harder prompts, more numGenerations, a higher temperature, a reward with partial credit, or a supervised warm-up (halfling sft) first'
 
+const averageOf = ({ reward }: RolloutMetrics): string =>
+  reward === undefined ? 'none' : `${reward.toPrecision(3)} on average`
+
 const symptoms: Readonly<Record<keyof Streaks, Symptom>> = {
   noSpread: {
     shows: (m) => m.fracRewardZeroStd === 1,
     told: (m) =>
-      `no group has any spread of rewards (all completions of a prompt got the same, ${m.reward.toPrecision(3)} on average): nothing is learned`,
+      `no group has any spread of rewards (all completions of a prompt got the same, ${averageOf(m)}): nothing is learned`,
     remedy: moreSpread,
   },
   littleSpread: {
     shows: (m) => m.fracRewardZeroStd >= 0.85,
     told: (m) =>
-      `hardly a group has any spread of rewards (in ${(100 * m.fracRewardZeroStd).toFixed(0)}% all completions of a prompt got the same, ${m.reward.toPrecision(3)} on average): little is learned`,
+      `hardly a group has any spread of rewards (in ${(100 * m.fracRewardZeroStd).toFixed(0)}% all completions of a prompt got the same, ${averageOf(m)}): little is learned`,
     remedy: moreSpread,
     mild: true,
   },
   noEntropy: {
-    shows: (m) => m.fracRewardZeroStd < 1 && m.entropy < 0.01,
-    told: (m) => `the entropy is ${m.entropy.toPrecision(2)} nats a token: the model always says the same`,
+    shows: ({ entropy }) => entropy !== undefined && entropy < 0.01,
+    told: (m) => `the entropy is ${m.entropy!.toPrecision(2)} nats a token: the model always says the same`,
     remedy: 'a lower learningRate, beta above 0, a higher epsilonHigh, or go back to an earlier checkpoint',
   },
   cutOff: {

@@ -1,5 +1,6 @@
 import { epochOrder } from '../data/order.ts'
 import type { Prompt } from '../data/prompts.ts'
+import { RewardError } from '../errors.ts'
 import type { LanguageModel } from '../generate/language-model.ts'
 import { type Rollout, rollout } from '../generate/rollout.ts'
 import { scoreExamples } from '../generate/score.ts'
@@ -12,7 +13,7 @@ import type { GRPOSettings } from './config.ts'
 import type { GRPOOptions } from './grpo.ts'
 import type { PolicyTerms } from './objectives.ts'
 import { exampleOf, type Sample, sample } from './policy.ts'
-import { type Drawn, hasSpread, rewardsOf, rolloutMetrics } from './rewarded.ts'
+import { type Drawn, hasSpread, isRewarded, nameOf, rewardsOf, rolloutMetrics } from './rewarded.ts'
 import type { Run } from './run.ts'
 
 /** Completions that are trained on for one or several steps, as a checkpoint holds them. */
@@ -21,6 +22,9 @@ export const generation = z.object({
   metrics: z.record(z.string(), z.number()),
 })
 export type Generation = Readonly<z.infer<typeof generation>>
+
+/** Prompts without any reward after which the rows are taken to have none. */
+const mostUnrewarded = 16
 
 /** Keeps what is drawn apart from other uses of a seed. */
 const rolloutStream = 0x6017
@@ -35,6 +39,9 @@ export class Generations {
   private readonly rewardFuncs: readonly RewardFunction[]
   /** Of a reference that is a model of its own. */
   private readonly refPrograms: Programs | null
+  /** Whether any completion so far had a reward, and the prompts that were answered. */
+  private isRewarded = false
+  private asked = 0
   /** The batch that was told last: after a lost device some are drawn again. */
   private told = -1
 
@@ -56,9 +63,9 @@ export class Generations {
 
   /**
    * Batch `index`, of the prompts from `cursor` on: completions with advantages, and with what the updates need to know of other
-   * policies. Throws RewardError.
+   * policies; with a warning where none has a reward. Throws RewardError.
    */
-  async draw(index: number, cursor: number): Promise<{ generation: Generation; cursor: number }> {
+  async draw(index: number, cursor: number): Promise<{ generation: Generation; cursor: number; warning?: string }> {
     const { args } = this
     const { numGenerations: size, dynamicSampling, maxResamples } = args
     const { model, rolloutModel, onRollouts } = this.options
@@ -77,6 +84,7 @@ export class Generations {
         if (!dynamicSampling || hasSpread(group)) kept.push(group)
       }
     }
+    const warning = this.checkRewarded(all)
     // Nothing but groups that teach nothing: they are at least counted.
     const used = kept.length > 0 ? kept : all.slice(0, groups)
     const completions = used.flat()
@@ -92,7 +100,7 @@ export class Generations {
       }),
     )
     const metrics = rolloutMetrics(all, all.length - used.length, this.rewardFuncs)
-    return { generation: { samples, metrics }, cursor: next }
+    return { generation: { samples, metrics }, cursor: next, warning }
   }
 
   /** Of one greedy completion of each prompt. */
@@ -104,7 +112,25 @@ export class Generations {
       ...{ numGenerations: 1, temperature: 0, maxCompletionLength, seed: 0, slots, signal },
       onProgress: (rows) => onProgress?.({ phase: 'evaluating', rows, totalRows: prompts.length }),
     })
-    return mean((await this.rewarded(prompts, rollouts)).map(({ reward }) => reward))
+    const rewarded = (await this.rewarded(prompts, rollouts)).filter(isRewarded)
+    if (rewarded.length === 0) throw new RewardError(`evalDataset: ${this.noReward(prompts)}`)
+    return mean(rewarded.map(({ reward }) => reward))
+  }
+
+  /** What is to be told of a first batch without any reward. Throws RewardError where the rows have none. */
+  private checkRewarded(groups: readonly (readonly Drawn[])[]): string | undefined {
+    const isFirst = this.asked === 0
+    this.asked += groups.length
+    this.isRewarded ||= groups.flat().some(isRewarded)
+    if (this.isRewarded) return undefined
+    const what = this.noReward(this.prompts)
+    if (this.asked >= Math.min(this.prompts.length, mostUnrewarded)) throw new RewardError(what)
+    return isFirst ? what : undefined
+  }
+
+  private noReward(prompts: readonly Prompt[]): string {
+    const names = this.rewardFuncs.map(nameOf).join(', ')
+    return `no completion has any reward (${names}: null for all of them), so that nothing can be learned: do the rows lack what it compares with? Their columns are ${Object.keys(prompts[0].values).join(', ')}; accuracyReward wants answer or solution`
   }
 
   async close(): Promise<void> {

@@ -142,13 +142,17 @@ export class GRPOTrainer {
     const { args, options, parts, updates, terms } = this
     const { seed, stopOnCollapse, collapsePatience } = args
     for await (const step of run.steps()) {
+      let unrewarded: string | undefined
       if (!run.memory.generation) {
-        const drawn = await generations.draw(Math.floor(step / updates), run.memory.cursor).catch(async (error) => {
-          // A mistake in somebody's reward does not cost what was learned before it.
-          if (error instanceof RewardError) await run.save(rotates(run, args))
-          throw error
-        })
+        const { warning, ...drawn } = await generations
+          .draw(Math.floor(step / updates), run.memory.cursor)
+          .catch(async (error) => {
+            // A mistake in somebody's reward does not cost what was learned before it.
+            if (error instanceof RewardError) await run.save(rotates(run, args))
+            throw error
+          })
         run.memory = { ...run.memory, ...drawn }
+        unrewarded = warning
       }
       const { generation, cursor } = run.memory
       const samples = partOf(generation!.samples, step % parts, parts, [seed, Math.floor(step / parts)])
@@ -160,12 +164,13 @@ export class GRPOTrainer {
       }
       const metrics = { ...sums.metrics(terms, options.rolloutModel !== undefined), ...generation!.metrics }
       const health = watchCollapse(run.memory.streaks, metrics as unknown as RolloutMetrics, collapsePatience)
-      if (health.warning !== undefined && run.isNew) options.onWarning?.(`step ${step + 1}: ${health.warning}`)
+      const warning = unrewarded ?? health.warning
+      if (warning !== undefined && run.isNew) options.onWarning?.(`step ${step + 1}: ${warning}`)
       if (health.stop && stopOnCollapse) throw await this.collapsed(step + 1, health.stop)
       const isSpent = (step + 1) % updates === 0
       run.memory = { cursor, generation: isSpent ? null : generation, streaks: health.streaks }
       const tokens = samples.reduce((n, c) => n + c.promptIds.length + c.completionIds.length, 0)
-      yield* run.update(metrics, tokens, health.warning)
+      yield* run.update(metrics, tokens, warning)
       yield* run.evaluate(async () => ({ evalReward: await generations.meanReward(held) }))
       await run.checkpoint(rotates(run, args))
     }

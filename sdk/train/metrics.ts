@@ -1,12 +1,12 @@
 import type { Store } from '../store/store.ts'
 import { textChunks } from '../store/text.ts'
 
-/** What GRPOTrainer logs beside the loss: means over the completions (or the scored tokens) of a step. */
+/** What GRPOTrainer logs beside the loss: means over the completions (or the scored tokens) of a step. Absent: none was computed. */
 export interface RolloutMetrics {
-  /** The weighted sum of all rewards. */
-  readonly reward: number
+  /** The weighted sum of all rewards, of completions that have any. */
+  readonly reward?: number
   /** Mean over the groups of their rewards' deviation. */
-  readonly rewardStd: number
+  readonly rewardStd?: number
   /** Share of the groups without any spread: they teach nothing. */
   readonly fracRewardZeroStd: number
   /** Tokens of a completion. */
@@ -15,17 +15,17 @@ export interface RolloutMetrics {
   /** Share of the completions that were cut off. */
   readonly truncated: number
   /** Nats a token of the completions that trained. */
-  readonly entropy: number
+  readonly entropy?: number
   /** Share of the tokens whose ratio the clip held back, below and above. */
-  readonly clipRatioLow: number
-  readonly clipRatioHigh: number
+  readonly clipRatioLow?: number
+  readonly clipRatioHigh?: number
   /** k3 estimate of the divergence from the reference, nats a token; with beta alone. */
-  readonly kl: number
+  readonly kl?: number
   /** |log p of the trainer - log p of the sampler|, mean and greatest. */
-  readonly samplingDifference: number
-  readonly samplingDifferenceMax: number
+  readonly samplingDifference?: number
+  readonly samplingDifferenceMax?: number
   /** Mean weight of the importance correction; with a rolloutModel alone. */
-  readonly importanceWeight: number
+  readonly importanceWeight?: number
   /** Groups that dynamic sampling threw away. */
   readonly resampledGroups: number
 }

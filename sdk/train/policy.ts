@@ -101,8 +101,10 @@ export class TokenSums {
       }
   }
 
+  /** The loss alone where no token trained. */
   metrics({ ref }: PolicyTerms, corrected = false): StepMetrics {
-    const mean = (sum: number) => sum / Math.max(1, this.tokens)
+    if (this.tokens === 0) return { loss: this.loss }
+    const mean = (sum: number) => sum / this.tokens
     const { kl, ...sums } = this.sums
     return {
       loss: this.loss,

@@ -18,6 +18,9 @@ export interface Drawn extends RewardInput {
 
 export const nameOf = (reward: RewardFunction): string => reward.name || 'reward'
 
+/** Whether any reward applies to it. */
+export const isRewarded = ({ rewards }: Drawn): boolean => rewards.some((reward) => reward !== null)
+
 export const hasSpread = (group: readonly Drawn[]): boolean => deviation(group.map(({ reward }) => reward)) > 1e-8
 
 /** Calls a reward function and checks what it gives. Throws RewardError. */
@@ -58,9 +61,9 @@ export function rolloutMetrics(
   const all = groups.flat()
   const spreads = groups.map((group) => deviation(group.map(({ reward }) => reward)))
   const lengths = all.map(({ completionIds }) => completionIds.length)
+  const rewarded = all.filter(isRewarded)
   const metrics: Record<string, number> = {
-    reward: mean(all.map(({ reward }) => reward)),
-    rewardStd: mean(spreads),
+    ...(rewarded.length > 0 && { reward: mean(rewarded.map(({ reward }) => reward)), rewardStd: mean(spreads) }),
     fracRewardZeroStd: mean(spreads.map((spread) => (spread > 1e-8 ? 0 : 1))),
     meanLength: mean(lengths),
     maxLength: Math.max(...lengths),

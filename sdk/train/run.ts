@@ -21,7 +21,7 @@ import { MetricsFile, type MetricsLine } from './metrics.ts'
 import type { Objective } from './objectives.ts'
 import { learningRateAt } from './schedule.ts'
 import { type Forecast, type PackedRows, TrainStep } from './step.ts'
-import { prepareAdapter, rememberAdapters, restoreTrained, trainedFiles } from './trained.ts'
+import { checkTrained, prepareAdapter, rememberAdapters, restoreTrained, trainedFiles } from './trained.ts'
 
 /** A log line, with where the run stands. */
 export type TrainLog = MetricsLine & { readonly totalSteps: number }
@@ -427,6 +427,7 @@ export class Run<Memory = undefined> {
     if (this.args.loadBestModelAtEnd && best && output)
       await restoreTrained(this.model, this.trained, below(output, `checkpoint-${best.step}`))
     await this.model.model.pullAdapters()
+    if (this.step.steps > 0) checkTrained(this.model, this.trained)
     if (output) await writeFiles(output, await trainedFiles(this.model, this.trained))
   }
 
@@ -436,9 +437,12 @@ export class Run<Memory = undefined> {
   }
 }
 
-/** The mean of each metric. */
+/** The mean of each metric over the steps that have it. */
 function means(all: readonly StepMetrics[]): StepMetrics {
-  const mean = (key: string) => all.reduce((sum, metrics) => sum + metrics[key], 0) / all.length
-  const rest = Object.keys(all[0]).filter((key) => key !== 'loss')
-  return { loss: mean('loss'), ...Object.fromEntries(rest.map((key) => [key, mean(key)])) }
+  const mean = (key: string) => {
+    const known = all.filter((metrics) => metrics[key] !== undefined)
+    return known.reduce((sum, metrics) => sum + metrics[key], 0) / known.length
+  }
+  const rest = new Set(all.flatMap(Object.keys).filter((key) => key !== 'loss'))
+  return { loss: mean('loss'), ...Object.fromEntries([...rest].map((key) => [key, mean(key)])) }
 }

@@ -56,7 +56,7 @@ export class SFTTrainer {
    * Trains to the end, yielding a log line every `loggingSteps` and at each evaluation. The trained adapter stays active on the
    * model and is written to `outputDir`.
    *
-   * @throws DataError, OptionError, MemoryError before the first step; NumericError when a loss is not finite
+   * @throws DataError, OptionError, MemoryError before the first step; NumericError when a loss or weight is not finite, or nothing was trained
    */
   async *train(at: TrainOptions = {}): AsyncGenerator<TrainLog, void> {
     const { run, rows } = await this.open(at)

@@ -1,9 +1,10 @@
-import { OptionError } from '../errors.ts'
+import { NumericError, OptionError } from '../errors.ts'
 import { readAdapter } from '../formats/peft.ts'
 import { openTensors } from '../formats/stored-model.ts'
 import type { LanguageModel } from '../generate/language-model.ts'
-import type { LoraConfig } from '../model/adapter.ts'
+import type { Adapter, LoraConfig } from '../model/adapter.ts'
 import { adapterFromPeft, createAdapter } from '../model/lora.ts'
+import { checkTrainable } from '../model/lora-targets.ts'
 import { snapshotFiles } from '../model/write.ts'
 import type { Files, Source } from '../store/store.ts'
 
@@ -26,7 +27,10 @@ export async function prepareAdapter(
     return null
   }
   const active = model.activeAdapters.at(-1)
-  if (peft === undefined && active !== undefined) return active
+  if (peft === undefined && active !== undefined) {
+    checkTrainable(model.adapters.get(active)!.modules.keys())
+    return active
+  }
   let name = newAdapter
   for (let n = 2; model.adapters.has(name); n++) name = `${newAdapter}-${n}`
   model.adapters.set(name, await createAdapter(name, peft ?? {}, model, seed))
@@ -48,9 +52,34 @@ export async function rememberAdapters({ model }: LanguageModel): Promise<() => 
   }
 }
 
-/** The files of what trains: a PEFT adapter's, or the full model's as an HF snapshot in f32. */
+/** The files of what trains: a PEFT adapter's, or the full model's as an HF snapshot in f32. Throws NumericError, FormatError for what is not finite. */
 export async function trainedFiles(lm: LanguageModel, adapter: string | null): Promise<Files> {
-  return adapter === null ? snapshotFiles(await lm.mergedModel(), { dtype: 'f32' }) : lm.peftFiles(adapter)
+  if (adapter === null) return snapshotFiles(await lm.mergedModel(), { dtype: 'f32' })
+  const files = await lm.peftFiles(adapter)
+  checkFinite(lm.model.adapters.get(adapter)!)
+  return files
+}
+
+/** Throws NumericError for an adapter that is as it was made: B is zero everywhere, and nothing else trains. */
+export function checkTrained({ model }: LanguageModel, name: string | null): void {
+  if (name === null) return
+  const { modules, saved } = model.adapters.get(name)!
+  if (saved.size > 0 || [...modules.values()].some(({ b }) => b.some((value) => value !== 0))) return
+  throw new NumericError(
+    `adapter "${name}": no step has changed it, B is still zero: it is not written (was the learningRate 0, or every gradient, as where no group of completions has any spread of rewards?)`,
+  )
+}
+
+/** Throws NumericError naming what is not finite. */
+function checkFinite({ name, modules, saved }: Adapter): void {
+  const all = [...modules].flatMap(([path, { a, b, magnitude = a }]) =>
+    [a, b, magnitude].map((data) => [path, data] as const),
+  )
+  const wrong = [...all, ...saved].find(([, data]) => !data.every(Number.isFinite))
+  if (wrong)
+    throw new NumericError(
+      `adapter "${name}": ${wrong[0]} has values that are not finite: it is not written (lower the learning rate)`,
+    )
 }
 
 /** Puts what a checkpoint holds back onto the target. */

@@ -6,6 +6,7 @@ import type {
   Buffer,
   CompileProgress,
   Executable,
+  FileBlocks,
   KernelProfile,
   RunInputs,
   RunOptions,
@@ -56,14 +57,16 @@ class RemoteTarget implements Target {
   readonly name: Target['name']
   readonly info: Target['info']
   readonly profile: Target['profile']
+  readonly conversions: Target['conversions']
   private readonly calls: WorkerCalls
   private readonly ops: Opened['ops']
   private made = 0
   private closed: Promise<void> | null = null
 
-  constructor(calls: WorkerCalls, { name, info, ops, profiles }: Opened) {
+  constructor(calls: WorkerCalls, { name, info, ops, profiles, conversions }: Opened) {
     this.name = name
     this.info = info
+    this.conversions = conversions
     this.calls = calls
     this.ops = ops
     this.profile = profiles ? (work) => this.profiled(work) : undefined
@@ -81,10 +84,10 @@ class RemoteTarget implements Target {
     return buffer
   }
 
-  write(buffer: Buffer, data: ArrayBufferView, byteOffset = 0): Promise<void> {
+  write(buffer: Buffer, data: ArrayBufferView, byteOffset = 0, blocks?: FileBlocks): Promise<void> {
     const id = this.own(buffer)
     const copy = bytesOf(data).slice()
-    return this.calls.call('write', [id, copy, byteOffset], [copy.buffer])
+    return this.calls.call('write', [id, copy, byteOffset, blocks], [copy.buffer])
   }
 
   async read(buffer: Buffer, byteOffset = 0, bytes = buffer.bytes - byteOffset): Promise<ArrayBuffer> {

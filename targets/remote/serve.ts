@@ -2,7 +2,15 @@ import type { TensorType } from '../../sdk/dtype.ts'
 import { DeviceError } from '../../sdk/errors.ts'
 import type { Program } from '../../sdk/graph/program.ts'
 import { type OpName, ops } from '../../sdk/ops/index.ts'
-import type { Buffer, CompileProgress, Executable, KernelProfile, RunInputs, Target } from '../../sdk/target.ts'
+import type {
+  Buffer,
+  CompileProgress,
+  Executable,
+  FileBlocks,
+  KernelProfile,
+  RunInputs,
+  Target,
+} from '../../sdk/target.ts'
 import type { RemoteOptions } from './index.ts'
 import { type Call, locksOf, type Opened, type SentRunOptions, sent } from './wire.ts'
 
@@ -38,8 +46,8 @@ export function serveTarget(devices: Devices, port: Port = globalThis as unknown
       await hold(lock)
       const onCompile = (progress: CompileProgress) => port.postMessage({ event: progress })
       target = await devices.open({ ...options, onCompile })
-      const { name, info, profile } = target
-      return { name, info, ops: supported(target), profiles: profile !== undefined }
+      const { name, info, profile, conversions } = target
+      return { name, info, ops: supported(target), profiles: profile !== undefined, conversions }
     },
     find: (options: object) => devices.find(options),
     create(id: number, type: TensorType, name: string): void {
@@ -49,7 +57,8 @@ export function serveTarget(devices: Devices, port: Port = globalThis as unknown
         buffers.set(id, error as Error)
       }
     },
-    write: (id: number, bytes: Uint8Array, byteOffset: number) => target.write(bufferOf(id), bytes, byteOffset),
+    write: (id: number, bytes: Uint8Array, byteOffset: number, blocks?: FileBlocks) =>
+      target.write(bufferOf(id), bytes, byteOffset, blocks),
     read: (id: number, byteOffset: number, bytes: number) => target.read(bufferOf(id), byteOffset, bytes),
     free(id: number): void {
       const buffer = buffers.get(id)

@@ -23,6 +23,7 @@ export interface Opened {
   /** Whether it has the op, or why not. */
   readonly ops: Readonly<Record<string, true | string>>
   readonly profiles: boolean
+  readonly conversions: Target['conversions']
 }
 
 /** Without the signal: it goes as a call of its own. */

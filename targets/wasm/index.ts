@@ -61,6 +61,8 @@ interface Compiled {
 class WasmExecutor implements Executor<Region, Compiled> {
   readonly name = 'wasm'
   readonly info: DeviceInfo
+  /** Each a kernel of that name. */
+  readonly conversions = ['Q5_0_q8', 'Q4_K_q4a', 'Q6_K_q8']
   private readonly heap: Heap
   private readonly engine: Engine
   private readonly kernels: Kernels
@@ -91,8 +93,12 @@ class WasmExecutor implements Executor<Region, Compiled> {
     this.heap.free(ptr)
   }
 
-  write({ ptr }: Region, byteOffset: number, bytes: Uint8Array): void {
-    this.heap.bytes(ptr + byteOffset, bytes.length).set(bytes)
+  write({ ptr }: Region, byteOffset: number, bytes: Uint8Array, conversion?: string): void {
+    const from = conversion ? this.heap.allocate(bytes.length, conversion) : ptr + byteOffset
+    this.heap.bytes(from, bytes.length).set(bytes)
+    if (!conversion) return
+    this.kernels.call[conversion](from, ptr + byteOffset, bytes.length)
+    this.heap.free(from)
   }
 
   read({ ptr }: Region, byteOffset: number, bytes: number): ArrayBuffer {

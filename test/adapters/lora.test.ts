@@ -201,6 +201,7 @@ describe('padding of ranks', () => {
             config: {} as LoraConfig,
             modules: new Map([[first, { rank, scale: 2, a, b, ...(dora && { magnitude: m }) }]]),
             saved: new Map([['model.norm.weight', norm]]),
+            tables: new Map(),
           }),
         ),
     )

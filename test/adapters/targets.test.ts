@@ -4,7 +4,7 @@ import { OptionError } from '../../sdk/errors.ts'
 import type { LoraConfig } from '../../sdk/formats/lora-config.ts'
 import { parseAdapterConfig } from '../../sdk/formats/peft.ts'
 import { parseConfig } from '../../sdk/model/config.ts'
-import { resolveTargets, savedWeights } from '../../sdk/model/lora-targets.ts'
+import { checkTrainable, resolveTargets, savedWeights } from '../../sdk/model/lora-targets.ts'
 
 interface Table {
   readonly models: Record<string, unknown>
@@ -36,9 +36,6 @@ describe('targets that cannot be', () => {
   const cases: [given: Partial<LoraConfig>, message: RegExp][] = [
     [{ targetModules: ['c_attn'] }, /no linear module "c_attn".*q_proj, k_proj, v_proj, o_proj, gate_proj/],
     [{ targetModules: ['q_proj', 'norm'] }, /no linear module "norm"/],
-    [{ targetModules: ['q_proj', 'lm_head'] }, /lm_head cannot carry .* modulesToSave: \['lm_head'\]/],
-    [{ targetModules: ['embed_tokens'] }, /model\.embed_tokens cannot carry/],
-    [{ targetModules: '.*(q_proj|embed_tokens)' }, /model\.embed_tokens cannot carry/],
     [{ targetModules: 'q_proj' }, /"q_proj" matches no module.*regular expression over the whole path/],
     [{ targetModules: '.*(q_proj' }, /targetModules: .* no regular expression/],
     [{ targetModules: [] }, /matches no module/],
@@ -52,6 +49,18 @@ describe('targets that cannot be', () => {
       expect(resolve).toThrow(message)
       expect(resolve).toThrow(OptionError)
     })
+
+  it.each<[string[] | string, string]>([
+    [['q_proj', 'lm_head'], 'lm_head'],
+    [['embed_tokens'], 'model.embed_tokens'],
+    ['.*(q_proj|embed_tokens)', 'model.embed_tokens'],
+  ])('%j is read, and not trained', (targetModules, path) => {
+    const resolved = resolveTargets({ ...base, targetModules }, qwen)
+    expect(resolved.get(path)).toEqual({ rank: 8, alpha: 8 })
+    expect(() => checkTrainable(resolved.keys())).toThrow(
+      new RegExp(`${path} cannot train as a LoRA adapter.* modulesToSave: \\['${path.replace('model.', '')}'\\]`),
+    )
+  })
 
   it('modulesToSave: score', () => {
     expect(() => savedWeights({ ...base, modulesToSave: ['score'] }, qwen)).toThrow(

@@ -71,3 +71,9 @@ it.skipIf(!has(data))('reads every gold answer of GSM8K as a number (needs share
   expect(answers.filter((a) => a === null || !/^-?\d+(\.\d+)?$/.test(a))).toEqual([])
   expect(answers[0]).toBe('18')
 })
+
+it('stops where the next question begins', () => {
+  expect(extractAnswer('#### 8\n\nQuestion: and 2?\n#### 2')).toBe('8')
+  expect(extractAnswer('The answer is 8.\nQ: and 2?\nA: The answer is 2.')).toBe('8')
+  expect(extractAnswer('Problem: 3 pens\n<answer>8</answer>')).toBe('8')
+})

@@ -105,19 +105,6 @@ async function tryRewards(rows: Rows) {
 }
 declare const missing: unknown
 
-/** The longest time in milliseconds that the page's own work had to wait meanwhile. */
-async function waiting(work: () => Promise<unknown>): Promise<number> {
-  let [largest, last] = [0, performance.now()]
-  const timer = setInterval(() => {
-    const now = performance.now()
-    largest = Math.max(largest, now - last)
-    last = now
-  }, 5)
-  await work()
-  clearInterval(timer)
-  return Math.max(largest, performance.now() - last)
-}
-
 /** The same training and answer, with a Worker that ends in the middle of each. */
 async function tryLoss(rows: Rows) {
   const workers: Worker[] = []
@@ -152,18 +139,11 @@ async function tryLoss(rows: Rows) {
   return { whole, cut, workers: workers.length }
 }
 
-/** One thread computes, so that another core is the page's. */
-async function tryWaiting(rows: Rows) {
-  const load = await waiting(async () => (await nano('q8', 1)).close())
+/** Works whose tasks are timed. One thread computes, so that another core is the page's. */
+async function tryWorks(rows: Rows) {
   const model = await nano('f32', 1)
-  const chat = await waiting(() =>
-    LanguageModel.complete(model.chat([{ role: 'user', content: String(rows[0].question) }], { temperature: 0 })),
-  )
   const trainDataset = Array.from({ length: 2000 }, (_, i) => rows[i % rows.length])
   const sft = new SFTTrainer({ model, trainDataset, peft: { r: 4 }, args })
-  const training = await waiting(async () => {
-    for await (const _ of sft.train());
-  })
   const grpo = new GRPOTrainer({
     model,
     trainDataset: rows,
@@ -171,15 +151,21 @@ async function tryWaiting(rows: Rows) {
     peft: { r: 4 },
     args: { ...grpoArgs, perDeviceTrainBatchSize: 32, maxCompletionLength: 48 },
   })
-  const rollouts = await waiting(async () => {
-    for await (const _ of grpo.train());
-  })
-  await model.close()
-  return { load, chat, training, rollouts }
+  const all = async (logs: AsyncIterable<unknown>) => {
+    for await (const _ of logs);
+  }
+  const messages = [{ role: 'user', content: String(rows[0].question) }] as const
+  const works = {
+    load: async () => (await nano('q8', 1)).close(),
+    chat: () => LanguageModel.complete(model.chat(messages, { temperature: 0 })),
+    training: () => all(sft.train()),
+    rollouts: () => all(grpo.train()),
+    end: () => model.close(),
+  }
+  Object.assign(globalThis, { works })
 }
 
 export type Tried = Awaited<ReturnType<typeof tryApi>>
 export type Rewarded = Awaited<ReturnType<typeof tryRewards>>
 export type Lost = Awaited<ReturnType<typeof tryLoss>>
-export type Waited = Awaited<ReturnType<typeof tryWaiting>>
-Object.assign(globalThis, { tryApi, tryRewards, tryLoss, tryWaiting })
+Object.assign(globalThis, { tryApi, tryRewards, tryLoss, tryWorks })

@@ -8,6 +8,7 @@ import { makeProblem } from '../../examples/nano/problems.ts'
 import { main } from '../../sdk/cli/main.ts'
 import { LanguageModel, loadAdapter, loadModel } from '../../sdk/index.ts'
 import { noBrowser, openBrowser, type Served } from './browser.ts'
+import { longestTask } from './longest-task.ts'
 import { serveExample, Visit } from './page.ts'
 
 const question = 'Mia has 14 apples and gives 5 to Tom. How many apples does Mia have now?'
@@ -84,7 +85,7 @@ describe.skipIf(noBrowser)(
       visit(async (v) => {
         const { tab } = v
         expect(await v.ask(backward.question)).not.toMatch(new RegExp(`\\b${backward.answer}$`))
-        const form = await v.form('Examples', { Steps: 100, Name: 'told-backwards' })
+        const form = await v.form('Examples', { Steps: 60, Name: 'told-backwards' })
         await form.getByText(/^Needs \d+ MB of/).waitFor()
         expect(await tab.locator('#sft-preview mark').first().innerText()).toBe('<think>')
         expect(await v.look('teach')).toEqual([])
@@ -98,11 +99,11 @@ describe.skipIf(noBrowser)(
         expect(before).toBeLessThan(60)
         expect(after).toBeGreaterThan(before + 25)
         const losses = numbers(await heard(), /loss ([\d.]+)/)
-        expect(losses).toHaveLength(100)
+        expect(losses).toHaveLength(60)
         expect(mean(losses.slice(-10))).toBeLessThan(mean(losses.slice(0, 10)) / 10)
-        expect(await tab.getByRole('img', { name: /^Loss: / }).getAttribute('aria-label')).toMatch(/ at step 100$/)
+        expect(await tab.getByRole('img', { name: /^Loss: / }).getAttribute('aria-label')).toMatch(/ at step 60$/)
         expect(await tab.getByRole('img', { name: /^Test, / }).getAttribute('aria-label')).toMatch(
-          new RegExp(`${before}% at step 0, ${after}% at step 100$`),
+          new RegExp(`${before}% at step 0, ${after}% at step 60$`),
         )
         const [first] = await tab.locator('#answers-rows tr').all()
         expect(await first.locator('td').allInnerTexts()).toEqual([
@@ -340,7 +341,7 @@ describe.skipIf(noBrowser)(
         // Each stroke is followed by a look at all rows and a forecast.
         const form = await v.form('Examples')
         await form.getByText(/^Needs /).waitFor()
-        const longest = await v.longestTask(async () => {
+        const longest = await longestTask(tab, async () => {
           await form.getByLabel('Steps', { exact: true }).focus()
           for (const key of ['End', 'Backspace', '5', 'Backspace', '0']) {
             await tab.keyboard.press(key)

@@ -25,14 +25,6 @@ export async function serveExample(): Promise<Served> {
   return { url: server.resolvedUrls!.local[0], close }
 }
 
-/** Of Chromium's trace format; `tdur` is the microseconds of the processor that a task took. */
-interface TraceEvent {
-  readonly pid: number
-  readonly tid: number
-  readonly tdur?: number
-  readonly args: { readonly name?: string }
-}
-
 /** A visit: the page with nothing in its storage, and what goes wrong in it. */
 export class Visit {
   readonly tab: Page
@@ -132,23 +124,6 @@ export class Visit {
       const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', await file.arrayBuffer()))
       return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('')
     }, name)
-  }
-
-  /**
-   * The longest time in milliseconds that work of the page kept others waiting during `work`: the processor's time of its largest
-   * task, since other programs hold a page up too.
-   */
-  async longestTask(work: () => Promise<void>): Promise<number> {
-    const browser = this.tab.context().browser()!
-    await browser.startTracing(this.tab, { categories: ['toplevel'] })
-    await work()
-    const { traceEvents } = JSON.parse(String(await browser.stopTracing())) as { traceEvents: TraceEvent[] }
-    const thread = traceEvents.find(({ args }) => args.name === 'CrRendererMain')!
-    const tasks = traceEvents.filter(
-      ({ pid, tid, tdur }) => pid === thread.pid && tid === thread.tid && tdur !== undefined,
-    )
-    expect(tasks.length).toBeGreaterThan(100)
-    return Math.max(...tasks.map(({ tdur }) => tdur! / 1000))
   }
 
   /** The device under the model is lost after so many more submits, as when a driver is updated; `again`: its successor too. */

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
-import { readAs } from '../../sdk/formats/stored.ts'
 import { openModel } from '../../sdk/formats/stored-model.ts'
 import { storeAt } from '../../sdk/store/store.ts'
+import { readAs } from '../formats/read-as.ts'
 import { halfling, halflingJson, noPebble, pebble } from './halfling.ts'
 
 const root = mkdtempSync(join(tmpdir(), 'halfling-quantize-'))

@@ -135,6 +135,69 @@ describe('conversations', () => {
     expect(tokenize({ messages: messages.slice(0, 2) }, forgetful).warnings).toEqual([])
   })
 
+  it('takes a message of weight 0 as context', () => {
+    const rated = [user('a'), { ...assistant('no'), weight: 0 }, user('b'), { ...assistant('yes'), weight: 1 }]
+    expect(scored(tokenize({ messages: rated }, chatml).example)).toEqual(['yes<|im_end|>\n'])
+    for (const flag of ['loss', 'train', 'training']) {
+      const flagged = [user('a'), assistant('yes'), user('b'), { ...assistant('no'), [flag]: false }]
+      const { example, text } = tokenize({ messages: flagged }, chatml)
+      expect(scored(example)).toEqual(['yes<|im_end|>\n'])
+      expect(text).not.toContain('no')
+    }
+    const halved = [user('a'), { ...assistant('no'), weight: 0.5 }]
+    expect(() => tokenize({ messages: halved }, chatml)).toThrow('the weight 0.5')
+    expect(() => tokenize({ messages: rated.slice(0, 2) }, chatml)).toThrow('nothing in it is scored')
+    expect(() => tokenize({ messages: rated }, chatml, { assistantOnlyLoss: false })).toThrow('needs assistantOnlyLoss')
+    expect(() => tokenize({ prompt: rated.slice(0, 1), completion: rated.slice(1, 2) }, chatml)).toThrow(
+      'it belongs into the prompt',
+    )
+  })
+
+  it('says when the template throws away what the assistant says', () => {
+    const reasoning = template(
+      "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + (m.content or '').split('</think>')[-1] + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}",
+    )
+    const said = (turn: object) =>
+      tokenize({ messages: [user('a'), { role: 'assistant', ...turn }] }, reasoning).warnings
+    const lost = expect.stringMatching(/data.jsonl:5: the chat template throws away what the assistant says.*why/)
+    expect(said({ content: '<think>\nwhy\n</think>\n\nb' })).toContainEqual(lost)
+    expect(said({ content: 'b', reasoning_content: 'why' })).toContainEqual(lost)
+    expect(said({ content: null, tool_calls: [{ function: { name: 'why', arguments: {} } }] })).toContainEqual(lost)
+    expect(said({ content: 'b  b' })).not.toContainEqual(lost)
+    const split = { prompt: [user('a')], completion: [assistant('<think>why</think>b')] }
+    expect(tokenize(split, reasoning).warnings).toContainEqual(lost)
+  })
+
+  it('does not score the opening of a turn that nobody asked for', () => {
+    const opening = template(
+      "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}{{ '<|im_start|>assistant\n' }}",
+    )
+    const plain = [user('a'), assistant('one'), user('b'), assistant('two')]
+    const { example, warnings } = tokenize({ messages: plain }, opening)
+    expect(scored(example)).toEqual(['one<|im_end|>\n', 'two<|im_end|>\n'])
+    expect(warnings).toEqual([])
+    expect(example).toEqual(tokenize({ messages: plain }, chatml).example)
+    const split = { prompt: plain.slice(0, 1), completion: plain.slice(1, 2) }
+    expect(tokenize(split, opening).example).toEqual(tokenize(split, chatml).example)
+    const all = { assistantOnlyLoss: false }
+    expect(tokenize({ messages: plain }, opening, all).example).toEqual(
+      tokenize({ messages: plain }, chatml, all).example,
+    )
+  })
+
+  it('says when the template never opens the turn', () => {
+    const silent = template(
+      "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}",
+    )
+    const { example, warnings } = tokenize({ messages: [user('a'), assistant('one')] }, silent)
+    expect(scored(example)).toEqual(['<|im_start|>assistant\none<|im_end|>\n'])
+    expect(warnings).toEqual([expect.stringContaining('does not open the assistant')])
+    const mistral = template(
+      "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %} {{ m.content }}<|im_end|>{% endif %}{% endfor %}",
+    )
+    expect(tokenize({ messages: [user('a'), assistant('one')] }, mistral).warnings).toEqual([])
+  })
+
   const table = join(golden, 'tables', 'chat_template_jinja_e2e.json')
   it.skipIf(!has(table))(
     "knows Qwen2.5's template as one that keeps, Qwen3's as one that drops (needs shared/golden)",

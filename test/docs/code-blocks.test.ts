@@ -117,7 +117,10 @@ async function check(block: Block, folder: string): Promise<void> {
     case 'ts': {
       const path = join(folder, `block-${block.line}.mts`)
       await writeFile(path, withTinyModel(code))
-      return run('node', [...tsx, path], folder)
+      // Rewards find nothing in what the tiny model says.
+      return run('node', [...tsx, path], folder).catch((error: Error) => {
+        if (!/no step has changed it/.test(error.message)) throw error
+      })
     }
     case 'sh':
       return runShell(code, folder)

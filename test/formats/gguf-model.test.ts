@@ -6,6 +6,7 @@ import { openGguf } from '../../sdk/formats/gguf.ts'
 import { ggufModel } from '../../sdk/formats/gguf-model.ts'
 import { readFloats } from '../../sdk/formats/stored.ts'
 import { openModel } from '../../sdk/formats/stored-model.ts'
+import { parseConfig } from '../../sdk/model/config.ts'
 import { quantizeQ8 } from '../../sdk/quant/blocks.ts'
 import { bytesSource } from '../../sdk/store/byte-source.ts'
 import { storeAt } from '../../sdk/store/store.ts'
@@ -120,6 +121,48 @@ describe('config', () => {
       eos_token_id: 2,
       pad_token_id: null,
     })
+  })
+
+  it('of a Gemma 3: four norms that have 1 added, windows as llama.cpp knows them', async () => {
+    const all = tinyLlama(words, 1)
+    const metadata = all.map(([key, value]): (typeof all)[number] => [key.replace('llama.', 'gemma3.'), value])
+    metadata[0] = ['general.architecture', { string: 'gemma3' }]
+    const norm = (name: string) => {
+      const data = new Uint8Array(Float32Array.from({ length: 32 }, (_, i) => 1 + i / 8).buffer)
+      return { name, shape: [32], type: 0, data }
+    }
+    const names = ['attn_norm', 'post_attention_norm', 'ffn_norm', 'post_ffw_norm'].map(
+      (name) => `blk.0.${name}.weight`,
+    )
+    const norms = ['output_norm.weight', ...names].map(norm)
+    const { config, tensors } = await open(
+      [...metadata, ['gemma3.attention.sliding_window', { u32: 7 }]],
+      [embedding, ...norms],
+    )
+    expect([...tensors.keys()].sort()).toEqual([
+      'model.embed_tokens.weight',
+      'model.layers.0.input_layernorm.weight',
+      'model.layers.0.post_attention_layernorm.weight',
+      'model.layers.0.post_feedforward_layernorm.weight',
+      'model.layers.0.pre_feedforward_layernorm.weight',
+      'model.norm.weight',
+    ])
+    for (const [name, tensor] of tensors)
+      if (name.includes('norm')) {
+        expect([...(await readFloats(tensor))]).toEqual(Array.from({ length: 32 }, (_, i) => i / 8))
+        expect(new Float32Array((await tensor.read(4, 8)).buffer)).toEqual(Float32Array.of(1 / 8, 2 / 8))
+      }
+    const { layers, normOffset, family } = parseConfig({ ...config, num_hidden_layers: 6 }, 'x.gguf')
+    expect([family, normOffset]).toEqual(['gemma3_text', 1])
+    expect(layers.map(({ window, rope }) => [window, rope!.theta])).toEqual([
+      ...new Array(5).fill([7, 10_000]),
+      [0, 10_000],
+    ])
+    expect(layers[0]).toMatchObject({ activation: 'gelu_tanh', attentionScale: 1 / 4 })
+    await expect(open(metadata, [embedding])).rejects.toThrow('gemma3.attention.sliding_window: is missing')
+    const granite = metadata.map(([key, value]): (typeof all)[number] => [key.replace('gemma3.', 'granite.'), value])
+    granite[0] = ['general.architecture', { string: 'granite' }]
+    await expect(open(granite, [embedding])).rejects.toThrow('granite.embedding_scale: is missing')
   })
 
   it("has the divisors of Llama 3's scaling", async () => {
@@ -302,9 +345,8 @@ describe('tokenizer', () => {
 
   it('refuses an unknown pre-tokenizer and merges of unknown tokens', async () => {
     await expect(pieces('no-such', 'a')).rejects.toThrow('tokenizer.ggml.pre: "no-such" is not supported')
-    await expect(open(bytePairs('qwen2', ['a', 'b'], ['a b']))).rejects.toThrow(
-      'tokenizer.ggml.merges: merge 0 ("a b")',
-    )
-    await expect(open(bytePairs('qwen2', ['a', 'b'], ['ab']))).rejects.toThrow('merge 0 ("ab")')
+    await expect(open(bytePairs('qwen2', ['a', 'b'], ['ab']))).rejects.toThrow('tokenizer.ggml.merges: merge 0 ("ab")')
+    const { tokenizerJson, tokenizerConfig } = await open(bytePairs('qwen2', ['a', 'b'], ['a b']))
+    expect(() => loadTokenizer(tokenizerJson, tokenizerConfig)).toThrow("the vocabulary lacks 'ab' of merge 0")
   })
 })

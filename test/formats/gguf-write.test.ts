@@ -6,7 +6,7 @@ import { type FloatDType, floatDTypes } from '../../sdk/dtype.ts'
 import { FormatError, OptionError } from '../../sdk/errors.ts'
 import { openGguf } from '../../sdk/formats/gguf.ts'
 import { ggufStream } from '../../sdk/formats/gguf-write.ts'
-import { convertedStream, readAs, readFloats } from '../../sdk/formats/stored.ts'
+import { convertedStream, readFloats } from '../../sdk/formats/stored.ts'
 import { openModel, type StoredModel } from '../../sdk/formats/stored-model.ts'
 import { parseConfig } from '../../sdk/model/config.ts'
 import { ropeTable } from '../../sdk/model/rope.ts'
@@ -16,6 +16,7 @@ import { quantizeModel } from '../../sdk/quantize.ts'
 import { bytesSource } from '../../sdk/store/byte-source.ts'
 import { storeAt } from '../../sdk/store/store.ts'
 import { loadTokenizer } from '../../sdk/text/tokenizer.ts'
+import { readAs } from './read-as.ts'
 import { missing, model } from './shared.ts'
 import { randomFloats, stored, tinySource, tinyTokenizer } from './tiny-source.ts'
 
@@ -55,7 +56,7 @@ describe('a file', () => {
       ['a', { u32: 4_000_000_000 }],
       ['b', { f32: 1e-6 }],
       ['c', { bool: true }],
-      ['d', { string: 'ünï' }],
+      ['d', { string: '\uFEFFünï' }],
       ['e', { strings: ['', 'x'.repeat(100_000), '漢'] }],
       ['f', { i32s: [-1, 2] }],
       ['g', { f32s: [0.5] }],
@@ -68,7 +69,7 @@ describe('a file', () => {
       a: 4_000_000_000,
       b: Math.fround(1e-6),
       c: true,
-      d: 'ünï',
+      d: '\uFEFFünï',
       e: ['', 'x'.repeat(100_000), '漢'],
       f: Int32Array.of(-1, 2),
       g: Float32Array.of(0.5),
@@ -105,6 +106,18 @@ describe('a model', () => {
       },
     ],
     ['qwen2', { model_type: 'qwen2' }],
+    ['smollm3', { model_type: 'smollm3', num_hidden_layers: 4 }],
+    [
+      'granite',
+      {
+        model_type: 'granite',
+        embedding_multiplier: 12,
+        residual_multiplier: 0.25,
+        attention_multiplier: 0.5,
+        logits_scaling: 8,
+      },
+    ],
+    ['minicpm', { model_type: 'minicpm', num_hidden_layers: 4, scale_emb: 12, scale_depth: 1, dim_model_base: 8 }],
     ['qwen3 with wide heads', { model_type: 'qwen3', head_dim: 16 }],
   ]
   for (const [what, changes] of families)
@@ -180,7 +193,7 @@ describe('a model', () => {
     expect([factors[0], factors.at(-1)]).toEqual([1, 8])
     expect(factors.filter((f) => f > 1 && f < 8).length).toBeGreaterThan(0)
     const [a, b] = [parseConfig(source.config, 'a'), parseConfig(back.config, 'b')]
-    const [want, got] = [a, b].map(({ layers: [{ rope }] }) => ropeTable(rope, { shape: [128, 16] }))
+    const [want, got] = [a, b].map(({ layers: [{ rope }] }) => ropeTable(rope!, { shape: [128, 16] }))
     for (const [i, x] of want.entries()) expect(Math.abs(got[i] - x)).toBeLessThan(2e-5)
     const yarn = { rope_type: 'yarn', factor: 4, original_max_position_embeddings: 16, rope_theta: 1e6 }
     for (const more of [{ attention_factor: 1 }, { mscale: 1, mscale_all_dim: 2 }, { truncate: false }])

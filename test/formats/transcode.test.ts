@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { type GgufBlock, ggufBlocks } from '../../sdk/formats/gguf-blocks.ts'
-import { decodeFloats, opensAs, readAs, type StoredDType } from '../../sdk/formats/stored.ts'
+import { decodeFloats, opensAs, type StoredDType } from '../../sdk/formats/stored.ts'
 import { roundedAgain, weightDType } from '../../sdk/model/weight-dtype.ts'
 import { fromFloats, toFloats } from '../../sdk/quant/convert.ts'
+import { readAs } from './read-as.ts'
 import { integers, missing, table } from './shared.ts'
 import { stored } from './tiny-source.ts'
 

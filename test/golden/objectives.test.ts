@@ -59,7 +59,7 @@ async function load(
     bound[name] = data
   }
   const table = { dtype: 'f32', shape: [length, config.headDim] } as const
-  bound.rope = Float64Array.from(ropeTable(config.layers[0].rope, table))
+  bound.rope = Float64Array.from(ropeTable(config.layers[0].rope!, table))
   const modules = new Map<string, { rank: number; dora: boolean }>()
   for (const [key, { data }] of await readTensors(join(folder, 'train', adapterFile))) {
     bound[bufferName(key)] = data
@@ -72,7 +72,7 @@ async function load(
     config,
     weights: types,
     trainable: new Set(),
-    adapters: [{ prefix: 'adapter/0', count: 1, modules, saved: [], trainable: true }],
+    adapters: [{ prefix: 'adapter/0', count: 1, modules, saved: [], frozen: [], trainable: true }],
     ropeTable: () => ({ name: 'rope', type: table }),
   }
   const fixed: Arrays = {

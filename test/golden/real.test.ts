@@ -9,6 +9,7 @@ import { parseConfig } from '../../sdk/model/config.ts'
 import { Model } from '../../sdk/model/model.ts'
 import { storeAt } from '../../sdk/store/store.ts'
 import type { Target } from '../../sdk/target.ts'
+import { loadTokenizer } from '../../sdk/text/tokenizer.ts'
 import { realModel } from '../real.ts'
 import { candidates } from '../suite.ts'
 import { goldenRoot, greedy, readJson } from './golden.ts'
@@ -32,6 +33,7 @@ const asked = process.env.HALFLING_CASES
 const models = [
   { name: 'smollm2-135m-q4_1', mean: 2e-5, most: 2e-4, margin: 1e-3, cases: 2 },
   { name: 'qwen2.5-coder-0.5b-q4_k_m', mean: 5e-3, most: 0.1, margin: 0.1, cases: 0 },
+  { name: 'gemma-3-270m-q4_k_m', mean: 2e-2, most: 0.3, margin: 0.1, cases: 0 },
 ]
 
 /** The last `count` tokens are scored. */
@@ -65,6 +67,13 @@ for (const { name, mean, most, margin, cases } of models) {
     if (differences.length > 100) expect(differences.reduce((a, b) => a + b, 0) / differences.length).toBeLessThan(mean)
     expect(Math.max(...differences)).toBeLessThan(most)
   }
+
+  it.skipIf(absent)(`${name}: its tokenizer gives Python's ids${absent ? ` (${absent})` : ''}`, async () => {
+    const { tokenizerJson, tokenizerConfig } = await openModel(await storeAt(file))
+    const tokenizer = loadTokenizer(tokenizerJson, tokenizerConfig)
+    for (const { text, ids } of readJson<{ text: string; ids: number[] }[]>(join(golden, 'tokenizer.json')))
+      expect(tokenizer.encode(text, { addSpecialTokens: false }), JSON.stringify(text)).toEqual(ids)
+  })
 
   for (const { label, skip, open } of targets) {
     // WebGPU in software takes minutes.

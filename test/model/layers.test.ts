@@ -268,7 +268,7 @@ describe('layers of a config.json', () => {
       picks: Float64Array.from(first.slice(1, n + 1)),
       weights: Float64Array.from({ length: n }, (_, i) => 0.3 + 0.1 * i),
     }
-    for (const { theta } of new Set(config.layers.map(({ rope }) => rope)))
+    for (const { theta } of new Set(config.layers.map(({ rope }) => rope!)))
       bound[`rope ${theta}`] = Float64Array.from({ length: n * config.headDim }, (_, at) => {
         const [p, i] = [Math.floor(at / config.headDim), at % config.headDim]
         const angle = p * theta ** (-(i % 4) / 4)

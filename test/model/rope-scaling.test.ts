@@ -35,11 +35,11 @@ describe(`rope scaling, ${golden.made}`, () => {
   it.each(golden.tables)('$what: frequencies and factor', ({ config, inverseFrequencies: want, attentionFactor }) => {
     const { layers, headDim } = parseConfig(config, 'config.json')
     const [{ rope }] = layers
-    const got = inverseFrequencies(rope, headDim)
+    const got = inverseFrequencies(rope!, headDim)
     expect(got).toHaveLength(want.length)
     // f32 has 24 bits: two units in the last place
     for (const [i, f] of want.entries()) expect(Math.abs(got[i] / f - 1), `pair ${i}`).toBeLessThan(2 ** -22)
-    expect(ropeTable(rope, { shape: [1, headDim] })[0]).toBe(Math.fround(attentionFactor))
+    expect(ropeTable(rope!, { shape: [1, headDim] })[0]).toBe(Math.fround(attentionFactor))
   })
 
   const plain = {
@@ -56,7 +56,7 @@ describe(`rope scaling, ${golden.made}`, () => {
     expect(ropeOf({ rope_parameters: saved, rope_scaling: added, rope_theta: 1e6 })).toEqual(linear(1e6))
     expect(ropeOf({ rope_parameters: { ...saved, rope_theta: 1e4 }, rope_scaling: added })).toEqual(linear(1e4))
     expect(ropeOf({ rope_parameters: saved, rope_scaling: {} })).toEqual({ theta: 1e6, scaling: { type: 'default' } })
-    expect(ropeOf({ rope_parameters: saved, rope_scaling: null }).theta).toBe(1e6)
+    expect(ropeOf({ rope_parameters: saved, rope_scaling: null })!.theta).toBe(1e6)
     expect(() => ropeOf({ rope_parameters: saved, rope_scaling: added })).toThrow('rope_theta 1000000 is lost')
   })
 

@@ -8,6 +8,7 @@ import type { KernelProfile, Target } from '../../sdk/target.ts'
 import { referenceTarget } from '../../targets/reference/index.ts'
 import { remoteTarget } from '../../targets/remote/index.ts'
 import { type Devices, type Port, serveTarget } from '../../targets/remote/serve.ts'
+import { wasmTarget } from '../../targets/wasm/index.ts'
 
 /** A Worker whose thread is this one. */
 class FakeWorker extends EventTarget {
@@ -83,6 +84,23 @@ describe('a target in a Worker', () => {
     expect(out).toEqual({ y: Float32Array.of(11, 102, 21, 202, 31, 302) })
     expect([...x]).toEqual([1, 2])
     expect(await target.scratchBytes([program()])).toBe(await referenceTarget().scratchBytes([program()]))
+    await target.close()
+  })
+
+  it('takes the blocks of files that the target takes', async () => {
+    const own = await wasmTarget({ shared: false })
+    const [target] = await open(() => own)
+    expect([target.conversions, own.conversions?.includes('Q4_K_q4a')]).toEqual([own.conversions, true])
+    const block = Uint8Array.from({ length: 144 }, (_, i) => i)
+    const written = await Promise.all(
+      [target, own].map(async (one) => {
+        const buffer = one.create({ dtype: 'q4a', shape: [256] }, 'w')
+        await one.write(buffer, block, 0, { type: 'Q4_K', elements: 256, bytes: 144 })
+        return new Uint8Array(await one.read(buffer))
+      }),
+    )
+    expect(written[0].length).toBe(160)
+    expect(written[0]).toEqual(written[1])
     await target.close()
   })
 

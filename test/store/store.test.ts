@@ -68,8 +68,8 @@ describe('the disk', () => {
   it('what cannot be written is typed and says why', async () => {
     writeFileSync(join(root, 'file'), 'x')
     const store = await storeAt(join(root, 'file'))
-    for (const work of [store.write('below', []), store.append('below', []), store.lock('below')]) {
-      const error = await work.catch((error) => error)
+    for (const work of [() => store.write('below', []), () => store.append('below', []), () => store.lock('below')]) {
+      const error = await work().catch((error) => error)
       expect(error).toBeInstanceOf(HalflingError)
       expect(error.message).toBe(
         `${join(root, 'file/below')}: cannot be written: there is a file where a folder is wanted`,

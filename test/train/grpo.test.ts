@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } fro
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { CollapseError, FormatError, OptionError, RewardError } from '../../sdk/errors.ts'
+import { CollapseError, FormatError, NumericError, OptionError, RewardError } from '../../sdk/errors.ts'
 import type { LanguageModel } from '../../sdk/generate/language-model.ts'
 import { scoreExamples } from '../../sdk/generate/score.ts'
 import type { RewardFunction } from '../../sdk/rewards/reward.ts'
@@ -175,12 +175,49 @@ describe('groups', () => {
     for (const rollouts of drawn)
       for (const { group } of rollouts)
         expect(new Set(rollouts.filter((r) => r.group === group).map(({ reward }) => reward)).size).toBe(2)
-    const constant = await run(
-      { dynamicSampling: true, maxResamples: 2, maxSteps: 1 },
+    const outputDir = folder()
+    const error = await run(
+      { outputDir, dynamicSampling: true, maxResamples: 2, maxSteps: 1 },
       { rewardFuncs: (c) => c.map(() => 1) },
+    ).catch((e) => e)
+    expect(error).toBeInstanceOf(NumericError)
+    expect(error.message).toMatch(/no step has changed it, B is still zero/)
+    expect(readdirSync(outputDir)).toEqual(['metrics.jsonl'])
+    const [log] = readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8').split('\n')
+    expect(JSON.parse(log)).toMatchObject({ reward: 1, resampledGroups: 8, gradNorm: 0, loss: 0, fracRewardZeroStd: 1 })
+    // What was not computed is not 0.
+    for (const name of ['entropy', 'clipRatioLow', 'clipRatioHigh', 'samplingDifference', 'samplingDifferenceMax'])
+      expect(JSON.parse(log)).not.toHaveProperty(name)
+  })
+
+  it('a mean over steps is over those that have the metric', async () => {
+    let calls = 0
+    const once: RewardFunction = (completions) => (++calls > 1 ? completions.map(() => 0) : low(completions))
+    const both = await run({ maxSteps: 2, loggingSteps: 2 }, { rewardFuncs: once })
+    calls = 0
+    const first = await run({ maxSteps: 1 }, { rewardFuncs: once })
+    expect(both.logs[0].entropy).toBe(first.logs[0].entropy)
+    expect(both.logs[0].reward).toBe(first.logs[0].reward! / 2)
+  })
+
+  it('rows that no reward applies to: said at the first batch, an error when there are no others', async () => {
+    const none: RewardFunction = (completions) => completions.map(() => null)
+    const error = await run({}, { rewardFuncs: none, trainDataset: prompts.slice(0, 4) }).catch((e) => e)
+    expect(error).toBeInstanceOf(RewardError)
+    expect(error.message).toMatch(
+      /^no completion has any reward \(none: null for all of them\).* Their columns are prompt/,
     )
-    expect(constant.logs[0].resampledGroups).toBe(8)
-    expect(constant.logs[0].gradNorm).toBe(0)
+    let calls = 0
+    const late: RewardFunction = (completions) => (++calls > 1 ? low(completions) : completions.map(() => null))
+    const { logs, warnings } = await run({}, { rewardFuncs: late })
+    expect(warnings).toEqual([expect.stringMatching(/^step 1: no completion has any reward/)])
+    expect(logs[0]).not.toHaveProperty('reward')
+    expect(logs[1].reward).toBeGreaterThan(0)
+    const held = await run(
+      { evalStrategy: 'steps', evalSteps: 1 },
+      { rewardFuncs: (c) => (c.length < 16 ? none(c) : low(c)), evalDataset: prompts.slice(0, 2) },
+    ).catch((e) => e)
+    expect(held.message).toMatch(/^evalDataset: no completion has any reward/)
   })
 
   it('sum weighted rewards; null does not count; each is logged', async () => {

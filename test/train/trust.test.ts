@@ -115,6 +115,17 @@ describe('training ends in a typed error, and nothing is lost', () => {
       await expect(train(out, { peft }), JSON.stringify(peft)).rejects.toMatchObject({ code: 'option' })
   })
 
+  it('a last step that leaves no numbers gives no result', async () => {
+    const args = { learningRate: 1e39, lrSchedulerType: 'constant', maxSteps: 1 } as const
+    const [adapter, whole] = [folder(), folder()]
+    await expect(train(adapter, { args })).rejects.toMatchObject({
+      code: 'numeric',
+      message: expect.stringMatching(/^adapter "default": model.layers.\d.* has values that are not finite/),
+    })
+    await expect(train(whole, { args, peft: null })).rejects.toThrow(/are no numbers/)
+    for (const out of [adapter, whole]) expect(readdirSync(out)).toEqual(['metrics.jsonl'])
+  })
+
   it('full fine-tuning of quantized weights is refused; too large a step is forecast before anything is allocated', async () => {
     await expect(train(folder(), { dtype: 'q8', peft: null })).rejects.toThrow("load with dtype 'f32'")
     const long = Array.from({ length: 4000 }, () => ({ text: 'abcdefgh'.repeat(31) }))

@@ -44,9 +44,8 @@ export function addGrpo(program: Command): void {
     if (json) return printJson({ ...steps.at(-1), outputDir })
     print(drawCurves(steps, process.stdout.columns || 80).join('\n'))
     for (const line of bestAndWorst(latest)) log(line)
-    print(
-      `reward ${steps[0]?.reward?.toPrecision(3)} -> ${steps.at(-1)?.reward?.toPrecision(3)}, saved in ${outputDir}`,
-    )
+    const [first, last] = [steps[0], steps.at(-1)].map((step) => step?.reward?.toPrecision(3) ?? 'none')
+    print(`reward ${first} -> ${last}, saved in ${outputDir}`)
   }
 
   addTraining(command, grpoKeys, grpoConfig, ['data', 'outputDir'], prepare, printResult)
