@@ -45,6 +45,7 @@ export async function* readPrompts(
     } else if (prompt !== undefined || messages !== undefined) {
       const all = readMessages(prompt ?? messages, place, prompt === undefined ? 'messages' : 'prompt')
       const asked = all.at(-1)!.role === 'assistant' ? all.slice(0, -1) : all
+      if (asked.length === 0) throw new DataError(`${place}: no message asks for its answer`)
       yield { ids: chat(asked, place), prompt: asked, values }
     } else
       throw new DataError(

@@ -1,5 +1,5 @@
-import { Environment, Interpreter, parse, Template, tokenize } from '@huggingface/jinja'
 import { DataError, FormatError, OptionError } from '../errors.ts'
+import { compile, render, type Template } from './jinja/render.ts'
 import { tokenText } from './tokenizer.ts'
 
 /** A message as chat templates know it; templates also read keys such as `tool_calls`, `name`, `reasoning_content`. */
@@ -74,103 +74,32 @@ export function renderChat(
     throw new FormatError(
       `tokenizer_config.json: chat_template has no template named 'default', only ${Object.keys(template.sources).join(', ')}`,
     )
-  const program = compile(source)
+  const program = compiled(source)
+  const all = {
+    ...template.specialTokens,
+    ...(bosToken !== undefined && { bos_token: bosToken }),
+    ...(eosToken !== undefined && { eos_token: eosToken }),
+    documents: null,
+    ...variables,
+    messages,
+    tools: hasTools ? tools : null,
+    add_generation_prompt: addGenerationPrompt,
+  }
   try {
-    const environment = globals()
-    const all = {
-      ...template.specialTokens,
-      ...(bosToken !== undefined && { bos_token: bosToken }),
-      ...(eosToken !== undefined && { eos_token: eosToken }),
-      documents: null,
-      ...variables,
-      messages,
-      tools: hasTools ? tools : null,
-      add_generation_prompt: addGenerationPrompt,
-    }
-    for (const [key, value] of Object.entries(all)) environment.set(key, value)
-    const given = JSON.stringify([messages, all.tools]).length
-    return new BoundedInterpreter(environment, given).run(program).value as string
+    return render(program, all)
   } catch (cause) {
     throw new DataError(`the chat template refuses these messages: ${(cause as Error).message}`, { cause })
   }
 }
 
-/**
- * Milliseconds; numbers in a range; characters of a value, and of all that the operators and filters of one rendering make. A
- * member of a list counts for 16.
- */
-const limits = { time: 1000, range: 100_000, value: 2 ** 21, made: 2 ** 26 }
+const programs = new Map<string, Template>()
 
-type Statement = { readonly type: string }
-type Evaluated = { readonly value: unknown }
-/** The library's own types are lost in its package. */
-const Library = Interpreter as unknown as new (
-  environment: Environment,
-) => {
-  run(program: Statement): Evaluated
-  evaluate(statement: Statement | undefined, environment: Environment): Evaluated
-}
-
-/** Runs the template of a stranger: none loops for ever, or uses up the memory. */
-class BoundedInterpreter extends Library {
-  private readonly end = performance.now() + limits.time
-  private readonly given: number
-  private made = 0
-
-  /** @param given characters of the messages */
-  constructor(environment: Environment, given: number) {
-    super(environment)
-    this.given = given
-  }
-
-  override evaluate(statement: Statement | undefined, environment: Environment): Evaluated {
-    if (performance.now() > this.end) throw new Error(`it takes longer than ${limits.time} ms`)
-    const result = super.evaluate(statement, environment)
-    const { value } = result
-    const length = Array.isArray(value) ? 16 * value.length : typeof value === 'string' ? value.length : 0
-    if (statement && makers.has(statement.type)) this.made += length
-    if (length > limits.value + 4 * this.given || this.made > limits.made + 64 * this.given)
-      throw new Error('it makes too much text')
-    return result
-  }
-}
-
-/** Statements whose value may be larger than what it is made of. */
-const makers = new Set(['BinaryExpression', 'CallExpression', 'FilterExpression', 'FilterStatement', 'For'])
-
-/** Names that every template knows, as the library's own Template sets them. */
-function globals(): Environment {
-  const environment = new Environment()
-  for (const [names, value] of [
-    [['true', 'True'], true],
-    [['false', 'False'], false],
-    [['none', 'None'], null],
-  ] as const)
-    for (const name of names) environment.set(name, value)
-  environment.set('raise_exception', (message: string) => {
-    throw new Error(message)
-  })
-  environment.set('range', boundedRange)
-  // The library does not give this one away.
-  environment.set('strftime_now', (format: string) => new Template('{{ strftime_now(f) }}').render({ f: format }))
-  return environment
-}
-
-function boundedRange(start: number, stop?: number, step = 1): number[] {
-  const [from, to] = stop === undefined ? [0, start] : [start, stop]
-  const count = Math.ceil((to - from) / step)
-  if (!(count <= limits.range)) throw new Error(`range() of ${count} numbers`)
-  return Array.from({ length: Math.max(0, count) }, (_, i) => from + i * step)
-}
-
-const programs = new Map<string, Statement>()
-
-function compile(source: string): Statement {
+function compiled(source: string): Template {
   const known = programs.get(source)
   if (known) return known
-  let program: Statement
+  let program: Template
   try {
-    program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }))
+    program = compile(source)
   } catch (cause) {
     throw new FormatError(`chat template: ${(cause as Error).message}`, { cause })
   }

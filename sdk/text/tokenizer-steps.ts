@@ -30,6 +30,19 @@ interface Model {
   encode(words: readonly string[]): string[]
 }
 
+interface AddedToken {
+  lstrip: boolean
+  rstrip: boolean
+  readonly single_word: boolean
+}
+
+/** Parts of the library's tokenizer that it keeps to itself. */
+interface Splitters {
+  readonly splitter_unnormalized: { split(text: string): string[] }
+  readonly splitter_normalized: { split(text: string): string[] }
+  readonly added_tokens_map: ReadonlyMap<string, AddedToken>
+}
+
 /** The library's own types are lost in its package. */
 const { SplitPreTokenizer, ByteLevelPreTokenizer } = parts as unknown as {
   SplitPreTokenizer: new (config: Json) => { readonly pattern: RegExp }
@@ -42,6 +55,7 @@ export function mendSteps(library: parts.Tokenizer, preTokenizer: unknown): void
     const step = stepOf(preTokenizer)
     library.pre_tokenizer = (text: string, place: { section_index: number }) => step(text, place.section_index === 0)
   }
+  mendSplitters(library as unknown as Splitters)
   if (library.normalizer) mendNormalizer(library.normalizer)
   if (library.decoder) mendDecoder(library.decoder)
   if (library.model) mendModel(library.model)
@@ -128,6 +142,46 @@ function splitStep(pattern: Json, behavior = 'Isolated', invert = false): Step {
   }
 }
 
+const [wordStart, wordEnd] = ['^W', 'W$'].map(
+  (place) => new RegExp(place.replace('W', '[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\u200c\\u200d]'), 'u'),
+)
+
+const spacesAtStart = /^\p{White_Space}+/u
+const spacesAtEnd = /\p{White_Space}+$/u
+
+/** Added tokens take white space around them, or stand between other letters, where they say so. */
+function mendSplitters({ splitter_normalized, splitter_unnormalized, added_tokens_map: known }: Splitters): void {
+  const flags = new Map([...known].map(([text, token]) => [text, { ...token }]))
+  if (![...flags.values()].some((token) => token.lstrip || token.rstrip || token.single_word)) return
+  // Then the library has nothing to strip.
+  for (const token of known.values()) token.lstrip = token.rstrip = false
+  for (const splitter of [splitter_normalized, splitter_unnormalized]) {
+    const { split } = splitter
+    splitter.split = (text) => {
+      const pieces: string[] = []
+      let [at, done] = [0, 0]
+      for (const found of split.call(splitter, text)) {
+        const [start, end] = [at, at + found.length]
+        at = end
+        const token = flags.get(found)
+        if (!token) continue
+        if (
+          token.single_word &&
+          (wordEnd.test(text.slice(Math.max(0, start - 2), start)) || wordStart.test(text.slice(end)))
+        )
+          continue
+        const from = token.lstrip ? done + text.slice(done, start).replace(spacesAtEnd, '').length : start
+        const to = token.rstrip ? text.length - text.slice(end).replace(spacesAtStart, '').length : end
+        if (done < from) pieces.push(text.slice(done, from))
+        // It may lie within what the one before took.
+        if (from < to) pieces.push(found)
+        done = to
+      }
+      return [...pieces, text.slice(done)].filter((piece) => piece !== '')
+    }
+  }
+}
+
 function mendNormalizer(step: Part): void {
   const { type, strip_left, strip_right } = step.config
   for (const one of step.normalizers ?? []) if (one) mendNormalizer(one)
@@ -135,8 +189,8 @@ function mendNormalizer(step: Part): void {
   if (type === 'Lowercase') step.normalize = (text) => Array.from(text, (c) => c.toLowerCase()).join('')
   if (type === 'Strip')
     step.normalize = (text) => {
-      const begun = strip_left ? text.replace(/^\p{White_Space}+/u, '') : text
-      return strip_right ? begun.replace(/\p{White_Space}+$/u, '') : begun
+      const begun = strip_left ? text.replace(spacesAtStart, '') : text
+      return strip_right ? begun.replace(spacesAtEnd, '') : begun
     }
   if (type === 'Replace') mendContent(step)
 }

@@ -136,6 +136,41 @@ describe('generation, wasm', () => {
     expect(batched).toBe(cut.text)
   })
 
+  it('control tokens stop as well, alone or with text around them', async () => {
+    const start = { ...greedy, logitBias: { 256: 100 } }
+    const stopped = await complete(lm, letters(20), { ...start, stop: ['never', '<|im_start|>'] })
+    expect(stopped).toMatchObject({ text: '', tokenIds: [256], finishReason: 'stop' })
+    const twice = await complete(lm, letters(20), { ...start, stop: ['<|im_start|><|im_start|>'] })
+    expect(twice).toMatchObject({ text: '', tokenIds: [256, 256], finishReason: 'stop' })
+    const other = await complete(lm, letters(20), { ...start, stop: ['<|im_start|>a'] })
+    expect(other).toMatchObject({ text: '', finishReason: 'length' })
+  })
+
+  it('generations that are begun within another one, or at once, take turns', async () => {
+    const alone = [await complete(lm, letters(12)), await complete(lm, letters(9, 4))]
+    const inner: unknown[] = []
+    let text = ''
+    for await (const piece of lm.generate(letters(12), greedy)) {
+      text += piece.text
+      if (inner.length < 3) inner.push(await complete(lm, letters(9, 4)))
+    }
+    expect(text).toBe(alone[0].text)
+    for (const answer of inner) expect(answer).toMatchObject({ tokenIds: alone[1].tokenIds })
+    const both = await Promise.all([complete(lm, letters(12)), complete(lm, letters(9, 4))])
+    expect(both.map(({ tokenIds }) => tokenIds)).toEqual(alone.map(({ tokenIds }) => tokenIds))
+  })
+
+  it('messages are checked before the template sees them; parts of text are joined', () => {
+    const parts = [
+      { type: 'text', text: 'a' },
+      { type: 'text', text: 'b' },
+    ]
+    expect(lm.chatPrompt([{ role: 'user', content: parts }])).toEqual(lm.chatPrompt([{ role: 'user', content: 'ab' }]))
+    expect(() => lm.chatPrompt([])).toThrow('messages: the list is empty')
+    expect(() => lm.chatPrompt([{ role: 'user', content: [{ type: 'input_audio' }] }])).toThrow('"input_audio"')
+    expect(() => lm.chatPrompt([{ role: 'user', content: null }])).toThrow('message 0: it has no content (null)')
+  })
+
   it('errors before computing when a prompt does not fit; dropOldest forgets turns but not the system message', async () => {
     await expect(complete(lm, letters(256))).rejects.toMatchObject({ code: 'context' })
     const filler = (n: number) => ({ role: 'user', content: 'x'.repeat(n) })

@@ -6,6 +6,7 @@ import { readContent } from '../../sdk/data/columns.ts'
 import { readRows } from '../../sdk/data/rows.ts'
 import { describeModel, LanguageModel, loadModel, quantizeModel } from '../../sdk/index.ts'
 import { parseConfig } from '../../sdk/model/config.ts'
+import { loadChatTemplate, renderChat } from '../../sdk/text/chat-template.ts'
 import { loadTokenizer } from '../../sdk/text/tokenizer.ts'
 import { golden, readJson } from '../text/golden.ts'
 
@@ -89,5 +90,11 @@ describe.skipIf(!existsSync(cases))('reported cases (skipped where their folder 
     for await (const _ of chat)
       expect((await LanguageModel.complete(lm.generate('a', { maxNewTokens: 1 }))).tokenIds).toHaveLength(1)
     await lm.close()
+  })
+
+  const templates = ['template-operations', 'template-printed-values', 'template-strip-characters']
+  it.each(templates)('%s', (folder) => {
+    for (const { name, template, messages, expected } of readJson(at(folder, 'cases.json')))
+      expect(renderChat(loadChatTemplate({ chat_template: template })!, messages), name).toBe(expected)
   })
 })

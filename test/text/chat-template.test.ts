@@ -58,8 +58,8 @@ describe('renderChat', () => {
       { name: 'tool_use', template: 'with {{ tools[0].function.name }}' },
     ]
     const t = loadChatTemplate({ chat_template: named })!
-    expect(renderChat(t, [user('x')])).toBe('plain true')
-    expect(renderChat(t, [user('x')], { tools: [] })).toBe('plain true')
+    expect(renderChat(t, [user('x')])).toBe('plain True')
+    expect(renderChat(t, [user('x')], { tools: [] })).toBe('plain True')
     const tools = [{ type: 'function', function: { name: 'weather', parameters: {} } }]
     expect(renderChat(t, [user('x')], { tools })).toBe('with weather')
   })

@@ -21,7 +21,7 @@ random.seed(7)
 spaces = [' ', '  ', '\t', '\n', '\r\n', '\n\n', '\n \n', '\u00a0', '\u0085', '\ufeff', '\u2028', '\u200b', '\u3000', '\x0b', '\x1f']
 letters = ['a', 'b', 'ab', 'A', 'Ab', 'e\u0301', 'é', 'ß', 'İ', 'ΑΣ', 'ς', 'ﬁ', 'ǆ', '漢', '漢字', '字', '한', 'العربية', 'हिन्दी', '\u0301', '\u200d']
 digits = ['1', '12', '345', '½', '²', 'Ⅷ', '٣', '৪', '１']
-others = ['!', '?!', '...', '--', '_', '«', '。', '$', '$&', '+', '^', '`', '~', '🙂', '👩\u200d👩', '\u0000', '\u007f', '▁', '▁a', 'Ġ', '<0x41>', '<s>', '</s>', ' <s> ']
+others = ['!', '?!', '...', '--', '_', '«', '。', '$', '$&', '+', '^', '`', '~', '🙂', '👩\u200d👩', '\u0000', '\u007f', '▁', '▁a', 'Ġ', '<0x41>', '<s>', '</s>', ' <s> ', '<s><s>\u0085']
 words = ["'s", "'S", "don't", "'LL", 'hello', 'the', 'The ', 'of\n', 'x']
 pool = spaces + letters + digits + others + words
 
@@ -72,15 +72,15 @@ vocabularies = {'bytes': vocabulary(True), 'some bytes': vocabulary(True, 7), 'l
 kinds = []
 
 
-def kind(name, vocab, normalizer, pre_tokenizer, decoder, **model):
-    kinds.append(dict(name=name, vocab=vocab, normalizer=normalizer, pre_tokenizer=pre_tokenizer, decoder=decoder, model=model))
+def kind(name, vocab, normalizer, pre_tokenizer, decoder, flags=None, **model):
+    kinds.append(dict(name=name, vocab=vocab, flags=flags or {}, normalizer=normalizer, pre_tokenizer=pre_tokenizer, decoder=decoder, model=model))
 
 
 def complete(k):
     """tokenizer.json. The test does the same."""
     own = vocabularies[k['vocab']]
     tokens = own['vocab'] + ([k['model']['unk_token']] if 'unk_token' in k['model'] else []) + (hex_bytes if k['model'].get('byte_fallback') else [])
-    added = [dict(id=len(tokens) + i, content=c, single_word=False, lstrip=False, rstrip=False, normalized=False, special=True) for i, c in enumerate(['<s>', '</s>'])]
+    added = [{**dict(id=len(tokens) + i, content=c, single_word=False, lstrip=False, rstrip=False, normalized=False, special=True), **k['flags']} for i, c in enumerate(['<s>', '</s>'])]
     model = dict(type='BPE', vocab={t: i for i, t in enumerate(tokens)}, merges=own['merges'], **k['model'])
     return dict(version='1.0', truncation=None, padding=None, added_tokens=added, normalizer=k['normalizer'], pre_tokenizer=k['pre_tokenizer'], post_processor=None, decoder=k['decoder'], model=model)
 
@@ -109,6 +109,8 @@ of_bytes('bytes, some of them lacking', byte_level, vocab='some bytes')
 of_bytes('bytes, lacking ones unknown', byte_level, vocab='some bytes', unk_token='?unk')
 of_bytes('bytes, lacking ones unknown together', byte_level, vocab='some bytes', unk_token='?unk', fuse_unk=True)
 of_bytes('bytes, whole words first', byte_level, ignore_merges=True)
+for flags in [('lstrip',), ('rstrip',), ('lstrip', 'rstrip'), ('single_word',), ('single_word', 'rstrip', 'normalized')]:
+    of_bytes(f'added tokens with {" ".join(flags)}', byte_level, flags={flag: True for flag in flags})
 behaviors = ['Isolated', 'Removed', 'MergedWithPrevious', 'MergedWithNext', 'Contiguous']
 patterns = [dict(Regex=r'\s+|\p{N}|[a-c]+'), dict(String=' '), dict(Regex=r'(a|b)(\w)?|\d')]
 for behavior in behaviors:

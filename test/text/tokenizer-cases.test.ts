@@ -10,18 +10,24 @@ type Case = [text: string, ids: number[], decoded?: string]
 const table: {
   made: string
   vocabularies: Record<string, { vocab: string[]; merges: string[] }>
-  kinds: { name: string; vocab: string; model: { unk_token?: string; byte_fallback?: boolean }; cases: Case[] }[]
+  kinds: {
+    name: string
+    vocab: string
+    flags: object
+    model: { unk_token?: string; byte_fallback?: boolean }
+    cases: Case[]
+  }[]
   models: Record<string, Case[]>
 } = readJson(new URL('tokenizer-cases.json', import.meta.url).pathname)
 
 const hexBytes = Array.from({ length: 256 }, (_, b) => `<0x${b.toString(16).toUpperCase().padStart(2, '0')}>`)
 
-function tokenizerJson({ vocab: name, model, ...parts }: (typeof table.kinds)[number]): object {
+function tokenizerJson({ vocab: name, flags, model, ...parts }: (typeof table.kinds)[number]): object {
   const { vocab, merges } = table.vocabularies[name]
   const tokens = [...vocab, ...(model.unk_token ? [model.unk_token] : []), ...(model.byte_fallback ? hexBytes : [])]
   return {
     ...parts,
-    added_tokens: ['<s>', '</s>'].map((content, i) => ({ content, id: tokens.length + i, special: true })),
+    added_tokens: ['<s>', '</s>'].map((content, i) => ({ content, id: tokens.length + i, special: true, ...flags })),
     model: { type: 'BPE', ...model, vocab: Object.fromEntries(tokens.map((token, id) => [token, id])), merges },
   }
 }

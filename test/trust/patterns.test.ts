@@ -114,7 +114,7 @@ describe('chat templates', () => {
     ['texts that double', grow('{% set n.s = n.s ~ n.s %}'), /too much text/],
     ['blocks that double', grow('{% set n.s %}{{ n.s }}{{ n.s }}{% endset %}'), /too much text/],
     ['lists that double', grow('{% set n.l = n.l + n.l %}'), /too much text/],
-    ['brackets', `{{ ${'['.repeat(20_000)}`, /call stack/],
+    ['brackets', `{{ ${'['.repeat(20_000)}${']'.repeat(20_000)} }}`, /call stack/],
   ])('%s', (_, template, message) => {
     const start = performance.now()
     let error: unknown
@@ -132,8 +132,8 @@ describe('chat templates', () => {
     const messages = Array.from({ length: 3000 }, () => ({ role: 'user', content: 'some words here '.repeat(100) }))
     const long = '{% for m in messages %}{{ messages[loop.index0].role + m.content|trim }}{% endfor %}'
     expect(render(long, messages)).toHaveLength(3000 * (1600 - 1 + 4))
-    expect(render('{{ strftime_now("%Y") }} {{ True }} {{ None is none }} {{ range(2, 8, 3) }}')).toMatch(
-      /^\d{4} true true \[2, 5\]$/i,
+    expect(render('{{ strftime_now("%Y") }} {{ True }} {{ None is none }} {{ range(2, 8, 3) | list }}')).toMatch(
+      /^\d{4} True True \[2, 5\]$/,
     )
   })
 })

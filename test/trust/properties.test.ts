@@ -2,7 +2,6 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { runInNewContext } from 'node:vm'
-import { Template } from '@huggingface/jinja'
 import { parquetWriteBuffer } from 'hyparquet-writer'
 import { afterAll, expect, it } from 'vitest'
 import { readRows } from '../../sdk/data/rows.ts'
@@ -14,7 +13,6 @@ import { waysToMatch } from '../../sdk/pattern.ts'
 import { quantizeModel } from '../../sdk/quantize.ts'
 import { bytesSource } from '../../sdk/store/byte-source.ts'
 import { storeAt, writeFiles } from '../../sdk/store/store.ts'
-import { loadChatTemplate, renderChat } from '../../sdk/text/chat-template.ts'
 import { DecodeStream } from '../../sdk/text/decode-stream.ts'
 import { loadTokenizer } from '../../sdk/text/tokenizer.ts'
 import { type Random, randomOf } from './mutations.ts'
@@ -155,34 +153,6 @@ it('rows: .jsonl, .json and .parquet say the same', async () => {
       for await (const { values } of readRows(join(folder, name))) read.push(values)
       expect(read, name).toEqual(rows)
     }
-  }
-})
-
-it("chat templates: bounded, they write what the library's own interpreter writes", async () => {
-  const source = await openModel(await storeAt('models/nano'))
-  const { sources, specialTokens } = loadChatTemplate(source.tokenizerConfig, source.chatTemplate ?? undefined)!
-  const others = [
-    '{% for m in messages if m.role != "system" %}{{ loop.index }}{{ m.role|upper }}: {{ m.content|trim }}{% if not loop.last %}\n{% endif %}{% endfor %}',
-    '{% macro say(m) %}[{{ m.role }}] {{ m.content }}{% endmacro %}{% set ns = namespace(n=0) %}{% for m in messages[::-1] %}{{ say(m) }}{% set ns.n = ns.n + m.content|length %}{% endfor %}{{ ns.n }}{{ range(3)|join(",") }}',
-    '{% if tools %}{{ tools|tojson(indent=2) }}{% endif %}{{ bos_token }}{{ messages|tojson }}{% if add_generation_prompt %}>{% endif %}',
-  ]
-  for (let seed = 0; seed < 100; seed++) {
-    const random = randomOf(seed, 5)
-    const messages = times(1 + random(6), (i) => ({ role: i % 2 ? 'assistant' : 'user', content: textOf(random, 20) }))
-    const tools = random(3) ? null : [{ name: textOf(random, 4), parameters: { x: random(9) } }]
-    const addGenerationPrompt = random(2) === 1
-    for (const template of [sources.default, ...others])
-      expect(
-        renderChat({ sources: { default: template }, specialTokens }, messages, { tools, addGenerationPrompt }),
-      ).toBe(
-        new Template(template).render({
-          ...specialTokens,
-          messages,
-          tools,
-          documents: null,
-          add_generation_prompt: addGenerationPrompt,
-        }),
-      )
   }
 })
 
