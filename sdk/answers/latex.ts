@@ -94,6 +94,7 @@ export function clean(answer: string): string {
       /\\(?:displaystyle|textstyle|limits|nolimits|left(?![a-z])|right(?![a-z])|[bB]igg?[lr]?(?![a-z])|middle(?![a-z]))/g,
       '',
     )
+    .replace(/(\\(?:mathrm|text)\{ ?[a-zA-Z ]+)\^\{?(\d)\}?\}/g, '$1}^$2')
     .replace(/\\q?quad|(?<!\\)\\[,;:! ]|~|\\hspace\{[^{}]*\}|\\phantom\{[^{}]*\}/g, ' ')
     .replace(/\\[dtc]frac/g, '\\frac')
     .replace(/\\dbinom|\\tbinom/g, '\\binom')
