@@ -73,7 +73,8 @@ const undressed = (answer: string): string =>
     .replace(/\\(?:textcolor|colorbox) ?(?:\[\w+\])? ?\{[^{}]*\}(?= ?\{)|\\color ?(?:\[\w+\])? ?\{[^{}]*\}/g, '')
     .replace(/\\(?:underline|uline|underbar|boldsymbol|bm|pmb|emph|ensuremath|hl|mathop)(?![a-zA-Z])/g, '')
     .replace(/\\(?:tiny|scriptsize|small|normalsize|large|Large|LARGE|huge|Huge|bfseries)(?![a-zA-Z])/g, '')
-    .replace(/\\(?:mathbf|mathrm|mathit|mathsf|textbf|text)(?=\{ ?\\(?!text|mathrm|mbox))/g, '')
+    .replace(/\\math(?:bf|it|sf|normal)(?=\{[^{}]*[-+*/^=\\\d])/g, '')
+    .replace(/\\(?:mathrm|text(?:bf|rm|it)?)(?=\{[^{}a-zA-Z]*(?:\d|\\(?!text|math|mbox)))/g, '')
     .replace(/\\(?:checkmark|blacksquare|qed)(?![a-zA-Z])|\ufe0f|[✓✔✅☑∎■]/g, '')
     .replace(/<\/?(?:b|i|u|em|strong|span|div|p|code|mark)(?: [^<>]*)?>(?=.*<\/|$)/g, '')
     .replace(/^\s*(?:\*\*|`)|(?:\*\*|`)[\s.]*$/g, '')
@@ -93,6 +94,7 @@ export function clean(answer: string): string {
       /\\(?:displaystyle|textstyle|limits|nolimits|left(?![a-z])|right(?![a-z])|[bB]igg?[lr]?(?![a-z])|middle(?![a-z]))/g,
       '',
     )
+    .replace(/(\\(?:mathrm|text)\{ ?[a-zA-Z ]+)\^\{?(\d)\}?\}/g, '$1}^$2')
     .replace(/\\q?quad|(?<!\\)\\[,;:! ]|~|\\hspace\{[^{}]*\}|\\phantom\{[^{}]*\}/g, ' ')
     .replace(/\\[dtc]frac/g, '\\frac')
     .replace(/\\dbinom|\\tbinom/g, '\\binom')
