@@ -97,7 +97,7 @@ describe('quantize', () => {
       [
         ['--output', at('x'), '--dtype', 'q5'],
         2,
-        "argument 'q5' is invalid. Allowed choices are q8, q4a, q4, f16, bf16, f32",
+        "argument 'q5' is invalid. Allowed choices are f32, f16, bf16, q8, q4a, q4",
       ],
       [[], 2, "required option '--output <path>' not specified"],
       [['--model', at('none'), '--output', at('x')], 1, 'none'],
