@@ -26,8 +26,9 @@ export default defineConfig({
     // WebGPU in software beside other tests takes its time.
     testTimeout: 400_000,
     hookTimeout: 120_000,
-    // Two cores: a test file may itself start compute threads.
+    // Two cores and two files at a time: threads that wait for each other would only take turns.
     maxWorkers: 2,
+    env: { HALFLING_THREADS: '1' },
     sequence: { sequencer: SlowFirst },
   },
 })

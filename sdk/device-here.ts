@@ -13,7 +13,7 @@ export type DeviceName = (typeof deviceNames)[number]
 export interface DeviceOptions {
   /** Default: the HALFLING_DEVICE environment variable, then 'auto'. */
   readonly device?: DeviceName
-  /** Compute threads; default: as many as the machine has, at most 8. */
+  /** Compute threads; default: the HALFLING_THREADS environment variable, then as many as the machine has, at most 8. */
   readonly threads?: number
   /** Told while kernels are compiled for the GPU, whenever a shape is new. */
   readonly onCompile?: (progress: CompileProgress) => void

@@ -30,7 +30,7 @@ export const runKeys = {
   threads: z
     .int()
     .min(1)
-    .meta({ description: 'compute threads; default: the cores, 8 at most', examples: [2] }),
+    .meta({ description: 'compute threads; default: HALFLING_THREADS, then the cores, 8 at most', examples: [2] }),
   dtype: z.enum(weightDTypes).default('auto').describe('weights in memory, auto as in the file (f32 with full)'),
 }
 

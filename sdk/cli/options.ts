@@ -29,7 +29,7 @@ export const addModel = (command: Command): Command =>
     .option('--model <name>', `${modelDescription} (default: nano)`)
     .option('--adapter <names...>', 'PEFT folders, or org/name')
     .option('--device <name>', deviceNames.join(', '))
-    .addOption(integer('--threads <n>', 'compute threads (default: the cores, 8 at most)', 1))
+    .addOption(integer('--threads <n>', 'compute threads (default: HALFLING_THREADS, then the cores, 8 at most)', 1))
     .addOption(new Option('--dtype <type>', 'weights in memory (default: auto, as in the file)').choices(weightDTypes))
 
 /** For commands that answer. */

@@ -5,7 +5,7 @@ import type { DeviceInfo, Target } from '../../sdk/target.ts'
 import type { Job } from '../checks.ts'
 import { lowerNode } from '../lowering.ts'
 import { type Executor, QueuedTarget } from '../queued-target.ts'
-import { findHost } from './host.ts'
+import { checkThreads, findHost } from './host.ts'
 import { InlineEngine } from './inline.ts'
 import { instantiate, type Kernels } from './kernels.ts'
 import { lowering } from './lower/index.ts'
@@ -25,8 +25,7 @@ export interface WasmOptions {
  * of threads. Throws DeviceError when the kernels are not built or a worker does not start.
  */
 export async function wasmTarget({ threads, shared }: WasmOptions = {}): Promise<Target> {
-  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= 64))
-    throw new OptionError(`threads: ${threads}; give a whole number from 1 to 64`)
+  if (threads !== undefined) checkThreads(threads, 'threads')
   if (shared === false && threads !== undefined && threads !== 1)
     throw new OptionError(`threads: ${threads} needs shared memory; leave threads out, or shared`)
   const host = await findHost()

@@ -3,9 +3,13 @@ import { readFile } from 'node:fs/promises'
 import { availableParallelism, cpus } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { DeviceError } from '../../sdk/errors.ts'
-import type { Host } from './host.ts'
+import { checkThreads, type Host } from './host.ts'
 
-export const defaultThreads = (): number => Math.min(8, availableParallelism())
+/** HALFLING_THREADS, else the cores, 8 at most. Throws OptionError. */
+export function defaultThreads(): number {
+  const given = process.env.HALFLING_THREADS
+  return given ? checkThreads(Number(given), 'HALFLING_THREADS') : Math.min(8, availableParallelism())
+}
 
 export const processorName = (): string => cpus()[0]?.model.trim() ?? 'unknown processor'
 

@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process'
+import { availableParallelism } from 'node:os'
 import { promisify } from 'node:util'
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { DeviceError, MemoryError, OptionError, ShapeError } from '../../sdk/errors.ts'
 import { Graph } from '../../sdk/graph/graph.ts'
 import { type Program, toProgram } from '../../sdk/graph/program.ts'
@@ -211,6 +212,22 @@ describe.each([{ threads: 1 }, { threads: 2 }, { shared: false }])('runs on %o',
     const program = chain(5, 32, 2)
     const strange = { ...program, nodes: program.nodes.map((node, n) => ({ ...node, op: `strange${n}` })) }
     await expect(target.compile(strange, { w: doubling(target, 32) })).rejects.toThrow(/strange0.*strange1/)
+  })
+})
+
+describe('the number of threads', () => {
+  afterEach(() => vi.unstubAllEnvs())
+
+  it('is HALFLING_THREADS where nothing else is asked for', async () => {
+    vi.stubEnv('HALFLING_THREADS', '3')
+    expect((await start()).info.threads).toBe(3)
+    expect((await start({ threads: 2 })).info.threads).toBe(2)
+    vi.stubEnv('HALFLING_THREADS', '')
+    expect((await start()).info.threads).toBe(Math.min(8, availableParallelism()))
+    for (const wrong of ['0', '2.5', 'all', '65']) {
+      vi.stubEnv('HALFLING_THREADS', wrong)
+      await expect(start()).rejects.toThrow(/^HALFLING_THREADS: .*give a whole number from 1 to 64$/)
+    }
   })
 })
 
