@@ -150,7 +150,8 @@ export class LessonRunner {
           points[key].push(...(earlier?.[key] ?? []).filter(([step]) => step < log.step))
       }
       this.reached = log.step
-      points.main.push([log.step, kind === 'grpo' ? log.reward! : log.loss])
+      const shown = kind === 'grpo' ? log.reward : log.loss
+      if (shown !== undefined) points.main.push([log.step, shown])
       if (kind === 'grpo') points.second.push([log.step, log.meanLength!])
       const last = log.step === log.totalSteps
       main.set(points.main, log.totalSteps)

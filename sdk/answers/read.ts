@@ -204,8 +204,10 @@ export class Reader {
 const timePattern = /^(\d{1,2}(?::\d\d)?) ?(?:\\text\{ ?)?([ap])\.? ?m\.? ?\}?$/i
 
 /** An option's letter before its value. */
-const choicePattern =
-  /^(?:\\text\{ ?\(?([A-H])\)?[.:)]? ?\} ?|\(([A-H])\) (?![-+<>=])|([A-H])[.):] )(?=[-\d(]|\\(?:frac|sqrt|text|pi|\{))(.+)$/
+const valueStart = '(?=[-\\d(]|\\\\(?:frac|sqrt|text|pi|\\{))'
+const choicePattern = new RegExp(
+  `^(?:\\\\text\\{ ?\\(?([A-H])\\)?[.:)]? ?\\} ?(?:(?=[a-z])|${valueStart})|\\(([A-H])\\) (?!- )${valueStart}|([A-H])[.):] ${valueStart})(.+)$`,
+)
 
 const allReals = /^(?:\\mathbb\{R\}|\\Re|(?:\\text\{)? ?all (?:real numbers|reals) ?\}?)$/
 

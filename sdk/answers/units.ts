@@ -50,6 +50,7 @@ const compoundPattern = new RegExp(`^${counted}${between}${counted}(?:${between}
 
 /** 6 feet 2 inches as one value: (6 \cdot 12+2)\text{inches}; every other text as it is. */
 export function compound(s: string): string {
+  if (s.length > 100) return s
   const parts = compoundPattern.exec(s.trim())?.slice(1).filter(Boolean) ?? []
   const values = parts.filter((_, i) => i % 2 === 0)
   const all = parts.flatMap((words, i) => (i % 2 === 1 ? [unitOf(words)] : []))
