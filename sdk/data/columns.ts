@@ -36,9 +36,10 @@ export function readContent(row: Row, columns: ColumnNames = {}): Content {
   const named = (name: string) => columns[name] ?? name
   const get = (name: string): unknown => (Object.hasOwn(values, named(name)) ? values[named(name)] : undefined)
   const mapped = kinds.filter((kind) => kind.some((name) => columns[name] !== undefined))
-  const kind = (mapped.length > 0 ? mapped : kinds).find((names) => names.every((name) => get(name) != null))
+  const possible = mapped.length > 0 ? mapped : kinds
+  const kind = possible.find((names) => names.every((name) => get(name) != null))
   if (!kind) {
-    const there = kinds.find((names) => names.every((name) => get(name) !== undefined))
+    const there = possible.find((names) => names.every((name) => get(name) !== undefined))
     if (there) throw new DataError(`${place}: column '${named(there.find((name) => get(name) === null)!)}' is null`)
     const wanted = mapped.length > 0 ? mapped.map((names) => names.map(named).join(' + ')).join(', or ') : accepted
     throw new DataError(

@@ -127,6 +127,7 @@ const schema = z.looseObject({
   rope_parameters: ropeParameters.nullish(),
   rope_scaling: ropeParameters.nullish(),
   max_position_embeddings: size,
+  original_max_position_embeddings: size.nullish(),
   tie_word_embeddings: z.boolean().nullish(),
   attention_bias: z.boolean().nullish(),
   mlp_bias: z.boolean().nullish(),
@@ -286,7 +287,11 @@ function parseLayers(c: ConfigJson, norms: LayerNorms, file: string, headDim: nu
   const ropeOf = (own: z.infer<typeof ropeSettings>, theta = 10_000): Rope => ({
     theta: own.rope_theta ?? theta,
     scaling: parseScaling(
-      { ...own, original_max_position_embeddings: own.original_max_position_embeddings ?? c.max_position_embeddings },
+      {
+        ...own,
+        original_max_position_embeddings:
+          own.original_max_position_embeddings ?? c.original_max_position_embeddings ?? c.max_position_embeddings,
+      },
       file,
       headDim,
       c.max_position_embeddings,
@@ -370,9 +375,9 @@ function parseScaling(
     }
   }
   // Up to the original context, longrope is one divisor per frequency (MiniCPM4).
-  if (type === 'longrope' && maxPositions <= need('original_max_position_embeddings'))
-    return parseScaling({ ...rope, rope_type: 'factors', factors: rope.short_factor }, file, headDim, maxPositions)
-  if (type === 'factors' && rope.factors?.length === headDim / 2) return { type, factors: rope.factors }
+  const isShort = type === 'longrope' && maxPositions <= need('original_max_position_embeddings')
+  const factors = type === 'factors' ? rope.factors : isShort ? rope.short_factor : undefined
+  if (factors?.length === headDim / 2) return { type: 'factors', factors }
   throw new FormatError(`${file}: rope scaling "${type}" is not supported (default, linear, llama3 and yarn are)`)
 }
 

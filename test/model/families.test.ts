@@ -127,6 +127,18 @@ describe(`families, ${golden.made}`, () => {
     expect(() => parseConfig({ ...golden.families[0].config, model_type }, 'config.json')).toThrow(message)
   })
 
+  it('longrope up to its original context is one divisor per frequency', () => {
+    const { config: mini } = golden.families.find(({ title }) => title === 'MiniCPM')!
+    const short = [1, 1.5, 2, 3]
+    const read = (json: object) => {
+      const rope_scaling = { rope_type: 'longrope', long_factor: [9, 9, 9, 9], short_factor: short, ...json }
+      return parseConfig({ ...mini, rope_scaling }, 'config.json').layers[0].rope!.scaling
+    }
+    expect(read({ original_max_position_embeddings: 128 })).toEqual({ type: 'factors', factors: short })
+    for (const wrong of [{ original_max_position_embeddings: 64 }, { short_factor: [1] }])
+      expect(() => read(wrong)).toThrow('config.json: rope scaling "longrope" is not supported')
+  })
+
   it('layers that are not rotated: by list, by interval, of the right number', () => {
     const smol = golden.families.find(({ title }) => title === 'SmolLM3')!.config
     const still = (json: object) =>
