@@ -26,8 +26,8 @@ export default defineConfig({
     // WebGPU in software beside other tests takes its time.
     testTimeout: 400_000,
     hookTimeout: 120_000,
-    // Two cores and two files at a time: threads that wait for each other would only take turns.
-    maxWorkers: 2,
+    // More files than cores, since those of browsers wait; threads of one that wait for each other would only take turns.
+    maxWorkers: 3,
     env: { HALFLING_THREADS: '1' },
     sequence: { sequencer: SlowFirst },
   },
