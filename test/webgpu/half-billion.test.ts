@@ -19,8 +19,8 @@ import { openGpu, watch } from './gpu.ts'
 
 const skip = useSwiftShader()
 const layers = Number(process.env.HALFLING_LAYERS ?? 1)
-const scored = Number(process.env.HALFLING_SCORED ?? 16)
-const tokens = 64
+const scored = Number(process.env.HALFLING_SCORED ?? 10)
+const tokens = 32
 
 /** Seconds, printed beside the results. */
 const clock = () => {
