@@ -1,4 +1,4 @@
-import { byGroup, each, type Kernel, reduce64 } from './kernel.ts'
+import { byGroup, each, type Kernel, reduce64, workgroup } from './kernel.ts'
 
 export interface MatmulOptions {
   /** Another [rows, columns] that the product is added to; `y` itself where there are gradients to add to. */
@@ -104,6 +104,9 @@ fn kernel(id: u32, local: u32, group: u32) {
 export const matmulThreads = (rows: number, columns: number, fours: number): number =>
   Math.ceil(rows / (4 * fours)) * Math.ceil(columns / 4)
 
+/** Steps of the inner axis that a workgroup of `matvec` takes at a time: eight a thread. */
+const matvecStep = 8 * workgroup
+
 /**
  * The same for 1 to 4 rows, both operands along the inner axis, a multiple of 8: a workgroup four output columns. Neighbouring
  * threads read neighbouring weights of a column, eight each; what they read serves all rows. One row of q4 on two cores with
@@ -132,7 +135,7 @@ fn kernel(id: u32, local: u32, group: u32) {
   let c = c0 + local;
   let b_at = min(vec4u(c0) + vec4u(0u, 1u, 2u, 3u), vec4u(p.columns - 1u)) * p.b_column;
   ${all.map((r) => `var sum${r} = vec4f();`).join(' ')}
-  for (var k = 8u * local; k < p.inner; k += 512u) {
+  for (var k = 8u * local; k < p.inner; k += ${matvecStep}u) {
     ${[0, 1, 2, 3].map((n) => `let w${n} = b8(b_at[${n}] + k);`).join(' ')}${all.map(step).join('')}
   }${all.map(end).join('')}
 }`,
@@ -172,7 +175,7 @@ export const loraUp = each(
 )
 
 /** Whether `matvec` takes a product: fewer steps would leave threads idle (nano on SwiftShader: three times the time of `matmul`). */
-export const fitsMatvec = (rows: number, inner: number): boolean => rows <= 4 && inner >= 512 && inner % 8 === 0
+export const fitsMatvec = (rows: number, inner: number): boolean => rows <= 4 && inner >= matvecStep && inner % 8 === 0
 export const matvecGroups = (columns: number): number => Math.ceil(columns / 4)
 
 /** norm[c] = length of row c of w + scale·B·A. A workgroup a row. */

@@ -4,7 +4,7 @@ import type { Tokenizer } from '../text/tokenizer.ts'
 import { type ColumnNames, type Content, readContent } from './columns.ts'
 import { notScored, scoredTokens, truncated } from './pack.ts'
 import { type Row, type RowSource, readRows } from './rows.ts'
-import { isTrained, lostText, withoutOpening } from './turns.ts'
+import { isTrained, lostText, withoutOpening, withoutSpaces } from './turns.ts'
 
 /** A row as a model sees it. */
 export interface Example {
@@ -113,7 +113,8 @@ export function rowTokenizer(
     const text = rendered(messages, tools, place)
     const ids = tokenizer.encode(text)
     if (!completionOnlyLoss) return scoreFrom(ids, 0)
-    for (const message of completion) checkSaid(message, text, place)
+    const shown = withoutSpaces(text)
+    for (const message of completion) checkSaid(message, shown, place)
     return scoreFrom(ids, boundary(opening(messages, prompt.length, tools, text, place), ids, place))
   }
 
@@ -139,8 +140,9 @@ export function rowTokenizer(
     const text = rendered(messages.slice(0, last + 1), tools, place)
     const inputIds = tokenizer.encode(text)
     const labels = new Array<number>(inputIds.length).fill(notScored)
+    const shown = withoutSpaces(text)
     const score = (turn: number, end: number) => {
-      checkSaid(messages[turn], text, place)
+      checkSaid(messages[turn], shown, place)
       const start = boundary(opening(messages, turn, tools, text, place), inputIds, place)
       for (let t = start; t < end; t++) labels[t] = inputIds[t]
     }
@@ -200,8 +202,8 @@ export function rowTokenizer(
     return tokenizer.encode(before)
   }
 
-  function checkSaid(message: ChatMessage, text: string, place: string): void {
-    const lost = lostText(message, text)
+  function checkSaid(message: ChatMessage, shown: string, place: string): void {
+    const lost = lostText(message, shown)
     if (lost !== undefined)
       warn(
         'lost',

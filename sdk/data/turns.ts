@@ -24,12 +24,11 @@ function textsOf({ content, tool_calls: calls, ...message }: ChatMessage): strin
   return [...parts, ...thoughts, ...names].filter((text): text is string => typeof text === 'string')
 }
 
-const withoutSpaces = (text: string): string => text.replace(/\s+/g, '')
+export const withoutSpaces = (text: string): string => text.replace(/\s+/g, '')
 
-/** What a message says that its conversation as it is rendered has not, apart from spaces. */
+/** What a message says that its conversation has not, which is rendered and `withoutSpaces`. */
 export function lostText(message: ChatMessage, rendered: string): string | undefined {
-  const all = withoutSpaces(rendered)
-  return textsOf(message).find((text) => !all.includes(withoutSpaces(text)))
+  return textsOf(message).find((text) => !rendered.includes(withoutSpaces(text)))
 }
 
 /**

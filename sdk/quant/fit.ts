@@ -1,6 +1,6 @@
 import { type FloatDType, storedTypes } from '../dtype.ts'
 import { fromFloats } from './convert.ts'
-import { halfToNumber, numberToHalf } from './float16.ts'
+import { halfToNumber, numberToHalf, writeHalf } from './float16.ts'
 
 // Blocks of 4 bits for files: scale and minimum are searched for the least squared error, weighted by |x| + the block's root mean square
 // (large weights matter more). Never worse than plain rounding (blocks.ts), and numbers that lie on a grid of the type come back as they
@@ -34,8 +34,8 @@ export function fittedFloats(floats: Float32Array, dtype: FloatDType): Uint8Arra
   const bytes = new Uint8Array((floats.length / blockSize) * blockBytes)
   for (let start = 0, at = 0; start < floats.length; start += blockSize, at += blockBytes) {
     fit.search(floats.subarray(start, start + blockSize))
-    writeHalf(bytes, at, fit.scale)
-    if (hasMinimum) writeHalf(bytes, at + 2, fit.minimum)
+    writeHalf(bytes, at, numberToHalf(fit.scale))
+    if (hasMinimum) writeHalf(bytes, at + 2, numberToHalf(fit.minimum))
     const head = at + (hasMinimum ? 4 : 2)
     // Elements 0..15 are the low nibbles.
     for (let i = 0; i < blockSize; i++) bytes[head + (i & 15)] |= (fit.integer(i) - low) << ((i >> 4) * 4)
@@ -162,9 +162,3 @@ class BlockFit {
 }
 
 const half = (x: number): number => halfToNumber(numberToHalf(x))
-
-function writeHalf(bytes: Uint8Array, at: number, x: number): void {
-  const bits = numberToHalf(x)
-  bytes[at] = bits & 255
-  bytes[at + 1] = bits >>> 8
-}

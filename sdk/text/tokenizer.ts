@@ -30,7 +30,8 @@ export class Tokenizer {
   readonly padToken?: string
   readonly padTokenId?: number
   private readonly library: Library
-  private readonly hash: () => string
+  private readonly makeFingerprint: () => string
+  private knownFingerprint?: string
   private readonly frame: Frame | null
 
   /** @internal */
@@ -38,7 +39,7 @@ export class Tokenizer {
     this.library = library
     this.vocabSize = parts.vocabSize
     this.specialIds = parts.specialIds
-    this.hash = parts.fingerprint
+    this.makeFingerprint = parts.fingerprint
     this.frame = parts.frame
     ;[this.eosToken, this.eosTokenId] = [parts.eos?.text, parts.eos?.id]
     ;[this.bosToken, this.bosTokenId] = [parts.bos?.text, parts.bos?.id]
@@ -47,7 +48,8 @@ export class Tokenizer {
 
   /** 64-bit hash of vocabulary, merges and added tokens as 16 hex digits: equal for tokenizers that read text alike. */
   get fingerprint(): string {
-    return this.hash()
+    this.knownFingerprint ??= this.makeFingerprint()
+    return this.knownFingerprint
   }
 
   /**

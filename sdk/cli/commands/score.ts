@@ -3,7 +3,7 @@ import type { Command } from 'commander'
 import type { ColumnNames } from '../../data/columns.ts'
 import { type Example, tokenizeRows } from '../../data/tokenize.ts'
 import { DataError } from '../../errors.ts'
-import { perplexityChange } from '../../eval/statistics.ts'
+import { estimate, perplexityChange } from '../../eval/statistics.ts'
 import type { LanguageModel } from '../../generate/language-model.ts'
 import { scoreExamples, textWindows } from '../../generate/score.ts'
 import { UsageError } from '../errors.ts'
@@ -73,20 +73,18 @@ const score = (flags: Flags, signal: AbortSignal) =>
     const tokens = examples.reduce((sum, { inputIds }) => sum + inputIds.length, 0)
     const tokensPerSecond = (1000 * tokens) / (performance.now() - start)
     const all = rows.flat()
-    const meanLogProb = mean(all)
+    const meanLogProb = estimate(all).mean
     const result = {
       tokens: all.length,
       meanLogProb,
       perplexity: Math.exp(-meanLogProb),
       tokensPerSecond,
-      windows: rows.map((own) => ({ tokens: own.length, meanLogProb: mean(own) })),
+      windows: rows.map((own) => ({ tokens: own.length, meanLogProb: estimate(own).mean })),
       // A list for a text, a list of lists for rows.
       tokenLogProbs: isText(flags) ? all : rows,
     }
     return { result, rows, ids: examples.map(({ inputIds }) => inputIds) }
   })
-
-const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length
 
 type Result = Awaited<ReturnType<typeof score>>['result']
 
