@@ -2,6 +2,7 @@
 // math). Of pack.ts the host needs the codes of the types.
 export * from './barrier'
 export * from './linear'
+export * from './linear-int8'
 export * from './lora'
 export { F32, F16, BF16, Q8, Q4A, Q4 } from './pack'
 export { DEPTH } from './gemm'

@@ -31,7 +31,7 @@ export function half(h: u32): f32 {
 /** As `half`, of the low 16 bits of four lanes. */
 // @ts-ignore: decorator
 @inline
-function half4(h: v128): v128 {
+export function half4(h: v128): v128 {
   const bits = i32x4.shl(v128.and(h, i32x4.splat(0x7fff)), 13)
   const magnitude = f32x4.mul(bits, i32x4.splat(0x77800000))
   const sign = i32x4.shl(v128.and(h, i32x4.splat(0x8000)), 16)

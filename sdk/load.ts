@@ -5,7 +5,6 @@ import { readAdapter } from './formats/peft.ts'
 import { openModel } from './formats/stored-model.ts'
 import { LanguageModel } from './generate/language-model.ts'
 import type { PullOptions, PullProgress } from './hub/snapshot.ts'
-import { type CacheDType, cacheDTypes } from './model/cache-dtype.ts'
 import { parseConfig } from './model/config.ts'
 import {
   type AdapterDescription,
@@ -16,17 +15,16 @@ import {
 } from './model/describe.ts'
 import { adapterFromPeft } from './model/lora.ts'
 import { type LoadProgress, Model, type ModelOptions } from './model/model.ts'
+import { cacheDTypes, type Precision } from './model/precision.ts'
 import { checkKeys, checkWord } from './options.ts'
 import { isNode } from './runtime.ts'
 import type { Source } from './store/store.ts'
 import { loadChatTemplate } from './text/chat-template.ts'
 import { checkVocabulary, loadTokenizer } from './text/tokenizer.ts'
 
-export interface LoadOptions extends DeviceOptions, Omit<ModelOptions, 'onProgress'> {
+export interface LoadOptions extends DeviceOptions, Omit<ModelOptions, 'onProgress'>, Precision {
   /** PEFT folders, or names on the hub, made active in this order; each is named after its folder. */
   readonly adapter?: string | Source | readonly (string | Source)[]
-  /** How the keys and values of answers are kept: f32 (default), or f16 in half of the memory. */
-  readonly cacheDType?: CacheDType
   /** Of the hub: a branch, a tag or a commit; default `main`. */
   readonly revision?: string
   /** Told while a model comes from the hub (then it has a `file`), and after each tensor that is loaded. */
@@ -54,6 +52,7 @@ export async function loadModel(model?: string | Source, options: LoadOptions = 
       'threads',
       'dtype',
       'cacheDType',
+      'exactActivations',
       'adapter',
       'revision',
       'onProgress',
@@ -65,7 +64,8 @@ export async function loadModel(model?: string | Source, options: LoadOptions = 
     'loadModel',
   )
   checkWord(options.dtype, weightDTypes, 'dtype')
-  checkWord(options.cacheDType, cacheDTypes, 'cacheDType')
+  const { cacheDType, exactActivations } = options
+  checkWord(cacheDType, cacheDTypes, 'cacheDType')
   const source =
     typeof model === 'object' ? model : await (await import('./hub/models.ts')).resolveModel(model, options)
   const opened = await openParts(source)
@@ -83,16 +83,10 @@ export async function loadModel(model?: string | Source, options: LoadOptions = 
       }
     const description = describeOpened(nameOf(model), opened)
     const { generationConfig } = stored
-    const lm = new LanguageModel(
-      loaded,
-      tokenizer,
-      template,
-      generationConfig,
-      eosTokenIds,
-      stored,
-      description,
-      options.cacheDType,
-    )
+    const lm = new LanguageModel(loaded, tokenizer, template, generationConfig, eosTokenIds, stored, description, {
+      cacheDType,
+      exactActivations,
+    })
     const { onProgress, signal } = options
     for (const adapter of [options.adapter ?? []].flat())
       await loadAdapter(lm, adapter, undefined, { onProgress, signal })

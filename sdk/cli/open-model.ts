@@ -6,7 +6,7 @@ import { Progress } from './progress.ts'
 
 /** Loads the model that the flags name, with progress. */
 export async function openModel(
-  { model, adapter, device, threads, dtype, cacheDtype }: ModelFlags,
+  { model, adapter, device, threads, dtype, cacheDtype, exactActivations }: ModelFlags,
   signal: AbortSignal,
 ): Promise<{ lm: LanguageModel; loadSeconds: number }> {
   const start = performance.now()
@@ -18,6 +18,7 @@ export async function openModel(
     threads,
     dtype,
     cacheDType: cacheDtype,
+    exactActivations,
     signal,
     onWarning: (message) => log(`warning: ${message}`),
     onCompile: ({ program, pipelines, totalPipelines }) => {

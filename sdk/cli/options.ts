@@ -3,7 +3,7 @@ import { parse } from 'yaml'
 import { type DeviceName, deviceNames } from '../device.ts'
 import { type FloatDType, weightDTypes } from '../dtype.ts'
 import type { GenerateOptions } from '../generate/request.ts'
-import { type CacheDType, cacheDTypes } from '../model/cache-dtype.ts'
+import { type CacheDType, cacheDTypes } from '../model/precision.ts'
 
 export interface JsonFlag {
   readonly json?: boolean
@@ -19,6 +19,7 @@ export interface ModelFlags {
   readonly threads?: number
   readonly dtype?: 'auto' | FloatDType
   readonly cacheDtype?: CacheDType
+  readonly exactActivations?: boolean
 }
 
 /** What --model takes, everywhere. */
@@ -33,10 +34,14 @@ export const addModel = (command: Command): Command =>
     .addOption(new Option('--dtype <type>', 'weights in memory (default: auto, as in the file)').choices(weightDTypes))
 
 /** For commands that answer. */
-export const addCache = (command: Command): Command =>
-  command.addOption(
-    new Option('--cache-dtype <type>', 'keys and values in memory (default: f32; f16 takes half)').choices(cacheDTypes),
-  )
+export const addPrecision = (command: Command): Command =>
+  command
+    .addOption(
+      new Option('--cache-dtype <type>', 'keys and values in memory (default: f32; f16 takes half)').choices(
+        cacheDTypes,
+      ),
+    )
+    .option('--exact-activations', 'products with quantized weights in f32 (default: int8 on wasm)')
 
 export type SamplingFlags = Pick<
   GenerateOptions,

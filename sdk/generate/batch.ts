@@ -1,6 +1,6 @@
 import { OptionError } from '../errors.ts'
-import { type CacheDType, cacheDTypes } from '../model/cache-dtype.ts'
 import { survivingPieces } from '../model/lost.ts'
+import { cacheDTypes, type Precision } from '../model/precision.ts'
 import { checkWord, shown } from '../options.ts'
 import { type Completion, joined } from './answer.ts'
 import type { LanguageModel } from './language-model.ts'
@@ -8,13 +8,12 @@ import { checkGenerateOptions, type GenerateOptions, type Request, requestsOf } 
 import { type Row, Scheduler } from './scheduler.ts'
 
 /** What `generateBatch` takes. */
-export interface BatchOptions extends GenerateOptions {
+/** The precision's default is the model's (`loadModel`). */
+export interface BatchOptions extends GenerateOptions, Precision {
   /** Sequences decoded side by side, 1 or more; default 16. Each has its own key/value cache. */
   readonly slots?: number
   /** Answers to each prompt, which is computed once for all of them; default 1. */
   readonly numReturnSequences?: number
-  /** Of the caches; default: the model's (`loadModel`). */
-  readonly cacheDType?: CacheDType
 }
 
 /** A completion, and what it completes: the prompt's index, and which of its answers this is. */
@@ -34,7 +33,7 @@ export async function* generateBatch(
   prompts: readonly (readonly number[])[],
   options: BatchOptions = {},
 ): AsyncGenerator<BatchCompletion, void> {
-  checkGenerateOptions(options, ['slots', 'numReturnSequences', 'cacheDType'])
+  checkGenerateOptions(options, ['slots', 'numReturnSequences', 'cacheDType', 'exactActivations'])
   checkWord(options.cacheDType, cacheDTypes, 'cacheDType')
   const { slots = 16, numReturnSequences: each = 1 } = options
   if (!(Number.isInteger(each) && each >= 1))
@@ -43,18 +42,20 @@ export async function* generateBatch(
     throw new OptionError(`slots: ${shown(slots)} is not a positive integer`)
   if (!Array.isArray(prompts))
     throw new OptionError(`prompts: wanted a list of lists of token ids, got ${shown(prompts)}`)
+  const { cacheDType = lm.precision.cacheDType, exactActivations = lm.precision.exactActivations } = options
+  const precision = { cacheDType, exactActivations }
   const requests = requestsOf(lm, prompts, options, { each })
   if (requests.length > 0)
-    yield* survivingPieces(lm.model, () => runBatch(lm, requests, Math.min(slots, requests.length), options.cacheDType))
+    yield* survivingPieces(lm.model, () => runBatch(lm, requests, Math.min(slots, requests.length), precision))
 }
 
 async function* runBatch(
   lm: LanguageModel,
   requests: readonly Request[],
   slots: number,
-  cacheDType?: CacheDType,
+  precision: Precision,
 ): AsyncGenerator<BatchCompletion, void> {
-  const scheduler = new Scheduler(lm, slots, cacheDType)
+  const scheduler = new Scheduler(lm, slots, precision)
   try {
     await scheduler.reserve(Math.max(...requests.map(({ promptIds, budget }) => promptIds.length + budget)))
     const open = new Set<Row>(requests.map((request) => scheduler.add(request)))

@@ -2,10 +2,11 @@ import { megabytes } from '../bytes.ts'
 import { elementCount, sameShape, type TensorType } from '../dtype.ts'
 import { MemoryError } from '../errors.ts'
 import type { Graph } from '../graph/graph.ts'
-import { type CacheDType, cacheBytes } from '../model/cache-dtype.ts'
 import { cacheName } from '../model/decoder.ts'
 import type { Model } from '../model/model.ts'
+import { type CacheDType, cacheBytes, type Precision } from '../model/precision.ts'
 import { Programs } from '../model/programs.ts'
+import type { Activations } from '../ops/index.ts'
 import type { Buffer, Executable } from '../target.ts'
 
 /** Capacities come in buckets, so that a growing chat recompiles rarely: powers of two, long ones in steps of a half between. */
@@ -25,16 +26,19 @@ export const countsName = 'cache/counts'
 export class KeyValueCache {
   slots: number
   capacity = 0
+  /** Of the products of its Programs. */
+  readonly activations: Activations
   private readonly model: Model
   private readonly dtype: CacheDType
   private readonly target: Model['target']
   private readonly programs: Programs
   private buffers: Record<string, Buffer> = {}
 
-  constructor(model: Model, slots = 0, dtype: CacheDType = 'f32') {
+  constructor(model: Model, slots = 0, { cacheDType = 'f32', exactActivations = false }: Precision = {}) {
     this.model = model
     this.slots = slots
-    this.dtype = dtype
+    this.dtype = cacheDType
+    this.activations = exactActivations ? 'f32' : 'int8'
     this.target = model.target
     this.programs = new Programs(model)
   }

@@ -2,11 +2,11 @@ import type { FloatDType } from '../dtype.ts'
 import { OptionError } from '../errors.ts'
 import { adapterFiles } from '../formats/peft.ts'
 import type { StoredModel } from '../formats/stored-model.ts'
-import type { CacheDType } from '../model/cache-dtype.ts'
 import type { ModelDescription } from '../model/describe.ts'
 import { adapterToPeft } from '../model/lora.ts'
 import { mergedTensors } from '../model/merge.ts'
 import type { Model } from '../model/model.ts'
+import type { Precision } from '../model/precision.ts'
 import { writeModel } from '../model/write.ts'
 import { checkWord, shown } from '../options.ts'
 import { type Store, storeAt, writeFiles } from '../store/store.ts'
@@ -61,8 +61,8 @@ export class LanguageModel {
   readonly generationConfig: Readonly<Record<string, unknown>>
   /** Tokens that end an answer. */
   readonly eosTokenIds: ReadonlySet<number>
-  /** Of the key/value caches of answers; rollouts have f32. */
-  readonly cacheDType: CacheDType
+  /** Of answers; that of rollouts is exact. */
+  readonly precision: Precision
   /** What its files say of it. */
   readonly description: ModelDescription
   private readonly files: ModelFiles
@@ -84,7 +84,7 @@ export class LanguageModel {
     eosTokenIds: ReadonlySet<number>,
     files: ModelFiles,
     description: ModelDescription,
-    cacheDType: CacheDType = 'f32',
+    precision: Precision = {},
   ) {
     this.model = model
     this.tokenizer = tokenizer
@@ -92,7 +92,7 @@ export class LanguageModel {
     this.generationConfig = generationConfig
     this.eosTokenIds = eosTokenIds
     this.files = files
-    this.cacheDType = cacheDType
+    this.precision = precision
     this.description = description
     this.scheduler = new Scheduler(this, slots)
   }

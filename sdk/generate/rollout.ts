@@ -55,7 +55,7 @@ export async function rollout(
     numReturnSequences: numGenerations,
     slots: options.slots ?? Math.min(64, Math.max(1, total)),
     // The sampler's log-probabilities are to be the trainer's.
-    cacheDType: 'f32',
+    ...{ cacheDType: 'f32', exactActivations: true },
   })
   for await (const { index, sample, text, tokenIds, logProbs, finishReason } of batch) {
     const promptIds = prompts[index]

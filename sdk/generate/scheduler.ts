@@ -1,6 +1,6 @@
 import { DeviceLostError, MemoryError, NumericError, OptionError } from '../errors.ts'
-import type { CacheDType } from '../model/cache-dtype.ts'
 import { survivingPieces } from '../model/lost.ts'
+import type { Precision } from '../model/precision.ts'
 import { Answer, type Piece } from './answer.ts'
 import { KeyValueCache } from './cache.ts'
 import type { LanguageModel } from './language-model.ts'
@@ -49,7 +49,7 @@ const heldBy = ({ promptIds, drawn, cached, numbers }: Row): Held => ({
 export class Scheduler {
   private readonly lm: LanguageModel
   private readonly most: number
-  private readonly cacheDType: CacheDType
+  private readonly precision: Precision
   private cache: KeyValueCache
   private rows: Row[] = []
   private waiting: Row[] = []
@@ -63,10 +63,10 @@ export class Scheduler {
   private isClosed = false
 
   /** `most`: rows that decode side by side, each with a key/value cache. */
-  constructor(lm: LanguageModel, most: number, cacheDType = lm.cacheDType) {
+  constructor(lm: LanguageModel, most: number, precision = lm.precision) {
     this.lm = lm
     this.most = most
-    this.cacheDType = cacheDType
+    this.precision = precision
     this.cache = this.emptyCache()
   }
 
@@ -149,7 +149,7 @@ export class Scheduler {
   }
 
   private emptyCache(): KeyValueCache {
-    return new KeyValueCache(this.lm.model, 0, this.cacheDType)
+    return new KeyValueCache(this.lm.model, 0, this.precision)
   }
 
   /** Rows that are over leave: the last row moves into the slot of each. */

@@ -117,7 +117,8 @@ export async function decode<S extends Sequence>(
   }
   if (shape.penalizes) await writeCounts(model, cache, sequences)
   const executable = await cache.program(`decode ${rows}, ${JSON.stringify(shape)}`, (g) => {
-    sampler(g, linear(g, hiddenOf(g, model, cache, rows), headWeight(g, model.context())), cache, shape)
+    const hidden = hiddenOf(g, model, cache, rows) // [R, C]
+    sampler(g, linear(g, hidden, headWeight(g, model.context()), undefined, cache.activations), cache, shape)
   })
   const inputs = {
     ids: Int32Array.from({ length: rows }, (_, i) => sequences[i]?.drawn.at(-1) ?? sequences[i]?.promptIds.at(-1) ?? 0),
@@ -164,7 +165,8 @@ function sampledOf({ topLogProbs: k = 0 }: Sequence, out: RunOutputs, at: number
 /** Rows of a decode step, row r is slot r, or with `slot` a chunk of one slot. [R, C] */
 function hiddenOf(g: Graph, model: Model, cache: KeyValueCache, rows: number, slot?: Tensor): Tensor {
   const i32 = (name: string) => g.input(name, { dtype: 'i32', shape: [rows] })
-  const c = { ...model.context(), ...(model.adaptersByRow.length > 0 && { adapterOf: i32('adapterOf') }) }
+  const { activations } = cache
+  const c = { ...model.context(), activations, ...(model.adaptersByRow.length > 0 && { adapterOf: i32('adapterOf') }) }
   return cachedHidden(g, c, i32('ids'), i32('positions'), cache.type, slot)
 }
 

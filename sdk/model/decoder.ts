@@ -1,6 +1,7 @@
 import type { TensorType } from '../dtype.ts'
 import type { Graph, Tensor } from '../graph/graph.ts'
 import {
+  type Activations,
   add,
   attention,
   attentionCached,
@@ -50,6 +51,8 @@ export interface DecoderContext {
   readonly ropeTable: (rope: Rope, positions: number) => { readonly name: string; readonly type: TensorType }
   /** i32[N]: which of the adapters that rows choose from is a row's, -1 none; left out, no row has one of them. */
   readonly adapterOf?: Tensor
+  /** Of the products with base weights; default f32. */
+  readonly activations?: Activations
   /** lora_dropout while training; `seed` is an i32[2] input. */
   readonly dropout?: { readonly p: number; readonly seed: Tensor }
 }
@@ -160,9 +163,14 @@ function project(g: Graph, c: DecoderContext, x: Tensor, layer: number, module: 
     // DoRA alone and without dropout shares the base product: (m / norm)·(Wx + s·BAx) + bias
     if (only?.modules.get(path)?.dora && !(only.trainable && c.dropout)) {
       const low = adapterWeights(g, only, path, x.shape[1], w.shape[0])
-      return scaleColumns(g, lora(g, linear(g, x, w), x, low.a, low.b, low.scale)[0], low.gain(w), bias)
+      return scaleColumns(
+        g,
+        lora(g, linear(g, x, w, undefined, c.activations), x, low.a, low.b, low.scale)[0],
+        low.gain(w),
+        bias,
+      )
     }
-    let y = linear(g, x, w, bias)
+    let y = linear(g, x, w, bias, c.activations)
     for (const adapter of active) {
       const low = adapterWeights(g, adapter, path, x.shape[1], w.shape[0])
       const seen =
@@ -174,7 +182,7 @@ function project(g: Graph, c: DecoderContext, x: Tensor, layer: number, module: 
         continue
       }
       // PEFT: y + (m / norm)·(Wx' + s·BAx') - Wx', with x' after dropout
-      const base = linear(g, seen, w)
+      const base = linear(g, seen, w, undefined, c.activations)
       y = add(g, y, sub(g, scaleColumns(g, lora(g, base, seen, low.a, low.b, low.scale)[0], low.gain(w)), base))
     }
     return y

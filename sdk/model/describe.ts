@@ -6,9 +6,9 @@ import type { StoredDType } from '../formats/stored.ts'
 import type { StoredModel } from '../formats/stored-model.ts'
 import { type ChatTemplate, renderChat } from '../text/chat-template.ts'
 import type { Tokenizer } from '../text/tokenizer.ts'
-import { cacheBytes } from './cache-dtype.ts'
 import type { ModelConfig } from './config.ts'
 import { embeddingName, findWeights } from './names.ts'
+import { cacheBytes } from './precision.ts'
 import { weightDType } from './weight-dtype.ts'
 
 /** Weights of one stored type that open in one dtype. */

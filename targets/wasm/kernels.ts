@@ -4,6 +4,7 @@ import { DeviceError } from '../../sdk/errors.ts'
 /** What the kernels say of their own sizes: functions and constants that the module exports (kernels-as). Bytes, of one thread. */
 export interface Sizes {
   linearScratch(rows: number): number
+  linearInt8Scratch(rows: number, inputs: number): number
   linearBackInputScratch(): number
   linearBackWeightScratch(): number
   doraScratch(inputs: number): number

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs'
 
 const { loadModel } = await import('../../dist/sdk/index.js')
-const { cacheBytes } = await import('../../dist/sdk/model/cache-dtype.js')
+const { cacheBytes } = await import('../../dist/sdk/model/precision.js')
 /** MB that this process has to itself. */
 const anonymous = () => (Number(/RssAnon:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) * 1024) / 1e6
 const [file, text, tokens, asked, threads = '2'] = process.argv.slice(2)

@@ -10,7 +10,7 @@ import { resolveSampling } from '../../sdk/generate/sampling.ts'
 import { Scheduler } from '../../sdk/generate/scheduler.ts'
 import { decode, feed, type Sequence } from '../../sdk/generate/steps.ts'
 import { loadModel } from '../../sdk/load.ts'
-import { type CacheDType, cacheBytes } from '../../sdk/model/cache-dtype.ts'
+import { type CacheDType, cacheBytes } from '../../sdk/model/precision.ts'
 import type { Target } from '../../sdk/target.ts'
 import { wasmTarget } from '../../targets/wasm/index.ts'
 import { candidates } from '../suite.ts'
@@ -44,8 +44,8 @@ for (const candidate of await candidates())
       const target = await candidate.open()
       const watch = watched(target)
       const { model } = await randomModel(target)
-      const likeliest = async (dtype: CacheDType) => {
-        const cache = new KeyValueCache(model, 2, dtype)
+      const likeliest = async (cacheDType: CacheDType) => {
+        const cache = new KeyValueCache(model, 2, { cacheDType })
         const sampling = resolveSampling({ temperature: 0, seed: 1 }, {})
         const row = (n: number): Sequence => ({
           ...{ promptIds: letters(n), sampling, stream: [0, 0], topLogProbs: 8, drawn: [], cached: 0, counted: -1 },
@@ -53,7 +53,7 @@ for (const candidate of await candidates())
         const rows = [row(70), row(5)]
         for (const [slot, s] of rows.entries()) await feed(model, cache, slot, s, s.promptIds.slice(0, -1))
         const drawn = await decode(model, cache, rows)
-        expect(watch.used).toBe(cacheBytes(model.config, 2, 256, dtype))
+        expect(watch.used).toBe(cacheBytes(model.config, 2, 256, cacheDType))
         cache.free()
         return drawn.flatMap(([{ top }]) => top!.logProbs)
       }
@@ -69,7 +69,7 @@ describe('the type of the cache', () => {
   it('is the model’s for answers, another where a batch says so, and f32 for rollouts', async () => {
     const target = await wasmTarget({ threads: 1 })
     const watch = watched(target)
-    const lm = await randomModel(target, 'f32', 256, undefined, 'f16')
+    const lm = await randomModel(target, 'f32', 256, undefined, { cacheDType: 'f16' })
     const typesOf = async (work: () => Promise<unknown>) => {
       watch.types.clear()
       await work()

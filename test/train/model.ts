@@ -1,11 +1,11 @@
 import type { FloatDType } from '../../sdk/dtype.ts'
 import type { StoredTensor } from '../../sdk/formats/safetensors.ts'
 import { LanguageModel } from '../../sdk/generate/language-model.ts'
-import type { CacheDType } from '../../sdk/model/cache-dtype.ts'
 import { type ModelConfig, parseConfig } from '../../sdk/model/config.ts'
 import { describeOpened } from '../../sdk/model/describe.ts'
 import { Model } from '../../sdk/model/model.ts'
 import { weightShapes } from '../../sdk/model/names.ts'
+import type { Precision } from '../../sdk/model/precision.ts'
 import { fillNormal, nameCounter } from '../../sdk/random.ts'
 import type { Target } from '../../sdk/target.ts'
 import { loadTokenizer } from '../../sdk/text/tokenizer.ts'
@@ -71,7 +71,7 @@ export async function randomModel(
   dtype: 'auto' | FloatDType = 'f32',
   maxPositions = configJson.max_position_embeddings,
   reopen?: () => Promise<Target>,
-  cacheDType?: CacheDType,
+  precision?: Precision,
 ): Promise<LanguageModel> {
   const config = parseConfig({ ...configJson, max_position_embeddings: maxPositions }, 'random')
   const tensors = randomTensors(config)
@@ -90,7 +90,7 @@ export async function randomModel(
   const stored = { ...files, configFile: 'random', tensors, warnings: [] }
   const eosTokenIds = new Set([257])
   const description = describeOpened('random', { stored, config, tokenizer, template, eosTokenIds })
-  return new LanguageModel(model, tokenizer, template, {}, eosTokenIds, files, description, cacheDType)
+  return new LanguageModel(model, tokenizer, template, {}, eosTokenIds, files, description, precision)
 }
 
 /** Rows of different lengths. */

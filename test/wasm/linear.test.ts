@@ -3,10 +3,11 @@ import { floatDTypes, isQuantized } from '../../sdk/dtype.ts'
 import type { OpCase, OpSpec } from '../../sdk/graph/spec.ts'
 import { floats, frozen, normal, vectorDTypes } from '../../sdk/ops/cases.ts'
 import { doraNormOp } from '../../sdk/ops/dora-norm.ts'
-import { linearOp } from '../../sdk/ops/linear.ts'
+import { type Activations, linearOp } from '../../sdk/ops/linear.ts'
 import { linearBackBiasOp, linearBackInputOp, linearBackWeightOp } from '../../sdk/ops/linear-back.ts'
 import { loraBackOp, loraOp } from '../../sdk/ops/lora.ts'
 import { scaleColumnsBackOp, scaleColumnsOp } from '../../sdk/ops/scale-columns.ts'
+import { toNumbers } from '../../sdk/quant/convert.ts'
 import type { Target } from '../../sdk/target.ts'
 import { wasmTarget } from '../../targets/wasm/index.ts'
 import { difference, expectedOf, type Filled, fillCase, runCase } from '../suite.ts'
@@ -18,7 +19,11 @@ beforeAll(async () => {
 })
 afterAll(() => Promise.all([...targets.values()].map((target) => target.close())))
 
-const one = (name: string, inputs: OpCase['inputs']): OpCase => ({ name, inputs, attrs: {} })
+const one = (name: string, inputs: OpCase['inputs'], activations: Activations = 'f32'): OpCase => ({
+  name,
+  inputs,
+  attrs: { activations },
+})
 
 // Sizes past the blocks of the GEMM: 128 rows, 64 columns, 512 deep; and odd ones where the dtype allows.
 const dtypeCases = floatDTypes.flatMap((dtype): [OpSpec, OpCase][] => {
@@ -33,6 +38,13 @@ const dtypeCases = floatDTypes.flatMap((dtype): [OpSpec, OpCase][] => {
     [doraNormOp, one(dtype, [frozen(dtype, [77, 224 + odd]), normal([5, 224 + odd]), normal([77, 5]), floats([0.5])])],
   ]
 })
+
+// Past 64 rows and 1,024 elements.
+const int8Cases = (['q8', 'q4', 'q4a'] as const).flatMap((dtype): [OpSpec, OpCase][] => [
+  [linearOp, one(`int8, ${dtype}`, [normal([67, 1120]), frozen(dtype, [203, 1120]), frozen('f16', [203])], 'int8')],
+  [linearOp, one(`int8, ${dtype} 1 row`, [normal([1, 1120]), frozen(dtype, [77, 1120]), frozen('f32', [77])], 'int8')],
+  [linearOp, one(`int8, ${dtype} few columns`, [normal([3, 96]), frozen(dtype, [3, 96])], 'int8')],
+])
 
 const otherCases: [OpSpec, OpCase][] = [
   [linearBackWeightOp, one('rows', [normal([541, 133]), normal([541, 77]), normal([133, 77])])],
@@ -49,7 +61,7 @@ const otherCases: [OpSpec, OpCase][] = [
 ]
 
 describe('matrix kernels past their block sizes', () => {
-  it.each([...dtypeCases, ...otherCases].map(([spec, c]) => [spec.name, c.name, spec, c] as const))(
+  it.each([...dtypeCases, ...int8Cases, ...otherCases].map(([spec, c]) => [spec.name, c.name, spec, c] as const))(
     '%s, %s: as the reference, the same bits for any number of threads',
     async (_op, _name, spec, c) => {
       const filled = fillCase(spec, c)
@@ -94,6 +106,32 @@ describe('a row does not depend on its companions', () => {
     }
     const { output0: three } = await runCase(target, linearOp, make(3), [last, filled[1]])
     expect(three).toEqual(all.slice(128 * 77))
+  })
+})
+
+describe('int8 activations', () => {
+  it.each(['q8', 'q4', 'q4a'] as const)('%s: a row has the same bits among 1, 2, 8, 16 and 67 rows', async (dtype) => {
+    const target = targets.get('2 threads')!
+    const make = (rows: number) => one('rows', [normal([rows, 1056]), frozen(dtype, [77, 1056])], 'int8')
+    const [x, w] = fillCase(linearOp, make(67))
+    const { output0: all } = await runCase(target, linearOp, make(67), [x, w])
+    for (const rows of [1, 2, 8, 16]) {
+      const first = { bytes: x.bytes.slice(0, rows * 1056 * 4), data: x.data.slice(0, rows * 1056) }
+      expect((await runCase(target, linearOp, make(rows), [first, w])).output0).toEqual(all.slice(0, rows * 77))
+    }
+  })
+
+  it('takes weights of -128 and zeros, and hides nothing that is not finite', async () => {
+    const target = targets.get('1 threads')!
+    const c = one('rows', [normal([3, 32]), frozen('q8', [4, 32])], 'int8')
+    const [, w] = fillCase(linearOp, c)
+    w.bytes.fill(0x80, 2, 34)
+    const x = Float32Array.from({ length: 96 }, (_, i) => (i < 32 ? 0 : i < 64 ? 1 : i === 70 ? Number.NaN : 1))
+    const run = await runCase(target, linearOp, c, [{ bytes: new Uint8Array(x.buffer), data: new Float64Array(x) }, w])
+    const scale = toNumbers(w.bytes, 'q8')[0] / -128
+    expect([...run.output0.slice(0, 4)]).toEqual([0, 0, 0, 0])
+    expect(run.output0[4]).toBeCloseTo(32 * -128 * scale, 6)
+    expect([...run.output0.slice(8)].every(Number.isNaN)).toBe(true)
   })
 })
 

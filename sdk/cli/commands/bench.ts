@@ -5,7 +5,7 @@ import type { KernelProfile } from '../../target.ts'
 import { interruptible } from '../interrupt.ts'
 import { measureDecode, measurePrefill, measureTraining } from '../measure.ts'
 import { withModel } from '../open-model.ts'
-import { addCache, addJson, addModel, integer, type JsonFlag, type ModelFlags } from '../options.ts'
+import { addJson, addModel, addPrecision, integer, type JsonFlag, type ModelFlags } from '../options.ts'
 import { formatRate, print, printJson } from '../output.ts'
 
 interface Flags extends JsonFlag, ModelFlags {
@@ -18,7 +18,7 @@ interface Flags extends JsonFlag, ModelFlags {
 
 export function addBench(program: Command): void {
   const command = program.command('bench').description('tokens per second of prefill, decoding and LoRA training')
-  addCache(addModel(command))
+  addPrecision(addModel(command))
     .addOption(integer('--prompt-tokens <n>', 'length of the prompt', 1).default(128))
     .addOption(integer('--tokens <n>', 'tokens to decode', 1).default(32))
     .addOption(integer('--train-tokens <n>', 'length of the training row', 2).default(512))

@@ -7,9 +7,9 @@ import { UsageError } from '../errors.ts'
 import { interruptible } from '../interrupt.ts'
 import { openModel, withModel } from '../open-model.ts'
 import {
-  addCache,
   addJson,
   addModel,
+  addPrecision,
   addSampling,
   type JsonFlag,
   type ModelFlags,
@@ -25,7 +25,7 @@ interface Flags extends JsonFlag, ModelFlags, SamplingFlags {
 
 export function addChat(program: Command): void {
   const command = program.command('chat').description('talks, through the chat template of the model')
-  addCache(addModel(command))
+  addPrecision(addModel(command))
     .option('--prompt <text>', 'one turn only')
     .option('--system <text>', 'system message')
     .addOption(

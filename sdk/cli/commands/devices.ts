@@ -1,7 +1,7 @@
 import { availableParallelism, freemem, totalmem } from 'node:os'
 import type { Command } from 'commander'
 import { findDevices } from '../../device.ts'
-import { type CacheDType, cacheBytes } from '../../model/cache-dtype.ts'
+import { type CacheDType, cacheBytes } from '../../model/precision.ts'
 import { halfBillion } from '../../speed.ts'
 import { addJson, integer, type JsonFlag } from '../options.ts'
 import { formatNumber, print, printJson } from '../output.ts'

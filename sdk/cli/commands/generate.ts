@@ -5,9 +5,9 @@ import { UsageError } from '../errors.ts'
 import { interruptible } from '../interrupt.ts'
 import { withModel } from '../open-model.ts'
 import {
-  addCache,
   addJson,
   addModel,
+  addPrecision,
   addSampling,
   type JsonFlag,
   type ModelFlags,
@@ -21,7 +21,7 @@ interface Flags extends JsonFlag, ModelFlags, SamplingFlags {
 
 export function addGenerate(program: Command): void {
   const command = program.command('generate').description('continues a raw text: no chat template')
-  addCache(addModel(command)).option('--prompt <text>', 'default: standard input, without its last line break')
+  addPrecision(addModel(command)).option('--prompt <text>', 'default: standard input, without its last line break')
   addJson(addSampling(command)).action(async (flags: Flags) => {
     const prompt = flags.prompt ?? (await readInput())
     await interruptible((signal) =>

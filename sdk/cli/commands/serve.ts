@@ -4,7 +4,7 @@ import { serveApp } from '../../serve/app.ts'
 import { Interrupted } from '../errors.ts'
 import { interruptible } from '../interrupt.ts'
 import { withModel } from '../open-model.ts'
-import { addCache, addModel, integer, type ModelFlags } from '../options.ts'
+import { addModel, addPrecision, integer, type ModelFlags } from '../options.ts'
 import { log } from '../output.ts'
 
 interface Flags extends ModelFlags {
@@ -19,7 +19,7 @@ export function addServe(program: Command): void {
   const command = program
     .command('serve')
     .description("OpenAI's completions and chat completions over HTTP, with streaming and log-probabilities")
-  addCache(addModel(command))
+  addPrecision(addModel(command))
     .addOption(integer('--port <n>', '0: any that is free', 0).default(8080))
     .option('--host <address>', 'where it listens; 0.0.0.0 is every network', '127.0.0.1')
     .option('--name <name>', 'what clients call the model (default: its own name)')

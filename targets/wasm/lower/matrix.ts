@@ -121,12 +121,20 @@ function vocabBack(
   }
 }
 
+const isInt8 = ({ attrs }: LowerNode<{ activations: string }>): boolean => attrs.activations === 'int8'
+
+const int8Scratch = ({ inputs: [x], sizes }: Node): number => sizes.linearInt8Scratch(rowsOf(x), columnsOf(x))
+
 export const matrix = {
   linear: perThread(
-    ({ inputs: [x], sizes }) => sizes.linearScratch(rowsOf(x)),
+    (node) => (isInt8(node) ? int8Scratch(node) : node.sizes.linearScratch(rowsOf(node.inputs[0]))),
     ({ inputs: [x, w, b], outputs: [y], scratch }, node) => {
-      const [type, table, bias] = node.inputs
-      return [linear(node, x, weight(node, w, table), y, rowsOf(type), scratch, { bias: biasOf(node, b, bias) })]
+      const [type, table, biasType] = node.inputs
+      const [n, bias] = [rowsOf(type), biasOf(node, b, biasType)]
+      const { ptr, code, rows, columns } = weight(node, w, table)
+      if (!isInt8(node)) return [linear(node, x, { ptr, code, rows, columns }, y, n, scratch, { bias })]
+      const biased = [bias?.ptr ?? 0, bias?.code ?? 0]
+      return [['linearInt8', x, ptr, code, ...biased, y, n, columns, rows, scratch, int8Scratch(node)]]
     },
   ),
   linearBackInput: perThread(

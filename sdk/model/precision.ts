@@ -5,6 +5,14 @@ import type { ModelConfig } from './config.ts'
 export type CacheDType = 'f32' | 'f16'
 export const cacheDTypes = ['f32', 'f16'] as const satisfies CacheDType[]
 
+/** What answers are computed with. */
+export interface Precision {
+  /** Of keys and values; default f32. */
+  readonly cacheDType?: CacheDType
+  /** Default false: where the target has kernels for it, products with quantized weights round their input to int8 in blocks of 32. */
+  readonly exactActivations?: boolean
+}
+
 /** Bytes of the keys and values of so many slots of so many positions. */
 export const cacheBytes = (
   c: Pick<ModelConfig, 'numHiddenLayers' | 'numKeyValueHeads' | 'headDim'>,
