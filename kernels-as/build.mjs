@@ -1,4 +1,5 @@
-// Compiles kernels-as/index.ts twice: kernels.wasm (threads, shared memory) and kernels-single.wasm (neither).
+// Compiles kernels-as/index.ts four times: kernels.wasm (threads, shared memory) and kernels-single.wasm (neither), each without and
+// with relaxed SIMD, which not every engine has.
 // Each is written beside and renamed, so a failed or concurrent build never leaves half a file.
 import { mkdir, rename, writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
@@ -16,14 +17,22 @@ const common = [
   '--importMemory',
   '--initialMemory',
   '16',
+  '--maximumMemory',
+  '65536',
+  '--enable',
+  'simd',
 ]
 const builds = {
-  'kernels.wasm': ['--enable', 'simd,threads', '--sharedMemory', '--maximumMemory', '65536'],
-  'kernels-single.wasm': ['--enable', 'simd', '--disable', 'threads', '--maximumMemory', '65536'],
+  kernels: ['--enable', 'threads', '--sharedMemory'],
+  'kernels-single': ['--disable', 'threads'],
 }
 
 await mkdir(`${folder}dist`, { recursive: true })
-for (const [name, flags] of Object.entries(builds)) {
+const all = Object.entries(builds).flatMap(([name, flags]) => [
+  [`${name}.wasm`, flags],
+  [`${name}-relaxed.wasm`, [...flags, '--enable', 'relaxed-simd']],
+])
+for (const [name, flags] of all) {
   let bytes
   const { error, stderr, stdout } = await asc.main([...common, ...flags, '--outFile', name], {
     writeFile: (_file, contents) => {

@@ -4,15 +4,11 @@
 // - C row-major. m is a multiple of 4, n of 8, k is free.
 // The core is 4 rows x 8 columns: 8 accumulators, 2 loads and 4 broadcasts per 8 multiply-adds.
 
+import { madd } from './common'
+
 /** Keys (or queries) of one tile, and the row length of a tile of scores. */
 export const TILE: i32 = 64
 const TILE_BYTES: usize = 256
-
-// @ts-ignore: decorator
-@inline
-function madd(a: v128, b: v128, c: v128): v128 {
-  return f32x4.add(f32x4.mul(a, b), c)
-}
 
 // step: bytes from one k to the next, row: bytes from one row to the next, both within A's four rows
 // @ts-ignore: decorator

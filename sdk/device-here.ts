@@ -1,7 +1,7 @@
 import { DeviceError } from './errors.ts'
 import { isNode } from './runtime.ts'
 import type { Speed } from './speed.ts'
-import type { CompileProgress, Target } from './target.ts'
+import type { CompileProgress, Target, WasmBuild } from './target.ts'
 
 // Devices of this thread: of Node, or of the Worker that computes for a page.
 
@@ -15,6 +15,8 @@ export interface DeviceOptions {
   readonly device?: DeviceName
   /** Compute threads; default: the HALFLING_THREADS environment variable, then as many as the machine has, at most 8. */
   readonly threads?: number
+  /** Kernels of wasm; default: relaxed (relaxed SIMD, faster) where the engine computes it rightly. Last bits may differ. */
+  readonly build?: WasmBuild
   /** Told while kernels are compiled for the GPU, whenever a shape is new. */
   readonly onCompile?: (progress: CompileProgress) => void
 }
@@ -32,16 +34,14 @@ export interface DeviceReport {
   readonly speed?: Speed
 }
 
-/** What `findDevices` takes. */
-export interface FindOptions {
-  /** To open them with. */
-  readonly threads?: number
+/** What `findDevices` takes: what to open them with. */
+export interface FindOptions extends Pick<DeviceOptions, 'threads' | 'build'> {
   /** Their speed too, for about a second each (not that of `reference`). */
   readonly measure?: boolean
 }
 
 /** Opens the best target of this thread, or the one asked for. Throws DeviceError. */
-export async function openHere({ device = 'auto', threads, onCompile }: DeviceOptions): Promise<Target> {
+export async function openHere({ device = 'auto', threads, build, onCompile }: DeviceOptions): Promise<Target> {
   if (device === 'reference') return (await import('../targets/reference/index.ts')).referenceTarget()
   if (device === 'webgpu') return (await import('../targets/webgpu/node.ts')).openWebGpu({ onCompile })
   if (device === 'auto') {
@@ -50,18 +50,18 @@ export async function openHere({ device = 'auto', threads, onCompile }: DeviceOp
     await gpu?.target.close()
   }
   try {
-    return await (await import('../targets/wasm/index.ts')).wasmTarget({ threads })
+    return await (await import('../targets/wasm/index.ts')).wasmTarget({ threads, build })
   } catch (cause) {
     throw new DeviceError(`wasm: ${(cause as Error).message}`, { cause })
   }
 }
 
 /** Every target of this thread with its state, in the order of preference. Throws nothing. */
-export async function findHere({ threads, measure = false }: FindOptions): Promise<DeviceReport[]> {
+export async function findHere({ measure = false, ...options }: FindOptions): Promise<DeviceReport[]> {
   return [
     { name: 'cuda', available: false, reason: isNode ? 'not built yet' : 'not in browsers' },
-    await report('webgpu', measure),
-    await report('wasm', measure, threads),
+    await report('webgpu', measure, {}),
+    await report('wasm', measure, options),
     { name: 'reference', available: true, reason: 'float64, slow: for tests' },
   ]
 }
@@ -89,10 +89,10 @@ async function findGpu(
   return { target, why: `webgpu: ${description} computes ${wrong.length} operations wrongly (${wrong[0]})` }
 }
 
-async function report(device: 'webgpu' | 'wasm', measure: boolean, asked?: number): Promise<DeviceReport> {
+async function report(device: 'webgpu' | 'wasm', measure: boolean, options: DeviceOptions): Promise<DeviceReport> {
   try {
     const { target, why } =
-      device === 'webgpu' ? await findGpu() : { target: await openHere({ device, threads: asked }), why: null }
+      device === 'webgpu' ? await findGpu() : { target: await openHere({ ...options, device }), why: null }
     try {
       const { description, threads, features, memoryLimit } = target.info
       const parts = [description, ...(threads > 0 ? [`${threads} threads`] : []), ...features]

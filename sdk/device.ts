@@ -9,9 +9,17 @@ import {
 } from './device-here.ts'
 import { checkWord } from './options.ts'
 import { isNode } from './runtime.ts'
-import type { Target } from './target.ts'
+import { type Target, type WasmBuild, wasmBuilds } from './target.ts'
 
-export { type DeviceName, type DeviceOptions, type DeviceReport, deviceNames, type FindOptions }
+export {
+  type DeviceName,
+  type DeviceOptions,
+  type DeviceReport,
+  deviceNames,
+  type FindOptions,
+  type WasmBuild,
+  wasmBuilds,
+}
 
 /** In a page what computes has a Worker of its own: whatever it does, the page goes on. (The name: thread.ts.) */
 const startWorker = (): Worker =>
@@ -20,15 +28,16 @@ const startWorker = (): Worker =>
 /** Opens the best target, or the one asked for. Throws DeviceError, OptionError. */
 export async function openTarget(options: DeviceOptions = {}): Promise<Target> {
   const fromEnvironment = typeof process === 'undefined' ? undefined : process.env.HALFLING_DEVICE
-  const { threads, onCompile } = options
+  const { threads, build, onCompile } = options
   const device = options.device ?? ((fromEnvironment || 'auto') as DeviceName)
   checkWord(device, deviceNames, 'device')
-  if (isNode) return openHere({ device, threads, onCompile })
-  return (await import('../targets/remote/index.ts')).remoteTarget(startWorker(), { device, threads, onCompile })
+  checkWord(build, wasmBuilds, 'build')
+  if (isNode) return openHere({ device, threads, build, onCompile })
+  return (await import('../targets/remote/index.ts')).remoteTarget(startWorker(), { device, threads, build, onCompile })
 }
 
 /** Every target with its state, in the order of preference: what `halfling devices` prints. Throws DeviceError in a page without Workers. */
-export async function findDevices({ threads, measure }: FindOptions = {}): Promise<DeviceReport[]> {
-  if (isNode) return findHere({ threads, measure })
-  return (await import('../targets/remote/index.ts')).askWorker(startWorker(), 'find', { threads, measure })
+export async function findDevices(options: FindOptions = {}): Promise<DeviceReport[]> {
+  if (isNode) return findHere(options)
+  return (await import('../targets/remote/index.ts')).askWorker(startWorker(), 'find', options)
 }

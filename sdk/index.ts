@@ -2,7 +2,14 @@ export { type Grade, grade } from './answers/grade.ts'
 export type { GraderName } from './answers/graders.ts'
 export type { RowSource } from './data/rows.ts'
 export type { Example } from './data/tokenize.ts'
-export { type DeviceName, type DeviceOptions, type DeviceReport, type FindOptions, findDevices } from './device.ts'
+export {
+  type DeviceName,
+  type DeviceOptions,
+  type DeviceReport,
+  type FindOptions,
+  findDevices,
+  type WasmBuild,
+} from './device.ts'
 export type { DType, FloatDType } from './dtype.ts'
 export {
   CollapseError,

@@ -50,6 +50,7 @@ export async function loadModel(model?: string | Source, options: LoadOptions = 
     [
       'device',
       'threads',
+      'build',
       'dtype',
       'cacheDType',
       'exactActivations',

@@ -1,6 +1,10 @@
 import type { TensorType } from './dtype.ts'
 import type { MemoryPlan, Program } from './graph/program.ts'
 
+/** Kernels of wasm: with relaxed SIMD, or without. */
+export const wasmBuilds = ['plain', 'relaxed'] as const
+export type WasmBuild = (typeof wasmBuilds)[number]
+
 export interface DeviceInfo {
   /** What a person would call it: CPU model, adapter name. */
   readonly description: string

@@ -40,7 +40,21 @@ async function wasmCandidates(): Promise<Candidate[]> {
   if (!existsSync(module)) return none('targets/wasm/index.ts does not exist')
   if (!existsSync(new URL('../kernels-as/dist', import.meta.url))) return none('kernels are not built: npm run build')
   const { wasmTarget } = (await import(module.href)) as {
-    wasmTarget(options: { threads: number }): Target | Promise<Target>
+    wasmTarget(options: { threads: number; build: 'plain' | 'relaxed' }): Promise<Target>
   }
-  return [1, 2].map((threads) => ({ label: `wasm, ${threads} threads`, open: async () => wasmTarget({ threads }) }))
+  const open = (threads: number, build: 'plain' | 'relaxed') => ({ open: () => wasmTarget({ threads, build }) })
+  const plain = [1, 2].map((threads) => ({ label: `wasm, ${threads} threads`, ...open(threads, 'plain') }))
+  const skip = await open(1, 'relaxed')
+    .open()
+    .then((target) => target.close())
+    .then(
+      () => undefined,
+      (error: Error) => error.message,
+    )
+  const relaxed = [1, 2].map((threads) => ({
+    label: `wasm with relaxed SIMD, ${threads} threads`,
+    skip,
+    ...open(threads, 'relaxed'),
+  }))
+  return [...plain, ...relaxed]
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { deviceNames } from '../device.ts'
+import { deviceNames, wasmBuilds } from '../device.ts'
 import { weightDTypes } from '../dtype.ts'
 import { loraConfig } from '../formats/lora-config.ts'
 import { distillConfig, grpoConfig, sftConfig } from '../train/config.ts'
@@ -31,6 +31,9 @@ export const runKeys = {
     .int()
     .min(1)
     .meta({ description: 'compute threads; default: HALFLING_THREADS, then the cores, 8 at most', examples: [2] }),
+  build: z
+    .enum(wasmBuilds)
+    .meta({ description: 'kernels of wasm; default: relaxed, where its SIMD works', examples: ['plain'] }),
   dtype: z.enum(weightDTypes).default('auto').describe('weights in memory, auto as in the file (f32 with full)'),
 }
 

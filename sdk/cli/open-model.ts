@@ -6,7 +6,7 @@ import { Progress } from './progress.ts'
 
 /** Loads the model that the flags name, with progress. */
 export async function openModel(
-  { model, adapter, device, threads, dtype, cacheDtype, exactActivations }: ModelFlags,
+  { model, adapter, device, threads, build, dtype, cacheDtype, exactActivations }: ModelFlags,
   signal: AbortSignal,
 ): Promise<{ lm: LanguageModel; loadSeconds: number }> {
   const start = performance.now()
@@ -16,6 +16,7 @@ export async function openModel(
     adapter,
     device,
     threads,
+    build,
     dtype,
     cacheDType: cacheDtype,
     exactActivations,

@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { parse } from 'yaml'
-import { type DeviceName, deviceNames } from '../device.ts'
+import { type DeviceOptions, deviceNames, wasmBuilds } from '../device.ts'
 import { type FloatDType, weightDTypes } from '../dtype.ts'
 import type { GenerateOptions } from '../generate/request.ts'
 import { type CacheDType, cacheDTypes } from '../model/precision.ts'
@@ -12,11 +12,11 @@ export interface JsonFlag {
 export const addJson = (command: Command): Command =>
   command.option('--json', 'print one JSON object on standard output, and nothing else there')
 
-export interface ModelFlags {
+export type DeviceFlags = Pick<DeviceOptions, 'device' | 'threads' | 'build'>
+
+export interface ModelFlags extends DeviceFlags {
   readonly model?: string
   readonly adapter?: string | string[]
-  readonly device?: DeviceName
-  readonly threads?: number
   readonly dtype?: 'auto' | FloatDType
   readonly cacheDtype?: CacheDType
   readonly exactActivations?: boolean
@@ -25,13 +25,20 @@ export interface ModelFlags {
 /** What --model takes, everywhere. */
 export const modelDescription = 'nano, nano-base, a Hugging Face folder, a .gguf file, or org/name of the hub'
 
-export const addModel = (command: Command): Command =>
+export const addThreads = (command: Command): Command =>
   command
-    .option('--model <name>', `${modelDescription} (default: nano)`)
-    .option('--adapter <names...>', 'PEFT folders, or org/name')
-    .option('--device <name>', deviceNames.join(', '))
     .addOption(integer('--threads <n>', 'compute threads (default: HALFLING_THREADS, then the cores, 8 at most)', 1))
-    .addOption(new Option('--dtype <type>', 'weights in memory (default: auto, as in the file)').choices(weightDTypes))
+    .addOption(
+      new Option('--build <name>', 'kernels of wasm (default: relaxed, where its SIMD works)').choices(wasmBuilds),
+    )
+
+export const addModel = (command: Command): Command =>
+  addThreads(
+    command
+      .option('--model <name>', `${modelDescription} (default: nano)`)
+      .option('--adapter <names...>', 'PEFT folders, or org/name')
+      .option('--device <name>', deviceNames.join(', ')),
+  ).addOption(new Option('--dtype <type>', 'weights in memory (default: auto, as in the file)').choices(weightDTypes))
 
 /** For commands that answer. */
 export const addPrecision = (command: Command): Command =>

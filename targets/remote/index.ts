@@ -21,6 +21,7 @@ import type { Opened } from './wire.ts'
 export interface RemoteOptions {
   readonly device?: string
   readonly threads?: number
+  readonly build?: string
   readonly onCompile?: (progress: CompileProgress) => void
 }
 

@@ -15,10 +15,15 @@ export const whySingle = (): string | null =>
     : 'single-threaded: the page is not cross-origin isolated (serve it with Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp)'
 
 /** Written out: bundlers copy what they see in `new URL`. */
-export const compileKernels: Host['compileKernels'] = async (shared) => {
-  const url = shared
-    ? new URL('../../kernels-as/dist/kernels.wasm', import.meta.url)
-    : new URL('../../kernels-as/dist/kernels-single.wasm', import.meta.url)
+const urls = {
+  kernels: () => new URL('../../kernels-as/dist/kernels.wasm', import.meta.url),
+  'kernels-relaxed': () => new URL('../../kernels-as/dist/kernels-relaxed.wasm', import.meta.url),
+  'kernels-single': () => new URL('../../kernels-as/dist/kernels-single.wasm', import.meta.url),
+  'kernels-single-relaxed': () => new URL('../../kernels-as/dist/kernels-single-relaxed.wasm', import.meta.url),
+}
+
+export const compileKernels: Host['compileKernels'] = async (name) => {
+  const url = urls[name]()
   try {
     const answer = await fetch(url)
     if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`)

@@ -10,6 +10,9 @@ export interface Thread {
   end(): unknown
 }
 
+/** Kernels in kernels-as/dist. */
+export type KernelsName = `kernels${'' | '-single'}${'' | '-relaxed'}`
+
 /** What the target needs of the place that it runs in. */
 export interface Host {
   /** As many compute threads as cores, 8 at most: beyond that memory is the limit. */
@@ -17,8 +20,8 @@ export interface Host {
   readonly processorName: () => string
   /** null, or why threads cannot share memory here, and the remedy. */
   readonly whySingle: () => string | null
-  /** Throws DeviceError. */
-  readonly compileKernels: (shared: boolean) => Promise<WebAssembly.Module>
+  /** Throws DeviceError; its cause is a CompileError where this engine lacks their instructions. */
+  readonly compileKernels: (name: KernelsName) => Promise<WebAssembly.Module>
   readonly startThread: (onReply: (reply: WorkerReply) => void, onEnd: (reason: string) => void) => Thread
 }
 

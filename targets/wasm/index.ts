@@ -1,13 +1,13 @@
 import { byteLength, type TensorType } from '../../sdk/dtype.ts'
 import { DeviceError, OptionError } from '../../sdk/errors.ts'
 import { type MemoryPlan, type Program, planMemory } from '../../sdk/graph/program.ts'
-import type { DeviceInfo, Target } from '../../sdk/target.ts'
+import type { DeviceInfo, Target, WasmBuild } from '../../sdk/target.ts'
 import type { Job } from '../checks.ts'
 import { lowerNode } from '../lowering.ts'
 import { type Executor, QueuedTarget } from '../queued-target.ts'
 import { checkThreads, findHost } from './host.ts'
 import { InlineEngine } from './inline.ts'
-import { instantiate, type Kernels } from './kernels.ts'
+import { type Kernels, openKernels } from './kernels.ts'
 import { lowering } from './lower/index.ts'
 import type { Lowered } from './lower/types.ts'
 import { Heap } from './memory.ts'
@@ -18,13 +18,15 @@ export interface WasmOptions {
   readonly threads?: number
   /** false: one thread, the caller's own; default: where memory cannot be shared, in a page that is not cross-origin isolated. */
   readonly shared?: boolean
+  /** Kernels with relaxed SIMD, or without; default: with it where the engine computes it rightly. Last bits may differ. */
+  readonly build?: WasmBuild
 }
 
 /**
  * The WebAssembly target: SIMD kernels on worker threads over one shared memory. Results do not depend on the number
- * of threads. Throws DeviceError when the kernels are not built or a worker does not start.
+ * of threads. Throws DeviceError when the kernels are not built or cannot run, or a worker does not start.
  */
-export async function wasmTarget({ threads, shared }: WasmOptions = {}): Promise<Target> {
+export async function wasmTarget({ threads, shared, build: asked }: WasmOptions = {}): Promise<Target> {
   if (threads !== undefined) checkThreads(threads, 'threads')
   if (shared === false && threads !== undefined && threads !== 1)
     throw new OptionError(`threads: ${threads} needs shared memory; leave threads out, or shared`)
@@ -32,12 +34,12 @@ export async function wasmTarget({ threads, shared }: WasmOptions = {}): Promise
   const single = shared === false ? null : host.whySingle()
   const sharing = shared ?? single === null
   const heap = new Heap(sharing)
-  const module = await host.compileKernels(sharing)
-  const kernels = instantiate(module, heap.memory)
+  const { module, kernels, build } = await openKernels(host, heap, sharing, asked)
   const engine = sharing
     ? await WorkerPool.start(host, module, heap.memory, threads ?? host.defaultThreads())
     : new InlineEngine(kernels.call)
-  const features = sharing ? ['simd128', 'threads'] : ['simd128', ...(single === null ? [] : [single])]
+  const simd = build === 'relaxed' ? 'relaxed-simd' : 'simd128'
+  const features = sharing ? [simd, 'threads'] : [simd, ...(single === null ? [] : [single])]
   return new QueuedTarget(new WasmExecutor(heap, engine, kernels, { description: host.processorName(), features }))
 }
 

@@ -1,5 +1,8 @@
 import type { FloatDType } from '../../sdk/dtype.ts'
 import { DeviceError } from '../../sdk/errors.ts'
+import type { WasmBuild } from '../../sdk/target.ts'
+import type { Host, KernelsName } from './host.ts'
+import type { Heap } from './memory.ts'
 
 /** What the kernels say of their own sizes: functions and constants that the module exports (kernels-as). Bytes, of one thread. */
 export interface Sizes {
@@ -32,6 +35,29 @@ export interface Kernels {
   readonly code: DTypeCode
   /** Every export that is a function: kernels take a thread and the number of threads as their last arguments. */
   readonly call: Readonly<Record<string, (...args: number[]) => number>>
+}
+
+/** The build asked for, else the relaxed one where its instructions compute rightly. Throws DeviceError. */
+export async function openKernels(host: Host, heap: Heap, shared: boolean, asked?: WasmBuild) {
+  const open = async (name: KernelsName) => {
+    const module = await host.compileKernels(name)
+    return { module, kernels: instantiate(module, heap.memory) }
+  }
+  const name = shared ? 'kernels' : 'kernels-single'
+  if (asked === 'plain') return { ...(await open(name)), build: asked }
+  let why = 'does not know relaxed SIMD'
+  try {
+    const relaxed = await open(`${name}-relaxed`)
+    const at = heap.allocate(48, 'self-test')
+    const works = relaxed.kernels.call.relaxedWorks(at)
+    heap.free(at)
+    if (works) return { ...relaxed, build: 'relaxed' as const }
+    why = 'computes relaxed SIMD wrongly'
+  } catch (error) {
+    if (!((error as Error).cause instanceof WebAssembly.CompileError)) throw error
+  }
+  if (asked) throw new DeviceError(`wasm: this engine ${why}; leave the build out, or ask for the plain one`)
+  return { ...(await open(name)), build: 'plain' as const }
 }
 
 /** An instance of the kernels on the caller's thread: for their sizes, and to compute where there are no workers. */

@@ -15,8 +15,8 @@ export const processorName = (): string => cpus()[0]?.model.trim() ?? 'unknown p
 
 export const whySingle = (): null => null
 
-export const compileKernels: Host['compileKernels'] = async (shared) => {
-  const file = new URL(`../../kernels-as/dist/${shared ? 'kernels' : 'kernels-single'}.wasm`, import.meta.url)
+export const compileKernels: Host['compileKernels'] = async (name) => {
+  const file = new URL(`../../kernels-as/dist/${name}.wasm`, import.meta.url)
   try {
     return await WebAssembly.compile(await readFile(file))
   } catch (cause) {

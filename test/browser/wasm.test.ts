@@ -35,7 +35,7 @@ describe.skipIf(noBrowser)(`wasm in Chromium${noBrowser ? ` (${noBrowser})` : ''
         expect(run.threads).toBe(i === 0 ? 2 : 1)
         expect(workers).toHaveLength(i === 0 ? 2 : 0)
         expect(run.features.join()).toMatch(
-          i === 0 ? /^simd128,threads$/ : /not cross-origin isolated .*Embedder-Policy/,
+          i === 0 ? /^relaxed-simd,threads$/ : /not cross-origin isolated .*Embedder-Policy/,
         )
         const asked = `${JSON.stringify(`${url}nano/`)}, ${JSON.stringify(question)}`
         expect(await tab.evaluate(`answer(${asked})`)).toEqual(here.tokenIds)

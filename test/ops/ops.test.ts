@@ -76,7 +76,7 @@ describe('shape errors name op, argument and both shapes', () => {
   })
 })
 
-/** What a target of this name, with other threads, gave. */
+/** What the same target and build, with other threads, gave. */
 const seen = new Map<string, Record<string, ArrayLike<number>>>()
 
 for (const candidate of await candidates())
@@ -97,7 +97,7 @@ for (const candidate of await candidates())
           const got = await runCase(target, spec, c, filled)
           expect(difference(got, expectedOf(spec, c, filled), c.tolerance?.value)).toBeNull()
           // Work is split by rows: the same bits for any number of threads.
-          const key = `${target.name}, ${spec.name}: ${c.name}`
+          const key = `${target.name} ${target.info.features[0]}, ${spec.name}: ${c.name}`
           expect(got).toEqual(seen.get(key) ?? got)
           seen.set(key, got)
           if (!spec.inplace && !spec.view) return

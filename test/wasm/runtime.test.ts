@@ -320,7 +320,7 @@ describe('worker threads', () => {
       return node.startThread(...told)
     }
     const host = { ...node, startThread }
-    const workers = await WorkerPool.start(host, await node.compileKernels(true), heap.memory, threads)
+    const workers = await WorkerPool.start(host, await node.compileKernels('kernels'), heap.memory, threads)
     pools.push(workers)
     return { heap, workers, started }
   }
@@ -402,9 +402,29 @@ it('refuses options that make no sense', async () => {
 })
 
 it('says what it is', async () => {
-  const target = await start({ threads: 2 })
+  const target = await start({ threads: 2, build: 'plain' })
   expect(target.info).toMatchObject({ threads: 2, memoryLimit: 2 ** 32, features: ['simd128', 'threads'] })
   expect(target.info.description.length).toBeGreaterThan(0)
+})
+
+/** Node 20 lets them pass with a flag only. */
+const knowsRelaxed = Number(process.versions.node.split('.')[0]) >= 22
+
+it('takes the relaxed build where it computes rightly, and says why it cannot', async () => {
+  expect((await start()).info.features[0]).toBe(knowsRelaxed ? 'relaxed-simd' : 'simd128')
+  const asked = start({ build: 'relaxed', shared: false })
+  if (knowsRelaxed) expect((await asked).info.features).toEqual(['relaxed-simd'])
+  else
+    await expect(asked).rejects.toThrow(
+      new DeviceError('wasm: this engine does not know relaxed SIMD; leave the build out, or ask for the plain one'),
+    )
+})
+
+it.skipIf(knowsRelaxed)('does not trust relaxed SIMD because it validates: Node 20 computes it wrongly', async () => {
+  const script = `import('./targets/wasm/index.ts').then(({ wasmTarget }) => wasmTarget({ build: 'relaxed' })).catch((error) => console.log(error.message))`
+  const flags = ['--experimental-wasm-relaxed-simd', '--import', 'tsx', '-e', script]
+  const { stdout } = await promisify(execFile)(process.execPath, flags)
+  expect(stdout).toMatch(/^wasm: this engine computes relaxed SIMD wrongly;/)
 })
 
 it('hands out the newest state', async () => {

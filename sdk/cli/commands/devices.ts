@@ -3,20 +3,15 @@ import type { Command } from 'commander'
 import { findDevices } from '../../device.ts'
 import { type CacheDType, cacheBytes } from '../../model/precision.ts'
 import { halfBillion } from '../../speed.ts'
-import { addJson, integer, type JsonFlag } from '../options.ts'
+import { addJson, addThreads, type DeviceFlags, type JsonFlag } from '../options.ts'
 import { formatNumber, print, printJson } from '../output.ts'
-
-interface Flags extends JsonFlag {
-  readonly threads?: number
-}
 
 export function addDevices(program: Command): void {
   const command = program
     .command('devices')
     .description('what can compute here, in the order of preference, and how fast')
-    .addOption(integer('--threads <n>', 'compute threads (default: the cores, 8 at most)', 1))
-  addJson(command).action(async ({ threads, json }: Flags) => {
-    const devices = (await findDevices({ threads, measure: true })).map((device) => ({
+  addJson(addThreads(command)).action(async ({ json, ...options }: DeviceFlags & JsonFlag) => {
+    const devices = (await findDevices({ ...options, measure: true })).map((device) => ({
       ...device,
       ...(device.memoryLimit && { contextOfHalfBillion: contextIn(device.memoryLimit) }),
     }))

@@ -14,10 +14,10 @@ export function addDistill(program: Command): void {
       "trains a student on a teacher's distributions, from a cache or a model; keys are those of sft and TRL's GKD",
     )
   const required = ['teacher', 'data', 'outputDir'] as const
-  addTraining(command, distillKeys, distillConfig, required, async ({ teacher, device, threads }) => {
+  addTraining(command, distillKeys, distillConfig, required, async ({ teacher, device, threads, build }) => {
     const isCache = existsSync(join(teacher!, 'teacher.json'))
     return async ({ options, signal, follow }) => {
-      const live = isCache ? null : await loadModel(teacher, { device, threads, signal })
+      const live = isCache ? null : await loadModel(teacher, { device, threads, build, signal })
       try {
         const trainer = new DistillTrainer({ ...options, teacher: live ?? teacher! })
         await follow((at) => trainer.train(at))

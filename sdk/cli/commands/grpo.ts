@@ -24,10 +24,11 @@ export function addGrpo(program: Command): void {
     latest = rollouts
   }
 
-  const prepare = async ({ model, device, threads, rolloutDtype, rewardFuncs = ['accuracy'] }: GrpoSettings) => {
+  const prepare = async ({ model, device, threads, build, rolloutDtype, rewardFuncs = ['accuracy'] }: GrpoSettings) => {
     const rewards = await loadRewards(rewardFuncs)
     return async ({ options, signal, follow }: Training<typeof grpoConfig>) => {
-      const rolloutModel = rolloutDtype && (await loadModel(model, { dtype: rolloutDtype, device, threads, signal }))
+      const rolloutModel =
+        rolloutDtype && (await loadModel(model, { dtype: rolloutDtype, device, threads, build, signal }))
       try {
         // Its warnings are lines of the log.
         const own = { rewardFuncs: rewards, rolloutModel, onRollouts, onWarning: undefined }

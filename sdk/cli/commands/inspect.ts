@@ -3,7 +3,7 @@ import { type Command, Option } from 'commander'
 import { notScored } from '../../data/pack.ts'
 import { type Survey, surveyRows } from '../../data/survey.ts'
 import type { Example } from '../../data/tokenize.ts'
-import { type DeviceName, deviceNames, openTarget } from '../../device.ts'
+import { deviceNames, openTarget } from '../../device.ts'
 import { openModel } from '../../formats/stored-model.ts'
 import { resolveModel } from '../../hub/models.ts'
 import type { PullOptions } from '../../hub/snapshot.ts'
@@ -17,16 +17,14 @@ import { adapterText, modelText, withSpeeds } from '../describe.ts'
 import { UsageError } from '../errors.ts'
 import { interruptible } from '../interrupt.ts'
 import { aliases, sftKeys } from '../keys.ts'
-import { addJson, integer, type JsonFlag } from '../options.ts'
+import { addJson, addThreads, type DeviceFlags, integer, type JsonFlag } from '../options.ts'
 import { formatNumber, print, printJson } from '../output.ts'
 import { Progress } from '../progress.ts'
 import { addFlags, readSettings } from '../settings.ts'
 import { only } from '../train.ts'
 
-interface Flags extends JsonFlag, Readonly<Record<string, unknown>> {
+interface Flags extends JsonFlag, DeviceFlags, Readonly<Record<string, unknown>> {
   readonly rows: number
-  readonly device?: DeviceName
-  readonly threads?: number
 }
 
 /** What of a training run decides how rows look. */
@@ -40,7 +38,7 @@ export function addInspect(program: Command): void {
     )
   addFlags(command, { model: sftKeys.model, data: sftKeys.data, ...looks })
   command.addOption(new Option('--device <name>', 'whose speed is told').choices(deviceNames))
-  command.addOption(integer('--threads <n>', 'compute threads (default: the cores, 8 at most)', 1))
+  addThreads(command)
   command.addOption(integer('--rows <n>', 'rows to show', 0).default(3))
   addJson(command).action(async (named: string | undefined, flags: Flags) => {
     const settings = readSettings(named === undefined ? flags : { ...flags, model: named }, sftKeys, aliases)
@@ -68,14 +66,14 @@ export function addInspect(program: Command): void {
   })
 }
 
-async function inspectModel(name: string, { device, threads, json }: Flags): Promise<void> {
+async function inspectModel(name: string, { device, threads, build, json }: Flags): Promise<void> {
   await interruptible(async (signal) => {
     const pulling = new Progress('pulling')
     const onProgress: PullOptions['onProgress'] = ({ loadedBytes, totalBytes }) =>
       pulling.update(loadedBytes, totalBytes)
     const description = await describeModel(name, { onProgress, signal }).finally(() => pulling.end())
     if (description.kind === 'adapter') return json ? printJson(description) : print(adapterText(description))
-    const target = await openTarget({ device, threads })
+    const target = await openTarget({ device, threads, build })
     try {
       const whole = await withSpeeds(description, target)
       if (json) printJson(whole)

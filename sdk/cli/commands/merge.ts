@@ -1,17 +1,15 @@
 import type { Command } from 'commander'
-import { type DeviceName, deviceNames } from '../../device.ts'
+import { deviceNames } from '../../device.ts'
 import { quantizeModel } from '../../quantize.ts'
 import { interruptible } from '../interrupt.ts'
 import { withModel } from '../open-model.ts'
-import { addJson, integer, type JsonFlag } from '../options.ts'
+import { addJson, addThreads, type DeviceFlags, type JsonFlag } from '../options.ts'
 import { print, printJson } from '../output.ts'
 import { addOutput, megabytes, type WriteFlags, withProgress } from '../write-model.ts'
 
-interface Flags extends JsonFlag, WriteFlags {
+interface Flags extends JsonFlag, DeviceFlags, WriteFlags {
   readonly model?: string
   readonly adapter: string[]
-  readonly device?: DeviceName
-  readonly threads?: number
 }
 
 export function addMerge(program: Command): void {
@@ -21,19 +19,19 @@ export function addMerge(program: Command): void {
     .option('--model <name>', 'nano, nano-base, a Hugging Face folder, a .gguf file, or org/name (default: nano)')
     .requiredOption('--adapter <folders...>', 'PEFT folders, all of them merged')
     .option('--device <name>', deviceNames.join(', '))
-    .addOption(integer('--threads <n>', 'compute threads (default: the cores, 8 at most)', 1))
-  addJson(addOutput(command, 'bf16')).action(({ model, adapter, device, threads, json, ...flags }: Flags) =>
-    interruptible((signal) =>
-      withModel({ model, adapter, device, threads }, signal, async (lm) => {
-        const { output } = flags
-        const merged = await lm.mergedModel()
-        const { outputBytes } = await withProgress(flags, signal, (options) => quantizeModel(merged, output, options))
-        const adapters = lm.model.activeAdapters
-        if (json) return printJson({ output, dtype: flags.dtype, outputBytes, adapters })
-        print(
-          `${output}: ${megabytes(outputBytes)} of weights in ${flags.dtype}, with ${adapters.join(', ')} merged in`,
-        )
-      }),
-    ),
+  addJson(addOutput(addThreads(command), 'bf16')).action(
+    ({ model, adapter, device, threads, build, json, ...flags }: Flags) =>
+      interruptible((signal) =>
+        withModel({ model, adapter, device, threads, build }, signal, async (lm) => {
+          const { output } = flags
+          const merged = await lm.mergedModel()
+          const { outputBytes } = await withProgress(flags, signal, (options) => quantizeModel(merged, output, options))
+          const adapters = lm.model.activeAdapters
+          if (json) return printJson({ output, dtype: flags.dtype, outputBytes, adapters })
+          print(
+            `${output}: ${megabytes(outputBytes)} of weights in ${flags.dtype}, with ${adapters.join(', ')} merged in`,
+          )
+        }),
+      ),
   )
 }

@@ -25,7 +25,7 @@ import { Progress } from '../progress.ts'
 import { addFlags, readSettings, type Settings } from '../settings.ts'
 import { missing, only } from '../train.ts'
 
-const { model, adapter, data, device, threads, dtype } = runKeys
+const { model, adapter, data, device, threads, build, dtype } = runKeys
 
 const buildKeys = {
   model,
@@ -54,6 +54,7 @@ const buildKeys = {
   ...rowConfig,
   device,
   threads,
+  build,
   dtype,
 }
 
