@@ -37,6 +37,8 @@ export class Graph {
   readonly outputs = new Map<string, Tensor>()
   /** Newest version of each state, by name. */
   readonly newest = new Map<string, Tensor>()
+  /** Of regions: products and what stands on one, which are dear to recompute. */
+  readonly dear = new Set<Tensor>()
   private readonly bound = new Map<string, Tensor>()
   private currentRegion: string | null = null
   private readonly prefix: string[] = []
@@ -96,6 +98,12 @@ export class Graph {
     } finally {
       this.currentRegion = null
     }
+  }
+
+  /** Says that a region's tensor is kept before others where not all fit. */
+  keep(tensor: Tensor): Tensor {
+    this.dear.add(tensor)
+    return tensor
   }
 
   /** Prefixes the names of temps, for the listing. */

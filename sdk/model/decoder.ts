@@ -139,13 +139,14 @@ function decoder(
         return table ? rope(g, own, positions, g.weight(table.name, table.type), { heads }) : own
       }
       const input = normed(x, norms.attentionInput)
-      const q = headed(linear(input, 'self_attn.q_proj'), numAttentionHeads, norms.query)
-      const k = headed(linear(input, 'self_attn.k_proj'), numKeyValueHeads, norms.key)
-      const v = linear(input, 'self_attn.v_proj')
-      const output = linear(attend(index, layer, q, k, v), 'self_attn.o_proj')
-      const attended = add(g, x, scaled(normed(output, norms.attentionOutput), residualScale))
+      const q = g.keep(headed(linear(input, 'self_attn.q_proj'), numAttentionHeads, norms.query))
+      const k = g.keep(headed(linear(input, 'self_attn.k_proj'), numKeyValueHeads, norms.key))
+      const v = g.keep(linear(input, 'self_attn.v_proj'))
+      const output = linear(g.keep(attend(index, layer, q, k, v)), 'self_attn.o_proj')
+      const attended = g.keep(add(g, x, scaled(normed(output, norms.attentionOutput), residualScale)))
       const inner = normed(attended, norms.mlpInput)
-      const hidden = swiglu(g, linear(inner, 'mlp.gate_proj'), linear(inner, 'mlp.up_proj'), layer.activation)
+      const [gate, up] = ['mlp.gate_proj', 'mlp.up_proj'].map((module) => g.keep(linear(inner, module)))
+      const hidden = swiglu(g, gate, up, layer.activation)
       return add(g, attended, scaled(normed(linear(hidden, 'mlp.down_proj'), norms.mlpOutput), residualScale)) // [N, C]
     })
   // The head has no bias: what multiplies the logits may multiply its input.

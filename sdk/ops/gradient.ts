@@ -1,3 +1,4 @@
+import { byteLength } from '../dtype.ts'
 import { ShapeError } from '../errors.ts'
 import type { Graph, Node, Tensor } from '../graph/graph.ts'
 import { accumulate } from './accumulate.ts'
@@ -8,6 +9,8 @@ export interface GradientOptions {
   readonly wrt?: readonly Tensor[]
   /** Recompute the nodes of each region in the reverse pass instead of keeping their results. */
   readonly recompute?: boolean
+  /** Bytes of dear results (`g.keep`) that are kept nevertheless, those of the last regions first. */
+  readonly keptBytes?: number
 }
 
 /**
@@ -19,7 +22,7 @@ export interface GradientOptions {
 export function gradient(
   g: Graph,
   seeds: readonly (readonly [output: Tensor, grad: Tensor])[],
-  { wrt = [], recompute = false }: GradientOptions = {},
+  { wrt = [], recompute = false, keptBytes = 0 }: GradientOptions = {},
 ): (Tensor | null)[] {
   const forward = [...g.nodes]
   const wanted = new Set<Tensor>(wrt)
@@ -36,6 +39,7 @@ export function gradient(
   for (const [output, grad] of seeds) add(output, grad)
 
   const recomputed = new Map<Tensor, Tensor>()
+  const kept = keptOf(g, forward, keptBytes)
   const regionsDone = new Set<string>()
   const use = (t: Tensor) => recomputed.get(t) ?? t
   const regions = new Map<string, Node[]>()
@@ -56,9 +60,10 @@ export function gradient(
       for (const again of regions.get(node.region)!) {
         if (again.spec.state)
           throw new ShapeError(`${again.spec.name}: writes state inside recompute region ${node.region}`)
+        if (again.outputs.every((t) => kept.has(t))) continue
         const outputs = g.apply(again.spec, again.inputs.map(use), again.attrs, again.outputs[0].name)
         again.outputs.forEach((t, i) => {
-          recomputed.set(t, outputs[i])
+          if (!kept.has(t)) recomputed.set(t, outputs[i])
         })
       }
     }
@@ -77,4 +82,16 @@ export function gradient(
     })
   }
   return wrt.map((t) => grads.get(t) ?? null)
+}
+
+/** Second results (a row's scale, an adapter's h) always: they are small, and their node costs a product. Dear ones as far as they fit. */
+function keptOf(g: Graph, forward: readonly Node[], bytes: number): Set<Tensor> {
+  const kept = new Set(forward.flatMap(({ outputs }) => outputs.slice(1)))
+  let left = bytes
+  for (const { outputs } of forward.toReversed())
+    if (g.dear.has(outputs[0]) && byteLength(outputs[0]) <= left) {
+      left -= byteLength(outputs[0])
+      kept.add(outputs[0])
+    }
+  return kept
 }

@@ -51,7 +51,9 @@ export const trainingConfig = {
   gradientCheckpointing: z
     .boolean()
     .default(true)
-    .describe('compute each layer again in the reverse pass: a third slower, memory of one layer instead of all'),
+    .describe(
+      'compute in the reverse pass again what of each layer does not fit 400 MB: up to a third slower, memory of one layer instead of all',
+    ),
   seed: from(0)
     .max(2 ** 32 - 1)
     .default(42)

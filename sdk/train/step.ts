@@ -25,7 +25,7 @@ export interface StepHyper {
 export interface StepOptions {
   /** What trains: the last active adapter, or every base weight. */
   readonly trains: 'adapter' | 'model'
-  /** Recompute each layer in the reverse pass instead of keeping its activations. */
+  /** Recompute each layer in the reverse pass, but for what fits `keptBytes`, instead of keeping its activations. */
   readonly gradientCheckpointing: boolean
   /** lora_dropout */
   readonly dropout: number
@@ -49,6 +49,9 @@ export interface Forecast {
   readonly activations: number
   readonly total: number
 }
+
+/** Activations that are kept where layers are recomputed, at most: they cost half of what the weights of a 0.5B model do. */
+const keptBytes = 400e6
 
 const momentNames = (name: string) => [`adam/m/${name}`, `adam/v/${name}`] as const
 
@@ -134,7 +137,6 @@ export class TrainStep {
     this.buildAccumulate(g, tokens, scoredRows)
     await turn()
     this.buildApply(update)
-    const sum = (types: Iterable<TensorType>) => [...types].reduce((bytes, type) => bytes + byteLength(type), 0)
     const program = toProgram(g, 'forecast')
     const weights = sum(bindings(program, 'weight').values())
     const optimizer = 3 * sum(this.parameters.values())
@@ -184,7 +186,16 @@ export class TrainStep {
     const [scored, table] = [gatherRows(g, hidden, i32('rows', r)), headWeight(g, c)] // [R, C], [V, C]
     const outputs = objective(g, r, pickFrom(g, scored, table))
     for (const [name, tensor] of Object.entries(outputs)) g.output(name, tensor)
-    gradient(g, [[outputs.loss, fill(g, [1], 1)]], { recompute: gradientCheckpointing })
+    gradient(g, [[outputs.loss, fill(g, [1], 1)]], {
+      recompute: gradientCheckpointing,
+      keptBytes: this.keptBytes(c),
+    })
+  }
+
+  /** No more than half of what the weights and the optimizer leave free. */
+  private keptBytes({ weights }: DecoderContext): number {
+    const { memoryLimit } = this.model.target.info
+    return Math.min(keptBytes, (memoryLimit - sum(weights.values()) - 3 * sum(this.parameters.values())) / 2)
   }
 
   private buildApply(g: Graph): void {
@@ -209,6 +220,8 @@ export class TrainStep {
     return new Map(g.tensors.filter((t) => t.trainable).map((t) => [t.name, { dtype: t.dtype, shape: t.shape }]))
   }
 }
+
+const sum = (types: Iterable<TensorType>) => [...types].reduce((bytes, type) => bytes + byteLength(type), 0)
 
 /** transformers' rule: biases and norms do not decay. */
 const decays = (name: string): boolean => !/bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)/i.test(name)
