@@ -2,28 +2,36 @@
 //
 // A block of x is 32 integers q = round(x / s), s = max|x| / 127, and their sum. A block's product with one of w is a sum of integers,
 // exact in any order; then y += (s_w * s_x) * sum, of q4a + m_w * (s_x * Σq), block after block. So a row's bits depend neither on
-// the number of rows nor on threads. Integers of x lie as i16, of each 16 the even ones before the odd ones: as two shifts of a vector of w's
-// bytes give them.
+// the number of rows, nor on threads, nor on the instructions.
 //
-// One row takes w straight from its bytes, four rows of w at a time. More rows: four rows of w are unpacked to i16 once (`panel`) for up to
-// ROWS rows of x, DEPTH elements at a time. Threads split the rows of w; each rounds x for itself, which costs less than a barrier.
+// Integers of x lie as i16, of each 16 the even ones before the odd ones: as two shifts of a vector of w's bytes give them. Up to FEW_ROWS
+// rows take w straight from its bytes, four rows of w at a time. More: eight rows of w are packed once for as many rows of x as fit L2,
+// and tiles of 4 x 8 sums stay in vectors whose lanes are rows of w, by i32x4.dot_i16x8_s. The relaxed build can multiply nibbles by
+// four bytes at a time instead (`quads`), where the engine has an instruction for it: V8 of Node 24, not of 22.
+// Threads split the rows of w; each rounds x for itself, which costs less than a barrier.
 import { BLOCK, Q4_BYTES, Q4A_BYTES, Q8_BYTES } from '../sdk/blocks'
 import { lines, max4, shareEnd, shareStart } from './common'
 import { half4, loadFloat, Q4, Q4A, Q8, rowBytes } from './pack'
 
-/** Rows of x that one unpacked piece of w serves. */
-const ROWS: i32 = 64
-/** Elements of a piece of four rows of w: 8.5 kB unpacked. */
-const DEPTH: i32 = 1024
-/** Bytes of a block of x: 32 i16, its scale as f32, scale * sum as f32, sum as i32, and room to keep vectors apart. */
+const FEW_ROWS: i32 = 3
+/** Bytes of a block of x: 32 i16 (or i8), its scale as f32, scale * sum as f32, sum as i32, a mask of nibbles. */
 const X_BYTES: usize = 80
 /** Bytes of four blocks of w, one of each row: 4 x 32 i16, scales and minima as f32. */
 const PANEL_BYTES: usize = 288
+/** Bytes of x that go with each packed piece of w: half of an L2. */
+const X_AT_ONCE: i32 = 1 << 19
+
+/** Rows of x that one packed piece of w serves. */
+// @ts-ignore: decorator
+@inline
+function rowsAtOnce(inputs: i32): i32 {
+  return max(16, (X_AT_ONCE / ((inputs / BLOCK) * <i32>X_BYTES)) & ~3)
+}
 
 /** Bytes of scratch that one thread needs. */
 export function linearInt8Scratch(rows: i32, inputs: i32): usize {
   const blocks = <usize>(inputs / BLOCK)
-  return lines(<usize>min(rows, ROWS) * blocks * X_BYTES) + <usize>(DEPTH / BLOCK) * PANEL_BYTES
+  return lines(<usize>min(rows, rowsAtOnce(inputs)) * blocks * X_BYTES) + 128 + lines(blocks * 2 * PANEL_BYTES)
 }
 
 // @ts-ignore: decorator
@@ -42,7 +50,7 @@ function round8(x: usize, f: v128): v128 {
 }
 
 /** `blocks` blocks of one row of x. A row that is not finite gets a scale that is not. */
-function roundRow(x: usize, blocks: i32, to: usize): void {
+function roundRow(x: usize, blocks: i32, isQuads: bool, to: usize): void {
   for (let b = 0; b < blocks; b++, x += BLOCK << 2, to += X_BYTES) {
     let m = f32x4.splat(0)
     for (let i: usize = 0; i < 128; i += 16) m = absMax(x + i, m)
@@ -53,10 +61,15 @@ function roundRow(x: usize, blocks: i32, to: usize): void {
     const q1 = round8(x + 32, f)
     const q2 = round8(x + 64, f)
     const q3 = round8(x + 96, f)
-    v128.store(to, v128.shuffle<i16>(q0, q1, 0, 2, 4, 6, 8, 10, 12, 14))
-    v128.store(to, v128.shuffle<i16>(q0, q1, 1, 3, 5, 7, 9, 11, 13, 15), 16)
-    v128.store(to, v128.shuffle<i16>(q2, q3, 0, 2, 4, 6, 8, 10, 12, 14), 32)
-    v128.store(to, v128.shuffle<i16>(q2, q3, 1, 3, 5, 7, 9, 11, 13, 15), 48)
+    if (isQuads) {
+      v128.store(to, i8x16.narrow_i16x8_s(q0, q1))
+      v128.store(to, i8x16.narrow_i16x8_s(q2, q3), 16)
+    } else {
+      v128.store(to, v128.shuffle<i16>(q0, q1, 0, 2, 4, 6, 8, 10, 12, 14))
+      v128.store(to, v128.shuffle<i16>(q0, q1, 1, 3, 5, 7, 9, 11, 13, 15), 16)
+      v128.store(to, v128.shuffle<i16>(q2, q3, 0, 2, 4, 6, 8, 10, 12, 14), 32)
+      v128.store(to, v128.shuffle<i16>(q2, q3, 1, 3, 5, 7, 9, 11, 13, 15), 48)
+    }
     const sums = i32x4.extadd_pairwise_i16x8_s(i16x8.add(i16x8.add(q0, q1), i16x8.add(q2, q3)))
     const sum =
       i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1) + i32x4.extract_lane(sums, 2) +
@@ -64,6 +77,7 @@ function roundRow(x: usize, blocks: i32, to: usize): void {
     store<f32>(to, scale, 64)
     store<f32>(to, scale * <f32>sum, 68)
     store<i32>(to, sum, 72)
+    store<i32>(to, 0x000f000f, 76)
   }
 }
 
@@ -86,14 +100,13 @@ function evens(bytes: v128): v128 {
 /** Of one block of w (integers from `w`, of q4 and q4a as 0..15) with one of x: four sums. */
 // @ts-ignore: decorator
 @inline
-function dot(isNibbles: bool, w: usize, x: usize): v128 {
+function dot(isNibbles: bool, w: usize, x: usize, mask: v128): v128 {
   let a: v128
   let b: v128
   let c: v128
   let d: v128
   const bytes = v128.load(w)
   if (isNibbles) {
-    const mask = i16x8.splat(15)
     a = v128.and(bytes, mask)
     b = v128.and(i16x8.shr_u(bytes, 8), mask)
     c = v128.and(i16x8.shr_u(bytes, 4), mask)
@@ -108,16 +121,6 @@ function dot(isNibbles: bool, w: usize, x: usize): v128 {
   return i32x4.add(
     i32x4.add(i32x4.dot_i16x8_s(a, v128.load(x)), i32x4.dot_i16x8_s(b, v128.load(x, 16))),
     i32x4.add(i32x4.dot_i16x8_s(c, v128.load(x, 32)), i32x4.dot_i16x8_s(d, v128.load(x, 48))),
-  )
-}
-
-/** As dot, of a block of a panel. */
-// @ts-ignore: decorator
-@inline
-function dotPanel(w: usize, x0: v128, x1: v128, x2: v128, x3: v128): v128 {
-  return i32x4.add(
-    i32x4.add(i32x4.dot_i16x8_s(x0, v128.load(w)), i32x4.dot_i16x8_s(x1, v128.load(w, 16))),
-    i32x4.add(i32x4.dot_i16x8_s(x2, v128.load(w, 32)), i32x4.dot_i16x8_s(x3, v128.load(w, 48))),
   )
 }
 
@@ -147,11 +150,13 @@ function direct(dtype: i32, bytes: usize, w0: usize, w1: usize, w2: usize, w3: u
   const head: usize = dtype == Q4A ? 4 : 2
   let y = f32x4.splat(0)
   let minimum = y
+  // From memory: engines make a constant anew each time.
+  const mask = v128.load32_splat(x, 76)
   for (const end = x + <usize>blocks * X_BYTES; x < end; x += X_BYTES) {
     const isNibbles = dtype != Q8
     const sums = sums4(
-      dot(isNibbles, w0 + head, x), dot(isNibbles, w1 + head, x), dot(isNibbles, w2 + head, x),
-      dot(isNibbles, w3 + head, x),
+      dot(isNibbles, w0 + head, x, mask), dot(isNibbles, w1 + head, x, mask), dot(isNibbles, w2 + head, x, mask),
+      dot(isNibbles, w3 + head, x, mask),
     )
     if (dtype == Q4A) minimum = halves(w0 + 2, w1 + 2, w2 + 2, w3 + 2)
     y = added(y, dtype, sums, halves(w0, w1, w2, w3), minimum, x)
@@ -163,92 +168,140 @@ function direct(dtype: i32, bytes: usize, w0: usize, w1: usize, w2: usize, w3: u
   return y
 }
 
-/** Four rows of w, `blocks` blocks each, to [block][row][32 i16], then four scales and four minima. */
+/** Four vectors of four 32-bit lanes, lane by lane: 64 bytes. */
 // @ts-ignore: decorator
 @inline
-function panel(dtype: i32, bytes: usize, w0: usize, w1: usize, w2: usize, w3: usize, blocks: i32, to: usize): void {
-  for (const end = to + <usize>blocks * PANEL_BYTES; to < end; to += PANEL_BYTES) {
-    v128.store(to, halves(w0, w1, w2, w3), 256)
-    if (dtype == Q4A) v128.store(to, halves(w0 + 2, w1 + 2, w2 + 2, w3 + 2), 272)
-    unpackBlock(dtype, w0, to)
-    unpackBlock(dtype, w1, to + 64)
-    unpackBlock(dtype, w2, to + 128)
-    unpackBlock(dtype, w3, to + 192)
-    w0 += bytes
-    w1 += bytes
-    w2 += bytes
-    w3 += bytes
-  }
-}
-
-// @ts-ignore: decorator
-@inline
-function unpackBlock(dtype: i32, w: usize, to: usize): void {
-  if (dtype == Q8) {
-    const bytes = v128.load(w, 2)
-    const more = v128.load(w, 18)
-    v128.store(to, evens(bytes))
-    v128.store(to, i16x8.shr_s(bytes, 8), 16)
-    v128.store(to, evens(more), 32)
-    v128.store(to, i16x8.shr_s(more, 8), 48)
-    return
-  }
-  const bytes = v128.load(w + (dtype == Q4A ? 4 : 2))
-  const mask = i16x8.splat(15)
-  v128.store(to, v128.and(bytes, mask))
-  v128.store(to, v128.and(i16x8.shr_u(bytes, 8), mask), 16)
-  v128.store(to, v128.and(i16x8.shr_u(bytes, 4), mask), 32)
-  v128.store(to, i16x8.shr_u(bytes, 12), 48)
-}
-
-/** As direct, of a panel; `y` is what came before. */
-// @ts-ignore: decorator
-@inline
-function byPanel(dtype: i32, w: usize, x: usize, blocks: i32, y: v128): v128 {
-  for (const end = x + <usize>blocks * X_BYTES; x < end; x += X_BYTES, w += PANEL_BYTES) {
-    const x0 = v128.load(x)
-    const x1 = v128.load(x, 16)
-    const x2 = v128.load(x, 32)
-    const x3 = v128.load(x, 48)
-    const sums = sums4(
-      dotPanel(w, x0, x1, x2, x3), dotPanel(w + 64, x0, x1, x2, x3), dotPanel(w + 128, x0, x1, x2, x3),
-      dotPanel(w + 192, x0, x1, x2, x3),
-    )
-    y = added(y, dtype, sums, v128.load(w, 256), v128.load(w, 272), x)
-  }
-  return y
-}
-
-/** Up to four floats of a row of y. */
-// @ts-ignore: decorator
-@inline
-function put(y: usize, values: v128, count: i32): void {
-  if (count == 4) {
-    v128.store(y, values)
-    return
-  }
-  store<f32>(y, f32x4.extract_lane(values, 0))
-  if (count > 1) store<f32>(y, f32x4.extract_lane(values, 1), 4)
-  if (count > 2) store<f32>(y, f32x4.extract_lane(values, 2), 8)
-}
-
-// @ts-ignore: decorator
-@inline
-function get(y: usize, count: i32): v128 {
-  if (count == 4) return v128.load(y)
-  const two = v128.load32_lane(y + 4 * <usize>min(1, count - 1), v128.load32_zero(y), 1)
-  return v128.load32_lane(y + 4 * <usize>min(2, count - 1), two, 2)
+function storeTransposed(a: v128, b: v128, c: v128, d: v128, to: usize): void {
+  const ab = v128.shuffle<i32>(a, b, 0, 4, 1, 5)
+  const cd = v128.shuffle<i32>(c, d, 0, 4, 1, 5)
+  const ef = v128.shuffle<i32>(a, b, 2, 6, 3, 7)
+  const gh = v128.shuffle<i32>(c, d, 2, 6, 3, 7)
+  v128.store(to, v128.shuffle<i64>(ab, cd, 0, 2))
+  v128.store(to, v128.shuffle<i64>(ab, cd, 1, 3), 16)
+  v128.store(to, v128.shuffle<i64>(ef, gh, 0, 2), 32)
+  v128.store(to, v128.shuffle<i64>(ef, gh, 1, 3), 48)
 }
 
 /**
- * y[first..end] for one row of x. Its four rows of w lie a quarter of all apart: four streams in pages of their own, which the processor
- * prefetches; four in one page it does not.
+ * Four rows of w, a block each, to vectors whose lane r is row r: 16 of pairs of i16 (8 of quads of bytes), in the order of x's integers.
+ * Behind them scales and minima as f32.
  */
 // @ts-ignore: decorator
 @inline
-function oneRow(
-  dtype: i32, blockBytes: usize, x: usize, blocks: i32, w: usize, rowSize: usize, bias: usize, biasType: i32, y: usize,
-  first: i32, end: i32,
+function pack(dtype: i32, isQuads: bool, w0: usize, w1: usize, w2: usize, w3: usize, to: usize): void {
+  v128.store(to, halves(w0, w1, w2, w3), 256)
+  if (dtype == Q4A) v128.store(to, halves(w0 + 2, w1 + 2, w2 + 2, w3 + 2), 272)
+  const head: usize = dtype == Q4A ? 4 : 2
+  const a = v128.load(w0 + head)
+  const b = v128.load(w1 + head)
+  const c = v128.load(w2 + head)
+  const d = v128.load(w3 + head)
+  if (dtype == Q8) {
+    packBytes(a, b, c, d, to)
+    packBytes(v128.load(w0 + 18), v128.load(w1 + 18), v128.load(w2 + 18), v128.load(w3 + 18), to + 128)
+  } else if (isQuads) {
+    const low = i8x16.splat(15)
+    storeTransposed(v128.and(a, low), v128.and(b, low), v128.and(c, low), v128.and(d, low), to)
+    storeTransposed(i8x16.shr_u(a, 4), i8x16.shr_u(b, 4), i8x16.shr_u(c, 4), i8x16.shr_u(d, 4), to + 64)
+  } else {
+    packNibbles(0, a, b, c, d, to)
+    packNibbles(8, a, b, c, d, to + 64)
+    packNibbles(4, a, b, c, d, to + 128)
+    packNibbles(12, a, b, c, d, to + 192)
+  }
+}
+
+/** 16 signed bytes of each row. */
+// @ts-ignore: decorator
+@inline
+function packBytes(a: v128, b: v128, c: v128, d: v128, to: usize): void {
+  storeTransposed(evens(a), evens(b), evens(c), evens(d), to)
+  storeTransposed(i16x8.shr_s(a, 8), i16x8.shr_s(b, 8), i16x8.shr_s(c, 8), i16x8.shr_s(d, 8), to + 64)
+}
+
+/** The nibbles `shift` bits above the lowest of each 16. */
+// @ts-ignore: decorator
+@inline
+function packNibbles(shift: i32, a: v128, b: v128, c: v128, d: v128, to: usize): void {
+  const low = i16x8.splat(15)
+  storeTransposed(
+    v128.and(i16x8.shr_u(a, shift), low), v128.and(i16x8.shr_u(b, shift), low), v128.and(i16x8.shr_u(c, shift), low),
+    v128.and(i16x8.shr_u(d, shift), low), to,
+  )
+}
+
+/** sums + the products of a vector of a panel with the four bytes of x at `x`, a pair of i16 or a quad. */
+// @ts-ignore: decorator
+@inline
+function step(isQuads: bool, x: v128, w: v128, sums: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) if (isQuads) return i32x4.relaxed_dot_i8x16_i7x16_add_s(x, w, sums)
+  return i32x4.add(i32x4.dot_i16x8_s(x, w), sums)
+}
+
+/** What four rows of x and eight of w (two panels) give: tile [4, 8] floats. */
+// @ts-ignore: decorator
+@inline
+function micro(
+  dtype: i32, isQuads: bool, x0: usize, x1: usize, x2: usize, x3: usize, panel: usize, blocks: i32, tile: usize,
+): void {
+  memory.fill(tile, 0, 128)
+  const bytes: usize = isQuads ? 32 : 64
+  for (const end = x0 + <usize>blocks * X_BYTES; x0 < end; panel += 2 * PANEL_BYTES) {
+    let a0 = i32x4.splat(0)
+    let a1 = a0
+    let a2 = a0
+    let a3 = a0
+    let b0 = a0
+    let b1 = a0
+    let b2 = a0
+    let b3 = a0
+    let w = panel
+    for (let k: usize = 0; k < bytes; k += 4, w += 16) {
+      const p = v128.load(w)
+      const q = v128.load(w, PANEL_BYTES)
+      let x = v128.load32_splat(x0 + k)
+      a0 = step(isQuads, x, p, a0)
+      b0 = step(isQuads, x, q, b0)
+      x = v128.load32_splat(x1 + k)
+      a1 = step(isQuads, x, p, a1)
+      b1 = step(isQuads, x, q, b1)
+      x = v128.load32_splat(x2 + k)
+      a2 = step(isQuads, x, p, a2)
+      b2 = step(isQuads, x, q, b2)
+      x = v128.load32_splat(x3 + k)
+      a3 = step(isQuads, x, p, a3)
+      b3 = step(isQuads, x, q, b3)
+    }
+    addTo(tile, dtype, a0, panel, x0)
+    addTo(tile + 32, dtype, a1, panel, x1)
+    addTo(tile + 64, dtype, a2, panel, x2)
+    addTo(tile + 96, dtype, a3, panel, x3)
+    addTo(tile + 16, dtype, b0, panel + PANEL_BYTES, x0)
+    addTo(tile + 48, dtype, b1, panel + PANEL_BYTES, x1)
+    addTo(tile + 80, dtype, b2, panel + PANEL_BYTES, x2)
+    addTo(tile + 112, dtype, b3, panel + PANEL_BYTES, x3)
+    x0 += X_BYTES
+    x1 += X_BYTES
+    x2 += X_BYTES
+    x3 += X_BYTES
+  }
+}
+
+// @ts-ignore: decorator
+@inline
+function addTo(y: usize, dtype: i32, sums: v128, panel: usize, x: usize): void {
+  v128.store(y, added(v128.load(y), dtype, sums, v128.load(panel, 256), v128.load(panel, 272), x))
+}
+
+/**
+ * y[rows, first..end] for up to FEW_ROWS rows of x. Four rows of w that lie a quarter of all apart: four streams in pages of their own,
+ * which the processor prefetches; four in one page it does not.
+ */
+// @ts-ignore: decorator
+@inline
+function fewRows(
+  dtype: i32, blockBytes: usize, x: usize, rows: i32, blocks: i32, w: usize, rowSize: usize, bias: usize, biasType: i32, y: usize,
+  O: i32, first: i32, end: i32,
 ): void {
   const quarter = (end - first + 3) >> 2
   for (let i = 0; i < quarter; i++) {
@@ -256,14 +309,17 @@ function oneRow(
     const o1 = min(o0 + quarter, end - 1)
     const o2 = min(o0 + 2 * quarter, end - 1)
     const o3 = min(o0 + 3 * quarter, end - 1)
-    const sums = direct(
-      dtype, blockBytes, w + <usize>o0 * rowSize, w + <usize>o1 * rowSize, w + <usize>o2 * rowSize,
-      w + <usize>o3 * rowSize, x, blocks,
-    )
-    putOne(y, o0, f32x4.extract_lane(sums, 0), bias, biasType)
-    putOne(y, o1, f32x4.extract_lane(sums, 1), bias, biasType)
-    putOne(y, o2, f32x4.extract_lane(sums, 2), bias, biasType)
-    putOne(y, o3, f32x4.extract_lane(sums, 3), bias, biasType)
+    for (let r = 0; r < rows; r++) {
+      const sums = direct(
+        dtype, blockBytes, w + <usize>o0 * rowSize, w + <usize>o1 * rowSize, w + <usize>o2 * rowSize,
+        w + <usize>o3 * rowSize, x + <usize>(r * blocks) * X_BYTES, blocks,
+      )
+      const row = y + ((<usize>r * O) << 2)
+      putOne(row, o0, f32x4.extract_lane(sums, 0), bias, biasType)
+      putOne(row, o1, f32x4.extract_lane(sums, 1), bias, biasType)
+      putOne(row, o2, f32x4.extract_lane(sums, 2), bias, biasType)
+      putOne(row, o3, f32x4.extract_lane(sums, 3), bias, biasType)
+    }
   }
 }
 
@@ -273,62 +329,79 @@ function putOne(y: usize, o: i32, sum: f32, bias: usize, biasType: i32): void {
   store<f32>(y + (<usize>o << 2), bias ? loadFloat(biasType, bias, o) + sum : sum)
 }
 
+/** y[rows, first..end], eight rows of w at a time. */
+// @ts-ignore: decorator
+@inline
+function manyRows(
+  dtype: i32, isQuads: bool, blockBytes: usize, x: usize, rows: i32, blocks: i32, w: usize, rowSize: usize, bias: usize,
+  biasType: i32, y: usize, O: i32, first: i32, end: i32, panel: usize, tile: usize,
+): void {
+  const xRow = <usize>blocks * X_BYTES
+  for (let o = first; o < end; o += 8) {
+    const count = min(8, end - o)
+    for (let half = 0; half < 2; half++) {
+      // Rows past the last repeat it.
+      let w0 = w + <usize>min(o + half * 4, end - 1) * rowSize
+      let w1 = w + <usize>min(o + half * 4 + 1, end - 1) * rowSize
+      let w2 = w + <usize>min(o + half * 4 + 2, end - 1) * rowSize
+      let w3 = w + <usize>min(o + half * 4 + 3, end - 1) * rowSize
+      let to = panel + <usize>half * PANEL_BYTES
+      for (let b = 0; b < blocks; b++, to += 2 * PANEL_BYTES) {
+        pack(dtype, isQuads, w0, w1, w2, w3, to)
+        w0 += blockBytes
+        w1 += blockBytes
+        w2 += blockBytes
+        w3 += blockBytes
+      }
+    }
+    for (let r = 0; r < rows; r += 4) {
+      const last = rows - 1
+      micro(
+        dtype, isQuads, x + <usize>r * xRow, x + <usize>min(r + 1, last) * xRow, x + <usize>min(r + 2, last) * xRow,
+        x + <usize>min(r + 3, last) * xRow, panel, blocks, tile,
+      )
+      for (let i = 0; i < min(4, rows - r); i++)
+        for (let c = 0; c < count; c++)
+          putOne(y + ((<usize>(r + i) * O) << 2), o + c, load<f32>(tile + ((<usize>(i * 8 + c)) << 2)), bias, biasType)
+    }
+  }
+}
+
 // @ts-ignore: decorator
 @inline
 function product(
   dtype: i32, blockBytes: usize, x: usize, w: usize, bias: usize, biasType: i32, y: usize, N: i32, I: i32, O: i32,
-  own: usize, thread: i32, threads: i32,
+  quads: bool, own: usize, thread: i32, threads: i32,
 ): void {
   const first = shareStart(O, 16, thread, threads)
   const end = shareEnd(O, 16, thread, threads)
   if (first >= end) return
   const rowSize = rowBytes(dtype, I)
   const blocks = I / BLOCK
-  const xRow = <usize>blocks * X_BYTES
-  const piece = own + lines(<usize>min(N, ROWS) * xRow)
-  for (let n = 0; n < N; n += ROWS) {
-    const rows = min(ROWS, N - n)
-    for (let r = 0; r < rows; r++) roundRow(x + ((<usize>(n + r) * I) << 2), blocks, own + <usize>r * xRow)
-    if (rows == 1) {
-      oneRow(dtype, blockBytes, own, blocks, w, rowSize, bias, biasType, y + ((<usize>n * O) << 2), first, end)
-      continue
-    }
-    for (let o = first; o < end; o += 4) {
-      const count = min(4, end - o)
-      const w0 = w + <usize>o * rowSize
-      const w1 = w + <usize>min(o + 1, end - 1) * rowSize
-      const w2 = w + <usize>min(o + 2, end - 1) * rowSize
-      const w3 = w + <usize>min(o + 3, end - 1) * rowSize
-      let base = f32x4.splat(0)
-      if (bias) {
-        base = f32x4.splat(loadFloat(biasType, bias, o))
-        if (count > 1) base = f32x4.replace_lane(base, 1, loadFloat(biasType, bias, o + 1))
-        if (count > 2) base = f32x4.replace_lane(base, 2, loadFloat(biasType, bias, o + 2))
-        if (count > 3) base = f32x4.replace_lane(base, 3, loadFloat(biasType, bias, o + 3))
-      }
-      const to = y + ((<usize>n * O + <usize>o) << 2)
-      for (let b = 0; b < blocks; b += DEPTH / BLOCK) {
-        const depth = min(DEPTH / BLOCK, blocks - b)
-        const at = <usize>b * blockBytes
-        panel(dtype, blockBytes, w0 + at, w1 + at, w2 + at, w3 + at, depth, piece)
-        for (let r = 0; r < rows; r++) {
-          const row = to + ((<usize>r * O) << 2)
-          const before = b > 0 ? get(row, count) : f32x4.splat(0)
-          const after = byPanel(dtype, piece, own + <usize>r * xRow + <usize>b * X_BYTES, depth, before)
-          put(row, b + depth < blocks ? after : f32x4.add(base, after), count)
-        }
-      }
-    }
+  const many = rowsAtOnce(I)
+  const isQuads = ASC_FEATURE_RELAXED_SIMD && quads && dtype != Q8 && N > FEW_ROWS
+  const tile = own + lines(<usize>min(N, many) * <usize>blocks * X_BYTES)
+  for (let n = 0; n < N; n += many) {
+    const rows = min(many, N - n)
+    const to = y + ((<usize>n * O) << 2)
+    for (let r = 0; r < rows; r++)
+      roundRow(x + ((<usize>(n + r) * I) << 2), blocks, isQuads, own + <usize>(r * blocks) * X_BYTES)
+    if (N <= FEW_ROWS)
+      fewRows(dtype, blockBytes, own, rows, blocks, w, rowSize, bias, biasType, to, O, first, end)
+    else if (isQuads)
+      manyRows(dtype, true, blockBytes, own, rows, blocks, w, rowSize, bias, biasType, to, O, first, end, tile + 128, tile)
+    else
+      manyRows(dtype, false, blockBytes, own, rows, blocks, w, rowSize, bias, biasType, to, O, first, end, tile + 128, tile)
   }
 }
 
-/** y[N, O] = bias + x[N, I] * wᵀ, w of a quantized type. */
+/** y[N, O] = bias + x[N, I] * wᵀ, w of a quantized type. `quads`: nibbles by the relaxed dot product. */
 export function linearInt8(
-  x: usize, w: usize, dtype: i32, bias: usize, biasType: i32, y: usize, N: i32, I: i32, O: i32, scratch: usize,
-  scratchSize: usize, thread: i32, threads: i32,
+  x: usize, w: usize, dtype: i32, bias: usize, biasType: i32, y: usize, N: i32, I: i32, O: i32, quads: i32,
+  scratch: usize, scratchSize: usize, thread: i32, threads: i32,
 ): void {
   const own = scratch + <usize>thread * scratchSize
-  if (dtype == Q8) product(Q8, Q8_BYTES, x, w, bias, biasType, y, N, I, O, own, thread, threads)
-  else if (dtype == Q4) product(Q4, Q4_BYTES, x, w, bias, biasType, y, N, I, O, own, thread, threads)
-  else product(Q4A, Q4A_BYTES, x, w, bias, biasType, y, N, I, O, own, thread, threads)
+  if (dtype == Q8) product(Q8, Q8_BYTES, x, w, bias, biasType, y, N, I, O, false, own, thread, threads)
+  else if (dtype == Q4) product(Q4, Q4_BYTES, x, w, bias, biasType, y, N, I, O, quads != 0, own, thread, threads)
+  else product(Q4A, Q4A_BYTES, x, w, bias, biasType, y, N, I, O, quads != 0, own, thread, threads)
 }

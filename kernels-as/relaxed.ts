@@ -26,3 +26,41 @@ export function relaxedWorks(at: usize): i32 {
   const isOnce = i32x4.all_true(f32x4.eq(left, f32x4.splat(5.9604644775390625e-8)))
   return i32(isOnce || i32x4.all_true(f32x4.eq(left, f32x4.splat(0))))
 }
+
+/** `n` times eight products of 16 bytes by the relaxed instruction (`isQuads`), or of pairs of i16: for the host to time. */
+export function integerProducts(isQuads: i32, at: usize, n: i32): void {
+  const x = v128.load(at)
+  let a = x
+  let b = x
+  let c = x
+  let d = x
+  let e = x
+  let f = x
+  let g = x
+  let h = x
+  if (ASC_FEATURE_RELAXED_SIMD && isQuads) {
+    for (; n > 0; n--) {
+      a = i32x4.relaxed_dot_i8x16_i7x16_add_s(x, v128.load(at, 16), a)
+      b = i32x4.relaxed_dot_i8x16_i7x16_add_s(x, v128.load(at, 32), b)
+      c = i32x4.relaxed_dot_i8x16_i7x16_add_s(x, v128.load(at, 16), c)
+      d = i32x4.relaxed_dot_i8x16_i7x16_add_s(x, v128.load(at, 32), d)
+      e = i32x4.relaxed_dot_i8x16_i7x16_add_s(x, v128.load(at, 16), e)
+      f = i32x4.relaxed_dot_i8x16_i7x16_add_s(x, v128.load(at, 32), f)
+      g = i32x4.relaxed_dot_i8x16_i7x16_add_s(x, v128.load(at, 16), g)
+      h = i32x4.relaxed_dot_i8x16_i7x16_add_s(x, v128.load(at, 32), h)
+    }
+  } else {
+    for (; n > 0; n--) {
+      a = i32x4.add(a, i32x4.dot_i16x8_s(x, v128.load(at, 16)))
+      b = i32x4.add(b, i32x4.dot_i16x8_s(x, v128.load(at, 32)))
+      c = i32x4.add(c, i32x4.dot_i16x8_s(x, v128.load(at, 16)))
+      d = i32x4.add(d, i32x4.dot_i16x8_s(x, v128.load(at, 32)))
+      e = i32x4.add(e, i32x4.dot_i16x8_s(x, v128.load(at, 16)))
+      f = i32x4.add(f, i32x4.dot_i16x8_s(x, v128.load(at, 32)))
+      g = i32x4.add(g, i32x4.dot_i16x8_s(x, v128.load(at, 16)))
+      h = i32x4.add(h, i32x4.dot_i16x8_s(x, v128.load(at, 32)))
+    }
+  }
+  const sum = i32x4.add(i32x4.add(i32x4.add(a, b), i32x4.add(c, d)), i32x4.add(i32x4.add(e, f), i32x4.add(g, h)))
+  v128.store(at, sum)
+}

@@ -7,7 +7,7 @@ import { lowerNode } from '../lowering.ts'
 import { type Executor, QueuedTarget } from '../queued-target.ts'
 import { checkThreads, findHost } from './host.ts'
 import { InlineEngine } from './inline.ts'
-import { type Kernels, openKernels } from './kernels.ts'
+import { type Kernels, openKernels, timeQuads } from './kernels.ts'
 import { lowering } from './lower/index.ts'
 import type { Lowered } from './lower/types.ts'
 import { Heap } from './memory.ts'
@@ -35,12 +35,18 @@ export async function wasmTarget({ threads, shared, build: asked }: WasmOptions 
   const sharing = shared ?? single === null
   const heap = new Heap(sharing)
   const { module, kernels, build } = await openKernels(host, heap, sharing, asked)
+  const at = heap.allocate(48, 'timing')
+  const quadsAreFast = build === 'relaxed' ? timeQuads(kernels, at) : () => false
   const engine = sharing
     ? await WorkerPool.start(host, module, heap.memory, threads ?? host.defaultThreads())
     : new InlineEngine(kernels.call)
+  const quads = quadsAreFast()
+  heap.free(at)
   const simd = build === 'relaxed' ? 'relaxed-simd' : 'simd128'
   const features = sharing ? [simd, 'threads'] : [simd, ...(single === null ? [] : [single])]
-  return new QueuedTarget(new WasmExecutor(heap, engine, kernels, { description: host.processorName(), features }))
+  return new QueuedTarget(
+    new WasmExecutor(heap, engine, { ...kernels, quads }, { description: host.processorName(), features }),
+  )
 }
 
 /** Memory of a weight or state: its address. */
@@ -66,7 +72,7 @@ class WasmExecutor implements Executor<Region, Compiled> {
   readonly conversions = ['Q5_0_q8', 'Q4_K_q4a', 'Q6_K_q8']
   private readonly heap: Heap
   private readonly engine: Engine
-  private readonly kernels: Kernels
+  private readonly kernels: Kernels & { readonly quads: boolean }
   /**
    * Scratch of all programs: they run one after the other and keep nothing in it between runs, so one region of the
    * largest program's size serves them all.
@@ -75,7 +81,12 @@ class WasmExecutor implements Executor<Region, Compiled> {
   private readonly programs = new Set<Compiled>()
   private nextId = 1
 
-  constructor(heap: Heap, engine: Engine, kernels: Kernels, info: Pick<DeviceInfo, 'description' | 'features'>) {
+  constructor(
+    heap: Heap,
+    engine: Engine,
+    kernels: Kernels & { readonly quads: boolean },
+    info: Pick<DeviceInfo, 'description' | 'features'>,
+  ) {
     this.heap = heap
     this.engine = engine
     this.kernels = kernels

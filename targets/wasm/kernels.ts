@@ -60,6 +60,21 @@ export async function openKernels(host: Host, heap: Heap, shared: boolean, asked
   return { ...(await open(name)), build: 'plain' as const }
 }
 
+/**
+ * Whether the relaxed product of four bytes is an instruction here rather than several: it halves what products with q4 and q4a cost, or
+ * makes them dearer (V8 of Node 22). The first call makes the engine compile the loops well, which takes it some milliseconds.
+ */
+export function timeQuads({ call }: Kernels, at: number): () => boolean {
+  const milliseconds = (isQuads: 0 | 1, rounds: number): number => {
+    const start = performance.now()
+    call.integerProducts(isQuads, at, rounds)
+    return performance.now() - start
+  }
+  const best = (isQuads: 0 | 1): number => Math.min(...Array.from({ length: 5 }, () => milliseconds(isQuads, 20_000)))
+  for (const isQuads of [0, 1] as const) milliseconds(isQuads, 100_000)
+  return () => best(1) < 1.5 * best(0)
+}
+
 /** An instance of the kernels on the caller's thread: for their sizes, and to compute where there are no workers. */
 export function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory): Kernels {
   const abort = () => {

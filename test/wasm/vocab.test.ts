@@ -105,7 +105,14 @@ it('never holds [R, V]', async () => {
   const outputs = [[512, 1], [512], [512], [512]].map((shape) => ({ dtype: 'f32', shape }) as const)
   const memory = new WebAssembly.Memory({ initial: 17, maximum: 65536 })
   const kernels = instantiate(await compileKernels('kernels-single'), memory)
-  const { scratchBytes, calls } = matrix.vocabPick({ inputs: types, outputs, attrs: {}, threads: 2, ...kernels })
+  const { scratchBytes, calls } = matrix.vocabPick({
+    inputs: types,
+    outputs,
+    attrs: {},
+    threads: 2,
+    quads: false,
+    ...kernels,
+  })
   expect(scratchBytes).toBeLessThan(5 * 2 ** 20)
   const made = calls({ inputs: [64, 64, 64, 64], outputs: [64, 64, 64, 64], scratch: 64 })
   expect(made.filter(([kernel]) => kernel === 'linear')).toHaveLength(Math.ceil(151936 / 2048))

@@ -134,7 +134,9 @@ export const matrix = {
       const { ptr, code, rows, columns } = weight(node, w, table)
       if (!isInt8(node)) return [linear(node, x, { ptr, code, rows, columns }, y, n, scratch, { bias })]
       const biased = [bias?.ptr ?? 0, bias?.code ?? 0]
-      return [['linearInt8', x, ptr, code, ...biased, y, n, columns, rows, scratch, int8Scratch(node)]]
+      return [
+        ['linearInt8', x, ptr, code, ...biased, y, n, columns, rows, Number(node.quads), scratch, int8Scratch(node)],
+      ]
     },
   ),
   linearBackInput: perThread(

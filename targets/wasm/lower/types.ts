@@ -12,6 +12,8 @@ export interface Host {
   readonly threads: number
   readonly sizes: Sizes
   readonly code: DTypeCode
+  /** Whether products with q4 and q4a take four bytes at a time (kernels-as/linear-int8.ts). */
+  readonly quads: boolean
 }
 
 /** Byte addresses in the wasm memory, unsigned. */
