@@ -10,10 +10,12 @@
 // four bytes at a time instead (`quads`), where the engine has an instruction for it: V8 of Node 24, not of 22.
 // Threads split the rows of w; each rounds x for itself, which costs less than a barrier.
 import { BLOCK, Q4_BYTES, Q4A_BYTES, Q8_BYTES } from '../sdk/blocks'
-import { lines, max4, shareEnd, shareStart } from './common'
+import { lines, shareEnd, shareStart } from './common'
 import { half4, loadFloat, Q4, Q4A, Q8, rowBytes } from './pack'
 
 const FEW_ROWS: i32 = 3
+/** Up to as many the time goes by how fast w comes from memory. */
+const FAR_ROWS: i32 = 32
 /** Bytes of a block of x: 32 i16 (or i8), its scale as f32, scale * sum as f32, sum as i32, a mask of nibbles. */
 const X_BYTES: usize = 80
 /** Bytes of four blocks of w, one of each row: 4 x 32 i16, scales and minima as f32. */
@@ -31,49 +33,57 @@ function rowsAtOnce(inputs: i32): i32 {
 /** Bytes of scratch that one thread needs. */
 export function linearInt8Scratch(rows: i32, inputs: i32): usize {
   const blocks = <usize>(inputs / BLOCK)
-  return lines(<usize>min(rows, rowsAtOnce(inputs)) * blocks * X_BYTES) + 128 + lines(blocks * 2 * PANEL_BYTES)
+  return lines(<usize>min(rows, rowsAtOnce(inputs)) * blocks * X_BYTES) + 192 + lines(blocks * 2 * PANEL_BYTES)
 }
 
+/** The sign's mask, and 1.5 * 2^23: added to a float it leaves the nearest integer (of two as near the even one) in its last bits. */
+const ROUND = memory.data<u32>([0x7fffffff, 0x4b400000])
+
+/** The greater of m and |x|, as bits: so NaN is the greatest of all. */
 // @ts-ignore: decorator
 @inline
-function absMax(at: usize, a: v128): v128 {
-  return f32x4.max(a, f32x4.abs(v128.load(at)))
+function absMax(x: usize, m: v128): v128 {
+  return i32x4.max_s(v128.and(v128.load(x), v128.load32_splat(ROUND)), m)
 }
 
-/** Eight floats times f, to the nearest integers as i16. */
+/** Four floats times f, to the nearest integers. */
 // @ts-ignore: decorator
 @inline
-function round8(x: usize, f: v128): v128 {
-  const a = i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(v128.load(x), f)))
-  const b = i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(v128.load(x, 16), f)))
-  return i16x8.narrow_i32x4_s(a, b)
+function round4(x: usize, f: v128): v128 {
+  const magic = v128.load32_splat(ROUND, 4)
+  return i32x4.sub(f32x4.add(f32x4.mul(v128.load(x), f), magic), magic)
+}
+
+/** 16 numbers of a block; returns them added up in pairs and more. */
+// @ts-ignore: decorator
+@inline
+function round16(x: usize, f: v128, isQuads: bool, to: usize): v128 {
+  const a = round4(x, f)
+  const b = round4(x + 16, f)
+  const c = round4(x + 32, f)
+  const d = round4(x + 48, f)
+  if (isQuads) {
+    v128.store(to, i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(a, b), i16x8.narrow_i32x4_s(c, d)))
+  } else {
+    v128.store(to, i16x8.narrow_i32x4_s(v128.shuffle<i32>(a, b, 0, 2, 4, 6), v128.shuffle<i32>(c, d, 0, 2, 4, 6)))
+    v128.store(to, i16x8.narrow_i32x4_s(v128.shuffle<i32>(a, b, 1, 3, 5, 7), v128.shuffle<i32>(c, d, 1, 3, 5, 7)), 16)
+  }
+  return i32x4.add(i32x4.add(a, b), i32x4.add(c, d))
 }
 
 /** `blocks` blocks of one row of x. A row that is not finite gets a scale that is not. */
 function roundRow(x: usize, blocks: i32, isQuads: bool, to: usize): void {
   for (let b = 0; b < blocks; b++, x += BLOCK << 2, to += X_BYTES) {
-    let m = f32x4.splat(0)
-    for (let i: usize = 0; i < 128; i += 16) m = absMax(x + i, m)
-    const largest = max4(m)
+    const m0 = absMax(x, absMax(x + 16, absMax(x + 32, absMax(x + 48, i32x4.splat(0)))))
+    const m = i32x4.max_s(absMax(x + 64, absMax(x + 80, absMax(x + 96, absMax(x + 112, m0)))), m0)
+    const n = i32x4.max_s(m, v128.shuffle<i64>(m, m, 1, 0))
+    const largest = reinterpret<f32>(max(i32x4.extract_lane(n, 0), i32x4.extract_lane(n, 1)))
     const scale: f32 = largest / 127
     const f = f32x4.splat(largest > 0 ? 127 / largest : 0)
-    const q0 = round8(x, f)
-    const q1 = round8(x + 32, f)
-    const q2 = round8(x + 64, f)
-    const q3 = round8(x + 96, f)
-    if (isQuads) {
-      v128.store(to, i8x16.narrow_i16x8_s(q0, q1))
-      v128.store(to, i8x16.narrow_i16x8_s(q2, q3), 16)
-    } else {
-      v128.store(to, v128.shuffle<i16>(q0, q1, 0, 2, 4, 6, 8, 10, 12, 14))
-      v128.store(to, v128.shuffle<i16>(q0, q1, 1, 3, 5, 7, 9, 11, 13, 15), 16)
-      v128.store(to, v128.shuffle<i16>(q2, q3, 0, 2, 4, 6, 8, 10, 12, 14), 32)
-      v128.store(to, v128.shuffle<i16>(q2, q3, 1, 3, 5, 7, 9, 11, 13, 15), 48)
-    }
-    const sums = i32x4.extadd_pairwise_i16x8_s(i16x8.add(i16x8.add(q0, q1), i16x8.add(q2, q3)))
-    const sum =
-      i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1) + i32x4.extract_lane(sums, 2) +
-      i32x4.extract_lane(sums, 3)
+    const half = round16(x, f, isQuads, to)
+    const sums = i32x4.add(half, round16(x + 64, f, isQuads, to + <usize>(isQuads ? 16 : 32)))
+    const two = i32x4.add(sums, v128.shuffle<i64>(sums, sums, 1, 0))
+    const sum = i32x4.extract_lane(two, 0) + i32x4.extract_lane(two, 1)
     store<f32>(to, scale, 64)
     store<f32>(to, scale * <f32>sum, 68)
     store<i32>(to, sum, 72)
@@ -329,23 +339,30 @@ function putOne(y: usize, o: i32, sum: f32, bias: usize, biasType: i32): void {
   store<f32>(y + (<usize>o << 2), bias ? loadFloat(biasType, bias, o) + sum : sum)
 }
 
-/** y[rows, first..end], eight rows of w at a time. */
+/**
+ * y[rows, first..end], eight rows of w at a time: next to each other, or where there are few rows of x an eighth of all apart (see fewRows).
+ * Rows past the last are the last again.
+ */
 // @ts-ignore: decorator
 @inline
 function manyRows(
   dtype: i32, isQuads: bool, blockBytes: usize, x: usize, rows: i32, blocks: i32, w: usize, rowSize: usize, bias: usize,
-  biasType: i32, y: usize, O: i32, first: i32, end: i32, panel: usize, tile: usize,
+  biasType: i32, y: usize, O: i32, first: i32, end: i32, tile: usize,
 ): void {
   const xRow = <usize>blocks * X_BYTES
-  for (let o = first; o < end; o += 8) {
-    const count = min(8, end - o)
+  const base = tile + 128
+  const panels = base + 64
+  const isFar = rows <= FAR_ROWS
+  const apart = isFar ? (end - first + 7) >> 3 : 1
+  const until = isFar ? first + apart : end
+  for (let o = first; o < until; o += isFar ? 1 : 8) {
     for (let half = 0; half < 2; half++) {
-      // Rows past the last repeat it.
-      let w0 = w + <usize>min(o + half * 4, end - 1) * rowSize
-      let w1 = w + <usize>min(o + half * 4 + 1, end - 1) * rowSize
-      let w2 = w + <usize>min(o + half * 4 + 2, end - 1) * rowSize
-      let w3 = w + <usize>min(o + half * 4 + 3, end - 1) * rowSize
-      let to = panel + <usize>half * PANEL_BYTES
+      const c = o + half * 4 * apart
+      let w0 = w + <usize>min(c, end - 1) * rowSize
+      let w1 = w + <usize>min(c + apart, end - 1) * rowSize
+      let w2 = w + <usize>min(c + 2 * apart, end - 1) * rowSize
+      let w3 = w + <usize>min(c + 3 * apart, end - 1) * rowSize
+      let to = panels + <usize>half * PANEL_BYTES
       for (let b = 0; b < blocks; b++, to += 2 * PANEL_BYTES) {
         pack(dtype, isQuads, w0, w1, w2, w3, to)
         w0 += blockBytes
@@ -354,15 +371,29 @@ function manyRows(
         w3 += blockBytes
       }
     }
+    for (let c = 0; c < 8; c++)
+      store<f32>(base + (<usize>c << 2), bias ? loadFloat(biasType, bias, min(o + c * apart, end - 1)) : 0)
+    const isWhole = !isFar && o + 8 <= end
     for (let r = 0; r < rows; r += 4) {
       const last = rows - 1
       micro(
         dtype, isQuads, x + <usize>r * xRow, x + <usize>min(r + 1, last) * xRow, x + <usize>min(r + 2, last) * xRow,
-        x + <usize>min(r + 3, last) * xRow, panel, blocks, tile,
+        x + <usize>min(r + 3, last) * xRow, panels, blocks, tile,
       )
-      for (let i = 0; i < min(4, rows - r); i++)
-        for (let c = 0; c < count; c++)
-          putOne(y + ((<usize>(r + i) * O) << 2), o + c, load<f32>(tile + ((<usize>(i * 8 + c)) << 2)), bias, biasType)
+      for (let i = 0; i < min(4, rows - r); i++) {
+        const from = tile + (<usize>i << 5)
+        const row = y + ((<usize>(r + i) * O) << 2)
+        if (isWhole) {
+          const to = row + (<usize>o << 2)
+          v128.store(to, f32x4.add(v128.load(base), v128.load(from)))
+          v128.store(to, f32x4.add(v128.load(base, 16), v128.load(from, 16)), 16)
+          continue
+        }
+        for (let c = 0; c < 8; c++) {
+          const at = <usize>c << 2
+          store<f32>(row + (<usize>min(o + c * apart, end - 1) << 2), load<f32>(base + at) + load<f32>(from + at))
+        }
+      }
     }
   }
 }
@@ -371,7 +402,7 @@ function manyRows(
 @inline
 function product(
   dtype: i32, blockBytes: usize, x: usize, w: usize, bias: usize, biasType: i32, y: usize, N: i32, I: i32, O: i32,
-  quads: bool, own: usize, thread: i32, threads: i32,
+  quads: bool, again: bool, own: usize, thread: i32, threads: i32,
 ): void {
   const first = shareStart(O, 16, thread, threads)
   const end = shareEnd(O, 16, thread, threads)
@@ -384,15 +415,24 @@ function product(
   for (let n = 0; n < N; n += many) {
     const rows = min(many, N - n)
     const to = y + ((<usize>n * O) << 2)
-    for (let r = 0; r < rows; r++)
+    for (let r = 0; r < rows && !(again && N <= many); r++)
       roundRow(x + ((<usize>(n + r) * I) << 2), blocks, isQuads, own + <usize>(r * blocks) * X_BYTES)
     if (N <= FEW_ROWS)
       fewRows(dtype, blockBytes, own, rows, blocks, w, rowSize, bias, biasType, to, O, first, end)
     else if (isQuads)
-      manyRows(dtype, true, blockBytes, own, rows, blocks, w, rowSize, bias, biasType, to, O, first, end, tile + 128, tile)
+      manyRows(dtype, true, blockBytes, own, rows, blocks, w, rowSize, bias, biasType, to, O, first, end, tile)
     else
-      manyRows(dtype, false, blockBytes, own, rows, blocks, w, rowSize, bias, biasType, to, O, first, end, tile + 128, tile)
+      manyRows(dtype, false, blockBytes, own, rows, blocks, w, rowSize, bias, biasType, to, O, first, end, tile)
   }
+}
+
+function ofType(
+  x: usize, w: usize, dtype: i32, bias: usize, biasType: i32, y: usize, N: i32, I: i32, O: i32, quads: bool, again: bool,
+  own: usize, thread: i32, threads: i32,
+): void {
+  if (dtype == Q8) product(Q8, Q8_BYTES, x, w, bias, biasType, y, N, I, O, false, again, own, thread, threads)
+  else if (dtype == Q4) product(Q4, Q4_BYTES, x, w, bias, biasType, y, N, I, O, quads, again, own, thread, threads)
+  else product(Q4A, Q4A_BYTES, x, w, bias, biasType, y, N, I, O, quads, again, own, thread, threads)
 }
 
 /** y[N, O] = bias + x[N, I] * wᵀ, w of a quantized type. `quads`: nibbles by the relaxed dot product. */
@@ -401,7 +441,14 @@ export function linearInt8(
   scratch: usize, scratchSize: usize, thread: i32, threads: i32,
 ): void {
   const own = scratch + <usize>thread * scratchSize
-  if (dtype == Q8) product(Q8, Q8_BYTES, x, w, bias, biasType, y, N, I, O, false, own, thread, threads)
-  else if (dtype == Q4) product(Q4, Q4_BYTES, x, w, bias, biasType, y, N, I, O, quads != 0, own, thread, threads)
-  else product(Q4A, Q4A_BYTES, x, w, bias, biasType, y, N, I, O, quads != 0, own, thread, threads)
+  ofType(x, w, dtype, bias, biasType, y, N, I, O, quads != 0, false, own, thread, threads)
+}
+
+/** As linearInt8, after a call with the same x and scratch that rounded x to the same layout: it is still there. */
+export function linearInt8Again(
+  x: usize, w: usize, dtype: i32, bias: usize, biasType: i32, y: usize, N: i32, I: i32, O: i32, quads: i32,
+  scratch: usize, scratchSize: usize, thread: i32, threads: i32,
+): void {
+  const own = scratch + <usize>thread * scratchSize
+  ofType(x, w, dtype, bias, biasType, y, N, I, O, quads != 0, true, own, thread, threads)
 }

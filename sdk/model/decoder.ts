@@ -139,9 +139,11 @@ function decoder(
         return table ? rope(g, own, positions, g.weight(table.name, table.type), { heads }) : own
       }
       const input = normed(x, norms.attentionInput)
-      const q = g.keep(headed(linear(input, 'self_attn.q_proj'), numAttentionHeads, norms.query))
-      const k = g.keep(headed(linear(input, 'self_attn.k_proj'), numKeyValueHeads, norms.key))
-      const v = g.keep(linear(input, 'self_attn.v_proj'))
+      // One after the other: targets may share what they make of the input.
+      const [ownQ, ownK, ownV] = ['q_proj', 'k_proj', 'v_proj'].map((name) => linear(input, `self_attn.${name}`))
+      const q = g.keep(headed(ownQ, numAttentionHeads, norms.query))
+      const k = g.keep(headed(ownK, numKeyValueHeads, norms.key))
+      const v = g.keep(ownV)
       const output = linear(g.keep(attend(index, layer, q, k, v)), 'self_attn.o_proj')
       const attended = g.keep(add(g, x, scaled(normed(output, norms.attentionOutput), residualScale)))
       const inner = normed(attended, norms.mlpInput)

@@ -9,6 +9,7 @@ import { checkThreads, findHost } from './host.ts'
 import { InlineEngine } from './inline.ts'
 import { type Kernels, openKernels, timeQuads } from './kernels.ts'
 import { lowering } from './lower/index.ts'
+import { roundOnce } from './lower/matrix.ts'
 import type { Lowered } from './lower/types.ts'
 import { Heap } from './memory.ts'
 import { type Engine, type Move, WorkerPool } from './pool.ts'
@@ -204,7 +205,7 @@ class WasmExecutor implements Executor<Region, Compiled> {
         scratch: memory.scratch[n] < 0 ? 0 : this.arena.ptr + memory.scratch[n],
       }),
     )
-    this.engine.load(compiled.id, calls)
+    this.engine.load(compiled.id, roundOnce(calls))
     compiled.loadedAt = this.arena.ptr
   }
 

@@ -16,7 +16,7 @@
  * @type {(reply: WorkerReply) => void}
  */
 let post
-/** @type {Map<number, {name: string, call: () => void}[]>} */
+/** @type {Map<number, {name: string, call: () => void, goesOn: boolean}[]>} */
 const programs = new Map()
 /** @type {Record<string, (...args: readonly unknown[]) => number>} */
 let kernels
@@ -46,8 +46,10 @@ function abort() {
 function load(id, calls) {
   const bound = calls.map(([name, ...args]) => {
     if (typeof kernels[name] !== 'function') throw new Error(`no kernel ${name}`)
-    return { name, call: kernels[name].bind(null, ...args, thread, threads) }
+    return { name, call: kernels[name].bind(null, ...args, thread, threads), goesOn: false }
   })
+  // Such a call uses what its thread left in its own scratch, and nothing of other threads.
+  for (const [i, { name }] of bound.entries()) if (name.endsWith('Again')) bound[i - 1].goesOn = true
   programs.set(id, bound)
 }
 
@@ -74,11 +76,11 @@ function run({ run: id, steps, before, after }) {
       move(before, step)
       // Keeps a late thread's earlier run or step apart from this one, and sees an abort before any work.
       aborted = barrier(control, threads)
-      for (const { name, call } of calls) {
+      for (const { name, call, goesOn } of calls) {
         if (aborted) break
         current = name
         call()
-        aborted = barrier(control, threads)
+        if (!goesOn) aborted = barrier(control, threads)
       }
       if (!aborted) move(after, step)
     }

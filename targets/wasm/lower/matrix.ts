@@ -135,7 +135,20 @@ export const matrix = {
       if (!isInt8(node)) return [linear(node, x, { ptr, code, rows, columns }, y, n, scratch, { bias })]
       const biased = [bias?.ptr ?? 0, bias?.code ?? 0]
       return [
-        ['linearInt8', x, ptr, code, ...biased, y, n, columns, rows, Number(node.quads), scratch, int8Scratch(node)],
+        [
+          'linearInt8',
+          x,
+          ptr,
+          code,
+          ...biased,
+          y,
+          n,
+          columns,
+          rows,
+          Number(node.quads && table.dtype !== 'q8'),
+          scratch,
+          int8Scratch(node),
+        ],
       ]
     },
   ),
@@ -235,3 +248,18 @@ export const matrix = {
     })
   },
 } satisfies Partial<Lowering>
+
+const [input, rows, columns, quads, scratch, own] = [0, 6, 7, 9, 10, 11]
+
+/**
+ * Products with the same x, one after the other (q, k and v; gate and up), round it once: what is in each thread's scratch needs no barrier
+ * either.
+ */
+export function roundOnce(calls: readonly Call[]): Call[] {
+  return calls.map((call, i): Call => {
+    const [[kernel, ...args], [before, ...others]] = [call, calls[i - 1] ?? ['']]
+    const isSame = (at: number): boolean => args[at] === others[at]
+    if (kernel !== 'linearInt8' || before !== kernel) return call
+    return [input, rows, columns, quads, scratch, own].every(isSame) ? ['linearInt8Again', ...args] : call
+  })
+}
