@@ -6,7 +6,7 @@ import { headWeight, packedHidden } from '../model/decoder.ts'
 import { surviving } from '../model/lost.ts'
 import type { Model } from '../model/model.ts'
 import { Programs } from '../model/programs.ts'
-import { gatherRows, vocabPick } from '../ops/index.ts'
+import { type Activations, gatherRows, vocabPick } from '../ops/index.ts'
 import type { Tokenizer } from '../text/tokenizer.ts'
 import { checkTokenIds } from './sampling.ts'
 
@@ -19,6 +19,8 @@ export interface ScoreOptions {
   readonly temperature?: number
   /** Leaves the last active adapter out: the reference of reinforcement learning. */
   readonly withoutLastAdapter?: boolean
+  /** Of products with quantized weights; default f32. int8: as answers are computed where the target has kernels for it. */
+  readonly activations?: Activations
   readonly signal?: AbortSignal
   /** Told how many examples are scored. */
   readonly onProgress?: (examples: number) => void
@@ -33,10 +35,10 @@ export async function scoreExamples(
   examples: readonly Example[],
   options: ScoreOptions & { programs?: Programs } = {},
 ): Promise<Float32Array[]> {
-  const { signal, onProgress, programs = new Programs(model), temperature = 1, withoutLastAdapter = false } = options
+  const { onProgress, programs = new Programs(model), temperature = 1 } = options
   const results: Float32Array[] = []
   for (const batch of packs(model, examples)) {
-    const logProbs = await scorePacked(model, programs, packBatch(batch), temperature, withoutLastAdapter, signal)
+    const logProbs = await scorePacked(model, programs, packBatch(batch), temperature, options)
     let row = 0
     for (const example of batch) {
       const own = logProbs.slice(row, row + scoredTokens(example))
@@ -117,22 +119,28 @@ async function scorePacked(
   programs: Programs,
   batch: PackedBatch,
   temperature: number,
-  withoutLastAdapter: boolean,
-  signal?: AbortSignal,
+  { withoutLastAdapter = false, activations = 'f32', signal }: ScoreOptions,
 ): Promise<Float32Array> {
   const [n, r] = [batch.ids.length, batch.rows.length]
-  const key = `score ${n} ${r}${withoutLastAdapter ? ' without the last adapter' : ''}`
+  const key = `score ${n} ${r} ${activations}${withoutLastAdapter ? ' without the last adapter' : ''}`
   const { ids, positions, starts, rows, targets } = batch
   const inputs = { ids, positions, starts, rows, targets, temperature: Float32Array.of(temperature) }
   return surviving(model, async () => {
-    const executable = await programs.get(key, (g) => buildScore(g, model, n, r, withoutLastAdapter))
+    const executable = await programs.get(key, (g) => buildScore(g, model, n, r, withoutLastAdapter, activations))
     return (await executable.run(inputs, { signal })).logProbs as Float32Array
   })
 }
 
-function buildScore(g: Graph, model: Model, n: number, r: number, withoutLastAdapter: boolean): void {
+function buildScore(
+  g: Graph,
+  model: Model,
+  n: number,
+  r: number,
+  withoutLastAdapter: boolean,
+  activations: Activations,
+): void {
   const i32 = (name: string, ...shape: number[]) => g.input(name, { dtype: 'i32', shape })
-  const all = model.context()
+  const all = { ...model.context(), activations }
   const c = withoutLastAdapter ? { ...all, adapters: all.adapters.slice(0, -1) } : all
   const hidden = packedHidden(g, c, i32('ids', n), i32('positions', n), i32('starts', n)) // [N, C]
   const scored = gatherRows(g, hidden, i32('rows', r)) // [R, C]
@@ -142,6 +150,7 @@ function buildScore(g: Graph, model: Model, n: number, r: number, withoutLastAda
     headWeight(g, c),
     i32('targets', r, 1),
     g.input('temperature', { dtype: 'f32', shape: [1] }),
+    activations,
   )
   g.output('logProbs', logProbs)
 }

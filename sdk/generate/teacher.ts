@@ -16,7 +16,7 @@ import { headWeight, packedHidden } from '../model/decoder.ts'
 import { surviving } from '../model/lost.ts'
 import type { Model } from '../model/model.ts'
 import { Programs } from '../model/programs.ts'
-import { drawTokens, gatherRows, linear, topLogProbs } from '../ops/index.ts'
+import { type Activations, drawTokens, gatherRows, linear, topLogProbs } from '../ops/index.ts'
 import { uniform } from '../random.ts'
 import { lockStore, type Store, storeAt } from '../store/store.ts'
 import type { ChatTemplate } from '../text/chat-template.ts'
@@ -32,7 +32,12 @@ export type Teacher = (examples: readonly Example[], signal?: AbortSignal) => Pr
 const sliceBytes = 2 ** 26
 
 /** A model of this SDK as a teacher. Free it with `programs.clear()`. */
-export function modelTeacher(model: Model, question: TeacherQuestion, programs = new Programs(model)): Teacher {
+export function modelTeacher(
+  model: Model,
+  question: TeacherQuestion,
+  programs = new Programs(model),
+  activations: Activations = 'f32',
+): Teacher {
   const { vocabSize } = model.config
   const slice = Math.max(16, Math.min(256, 2 ** Math.floor(Math.log2(sliceBytes / (4 * vocabSize)))))
 
@@ -55,7 +60,7 @@ export function modelTeacher(model: Model, question: TeacherQuestion, programs =
       if (question.method === 'sampled')
         inputs[`uniforms${s}`] = uniforms(places.slice(s * slice, (s + 1) * slice), slice, question)
     }
-    const key = `teach ${question.method} ${question.k} ${n} ${slices}`
+    const key = `teach ${question.method} ${question.k} ${n} ${slices} ${activations}`
     const temperature = Float32Array.of(question.temperature)
     const out = await surviving(model, async () => {
       const executable = await programs.get(key, (g) => build(g, n, slices))
@@ -69,12 +74,12 @@ export function modelTeacher(model: Model, question: TeacherQuestion, programs =
 
   function build(g: Graph, n: number, slices: number): void {
     const i32 = (name: string, length: number) => g.input(name, { dtype: 'i32', shape: [length] })
-    const c = model.context()
+    const c = { ...model.context(), activations }
     const hidden = packedHidden(g, c, i32('ids', n), i32('positions', n), i32('starts', n)) // [N, C]
     const temperature = g.input('temperature', { dtype: 'f32', shape: [1] })
     const table = headWeight(g, c)
     for (let s = 0; s < slices; s++) {
-      const logits = linear(g, gatherRows(g, hidden, i32(`rows${s}`, slice)), table) // [slice, V]
+      const logits = linear(g, gatherRows(g, hidden, i32(`rows${s}`, slice)), table, undefined, activations) // [slice, V]
       if (question.method === 'sampled') {
         const given = g.input(`uniforms${s}`, { dtype: 'f32', shape: [slice, question.k] })
         g.output(`ids${s}`, drawTokens(g, logits, temperature, given))

@@ -18,7 +18,7 @@ const int8 = {
 } as const
 
 /** Integers of -127 to 127 times max|x| / 127 of their block, in f32 arithmetic. */
-function roundedToInt8(x: Float64Array): Float64Array {
+export function roundedToInt8(x: Float64Array): Float64Array {
   const y = x.slice()
   for (let at = 0; at < y.length; at += BLOCK) {
     const block = y.subarray(at, at + BLOCK)

@@ -1,8 +1,12 @@
+import { isQuantized } from '../dtype.ts'
+import { OptionError } from '../errors.ts'
 import type { Graph, Tensor } from '../graph/graph.ts'
 import type { OpSpec } from '../graph/spec.ts'
 import { LOG_ZERO } from '../log-zero.ts'
 import { array } from './array.ts'
+import { floats, frozen, ints, normal } from './cases.ts'
 import { zeros } from './fill.ts'
+import { type Activations, roundedToInt8 } from './linear.ts'
 import { gradientState, signature } from './signature.ts'
 import { vocabCases } from './vocab-cases.ts'
 import { vocabPickBack, vocabPickBackTable } from './vocab-pick-back.ts'
@@ -33,7 +37,9 @@ function logSumExp(z: Iterable<number>): number {
 export const vocabPickOp: OpSpec = {
   name: 'vocabPick',
   infer: signature('vocabPick', 'h[R,C], table[V,C]:weight, ids[R,K]:i32, temperature[1] -> [R,K] [R] [R] [R]'),
-  vjp(g, { inputs: [h, table, ids, temperature], outputs: [, lse, entropy, tail] }, grads, need) {
+  vjp(g, { inputs: [h, table, ids, temperature], outputs: [, lse, entropy, tail], attrs }, grads, need) {
+    if (attrs.activations === 'int8')
+      throw new OptionError('vocabPick: int8 activations have no gradient; train with f32')
     const [rows, k] = ids.shape
     const [dLogProbs, dLse, dEntropy, dTail] = grads
     const vector = () => zeros(g, [rows])
@@ -53,12 +59,13 @@ export const vocabPickOp: OpSpec = {
     if (need[1]) vocabPickBackTable(g, all, gradientState(g, 'vocabPick', 'table', table))
     return [need[0] ? vocabPickBack(g, all) : null, null, null, null]
   },
-  reference([h, table, ids, { data: temperature }]) {
+  reference([h, table, ids, { data: temperature }], { activations }) {
+    const input = activations === 'int8' ? roundedToInt8(h.data) : h.data
     const [rows, c] = h.shape
     const k = ids.shape[1]
     const [logProbs, lse, entropy, tail] = [array(rows, k), array(rows), array(rows), array(rows)]
     for (let r = 0; r < rows; r++) {
-      const z = vocabularyRow(h.data, table.data, r, c, temperature[0])
+      const z = vocabularyRow(input, table.data, r, c, temperature[0])
       const own = ids.data.subarray(r * k, (r + 1) * k)
       const total = logSumExp(z)
       lse.data[r] = total
@@ -71,15 +78,29 @@ export const vocabPickOp: OpSpec = {
     }
     return [logProbs, lse, entropy, tail]
   },
-  cases: vocabCases((h, table, ids, temperature) => [h, table, ids, temperature]),
+  cases: [
+    ...vocabCases((h, table, ids, temperature) => [h, table, ids, temperature]),
+    {
+      name: 'int8',
+      inputs: [normal([5, 64]), frozen('q8', [131, 64], 0.2), ints([3, 7, 0, 130, 5], [5, 1]), floats([1])],
+      attrs: { activations: 'int8' },
+      tolerance: { value: 0.01, reason: 'targets without the kernel compute with activations as they are' },
+    },
+  ],
 }
 
-/** h [R, C], table [V, C] of any weight dtype, ids i32[R, K] (-1: padding), temperature [1]. */
+/** h [R, C], table [V, C] of any weight dtype, ids i32[R, K] (-1: padding), temperature [1]. `activations`: as of linear. */
 export const vocabPick = (
   g: Graph,
   h: Tensor,
   table: Tensor,
   ids: Tensor,
   temperature: Tensor,
+  activations: Activations = 'f32',
 ): [logProbs: Tensor, lse: Tensor, entropy: Tensor, tail: Tensor] =>
-  g.apply(vocabPickOp, [h, table, ids, temperature], {}) as [Tensor, Tensor, Tensor, Tensor]
+  g.apply(vocabPickOp, [h, table, ids, temperature], isQuantized(table.dtype) ? { activations } : {}) as [
+    Tensor,
+    Tensor,
+    Tensor,
+    Tensor,
+  ]

@@ -1,11 +1,12 @@
 import { readFile } from 'node:fs/promises'
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import type { ColumnNames } from '../../data/columns.ts'
 import { type Example, tokenizeRows } from '../../data/tokenize.ts'
 import { DataError } from '../../errors.ts'
 import { estimate, perplexityChange } from '../../eval/statistics.ts'
 import type { LanguageModel } from '../../generate/language-model.ts'
 import { scoreExamples, textWindows } from '../../generate/score.ts'
+import type { Activations } from '../../ops/index.ts'
 import { UsageError } from '../errors.ts'
 import { interruptible } from '../interrupt.ts'
 import { withModel } from '../open-model.ts'
@@ -21,6 +22,7 @@ interface Flags extends JsonFlag, ModelFlags {
   readonly window?: number
   readonly maxTokens?: number
   readonly against?: string
+  readonly activations?: Activations
 }
 
 export function addScore(program: Command): void {
@@ -36,6 +38,12 @@ export function addScore(program: Command): void {
     )
     .addOption(integer('--window <n>', 'a text is scored in windows of so many tokens (default: 512)', 2))
     .addOption(integer('--max-tokens <n>', 'only the first n tokens of a text', 2))
+    .addOption(
+      new Option(
+        '--activations <type>',
+        'of products with quantized weights (default: f32; int8: as answers have them)',
+      ).choices(['f32', 'int8']),
+    )
     .option('--against <model>', 'another model, scored on the same tokens without the adapter')
   addJson(addColumns(command)).action(async (flags: Flags) => {
     if ([flags.text, flags.file, flags.data].filter((given) => given !== undefined).length !== 1)
@@ -69,7 +77,7 @@ const score = (flags: Flags, signal: AbortSignal) =>
   withModel(flags, signal, async (lm) => {
     const examples = await readExamples(lm, flags, signal)
     const start = performance.now()
-    const rows = await scoreAll(lm, examples, signal)
+    const rows = await scoreAll(lm, examples, flags, signal)
     const tokens = examples.reduce((sum, { inputIds }) => sum + inputIds.length, 0)
     const tokensPerSecond = (1000 * tokens) / (performance.now() - start)
     const all = rows.flat()
@@ -118,7 +126,12 @@ async function readExamples(lm: LanguageModel, flags: Flags, signal: AbortSignal
   return examples
 }
 
-async function scoreAll(lm: LanguageModel, examples: readonly Example[], signal: AbortSignal): Promise<number[][]> {
+async function scoreAll(
+  lm: LanguageModel,
+  examples: readonly Example[],
+  { activations }: Pick<Flags, 'activations'>,
+  signal: AbortSignal,
+): Promise<number[][]> {
   const progress = new Progress('scoring')
   const start = performance.now()
   let [done, tokens] = [0, 0]
@@ -127,6 +140,8 @@ async function scoreAll(lm: LanguageModel, examples: readonly Example[], signal:
     const rate = formatNumber((1000 * tokens) / (performance.now() - start))
     progress.update(done, examples.length, `${done}/${examples.length} | ${rate} tokens/s`)
   }
-  const rows = await scoreExamples(lm.model, examples, { signal, onProgress }).finally(() => progress.end())
+  const rows = await scoreExamples(lm.model, examples, { activations, signal, onProgress }).finally(() =>
+    progress.end(),
+  )
   return rows.map((logProbs) => [...logProbs])
 }

@@ -68,6 +68,23 @@ function backInput(
   return ['linearBackInput', dy, w.ptr, w.code, start, scale, dx, n, w.columns, w.rows, scratch, own]
 }
 
+const isInt8 = ({ attrs }: LowerNode<{ activations?: string | number }>): boolean => attrs.activations === 'int8'
+
+/** y[n, o] = bias + x[n, i]·wᵀ with x rounded to int8; w of q8, q4 or q4a. */
+function linearInt8(
+  { sizes, ...node }: Node,
+  x: number,
+  { ptr, code, rows, columns }: Weight,
+  y: number,
+  n: number,
+  scratch: number,
+  bias?: LinearOptions['bias'],
+): Call {
+  const quads = Number(node.quads && code !== node.code('q8'))
+  const own = sizes.linearInt8Scratch(n, columns)
+  return ['linearInt8', x, ptr, code, bias?.ptr ?? 0, bias?.code ?? 0, y, n, columns, rows, quads, scratch, own]
+}
+
 const biasOf = (node: Node, ptr: number | undefined, type: TensorType): LinearOptions['bias'] =>
   ptr === undefined ? undefined : { ptr, code: codeOf(node, type) }
 
@@ -121,34 +138,18 @@ function vocabBack(
   }
 }
 
-const isInt8 = ({ attrs }: LowerNode<{ activations: string }>): boolean => attrs.activations === 'int8'
-
-const int8Scratch = ({ inputs: [x], sizes }: Node): number => sizes.linearInt8Scratch(rowsOf(x), columnsOf(x))
+/** Bytes that one thread needs for a product of x with base weights. */
+const productScratch = (node: LowerNode<{ activations?: string | number }>, x: TensorType): number =>
+  isInt8(node) ? node.sizes.linearInt8Scratch(rowsOf(x), columnsOf(x)) : node.sizes.linearScratch(rowsOf(x))
 
 export const matrix = {
   linear: perThread(
-    (node) => (isInt8(node) ? int8Scratch(node) : node.sizes.linearScratch(rowsOf(node.inputs[0]))),
+    (node) => productScratch(node, node.inputs[0]),
     ({ inputs: [x, w, b], outputs: [y], scratch }, node) => {
       const [type, table, biasType] = node.inputs
-      const [n, bias] = [rowsOf(type), biasOf(node, b, biasType)]
-      const { ptr, code, rows, columns } = weight(node, w, table)
-      if (!isInt8(node)) return [linear(node, x, { ptr, code, rows, columns }, y, n, scratch, { bias })]
-      const biased = [bias?.ptr ?? 0, bias?.code ?? 0]
+      const [n, own, bias] = [rowsOf(type), weight(node, w, table), biasOf(node, b, biasType)]
       return [
-        [
-          'linearInt8',
-          x,
-          ptr,
-          code,
-          ...biased,
-          y,
-          n,
-          columns,
-          rows,
-          Number(node.quads && table.dtype !== 'q8'),
-          scratch,
-          int8Scratch(node),
-        ],
+        isInt8(node) ? linearInt8(node, x, own, y, n, scratch, bias) : linear(node, x, own, y, n, scratch, { bias }),
       ]
     },
   ),
@@ -221,14 +222,15 @@ export const matrix = {
     ['columnSums', dy, y, dGain, 0, shape[0], shape[1]],
   ]),
   vocabPick(node) {
-    const [, table, ids] = node.inputs
+    const [x, table, ids] = node.inputs
     const [rows, k] = ids.shape
     const [logits, stats] = [logitsBytes(node, rows, table), align(node.sizes.STATS.value * rows)]
+    const product = isInt8(node) ? linearInt8 : linear
     return {
-      scratchBytes: logits + stats + node.threads * node.sizes.linearScratch(rows),
+      scratchBytes: logits + stats + node.threads * productScratch(node, x),
       calls({ inputs: [h, table_, ids, temperature], outputs: [logProbs, lse, entropy, tail], scratch: z }) {
         const sums = slices(node, table_, table, rows).flatMap(({ first, table }): Call[] => [
-          linear(node, h, table, z, rows, z + logits + stats),
+          product(node, h, table, z, rows, z + logits + stats),
           ['vocabStats', z, ids, temperature, logProbs, z + logits, rows, k, table.rows, first],
         ])
         return [...sums, ['vocabCombine', ids, logProbs, z + logits, lse, entropy, tail, rows, k]]
