@@ -11,6 +11,8 @@ export interface RolloutOptions
   readonly maxCompletionLength?: number
   /** Sequences decoded side by side; default: as many as there are, at most 64. */
   readonly slots?: number
+  /** Default true: the sampler's log-probabilities are the trainer's. */
+  readonly exactActivations?: boolean
   readonly seed: number
   readonly signal?: AbortSignal
   /** Told of completions that ended, and tokens drawn. */
@@ -55,7 +57,7 @@ export async function rollout(
     numReturnSequences: numGenerations,
     slots: options.slots ?? Math.min(64, Math.max(1, total)),
     // The sampler's log-probabilities are to be the trainer's.
-    ...{ cacheDType: 'f32', exactActivations: true },
+    ...{ cacheDType: 'f32', exactActivations: options.exactActivations ?? true },
   })
   for await (const { index, sample, text, tokenIds, logProbs, finishReason } of batch) {
     const promptIds = prompts[index]

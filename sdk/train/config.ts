@@ -192,6 +192,12 @@ export const grpoConfig = {
     .default(false)
     .describe('groups without spread are dropped and others drawn (DAPO, arXiv 2503.14476)'),
   maxResamples: from(0).default(4).describe('so many times at most for one batch'),
+  rolloutActivations: z
+    .enum(['f32', 'int8'])
+    .default('f32')
+    .describe(
+      'of the products that draw completions with quantized weights; int8 is faster on wasm, and counts as another model having drawn them',
+    ),
   importanceSamplingCorrection: z
     .enum(['sequence_mask', 'sequence_truncate', 'token_mask', 'token_truncate'])
     .default('sequence_mask')

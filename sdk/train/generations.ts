@@ -29,6 +29,12 @@ const mostUnrewarded = 16
 /** Keeps what is drawn apart from other uses of a seed. */
 const rolloutStream = 0x6017
 
+/** Whether completions come from another distribution than the trainer computes: from another model, or with rounded activations. */
+export const isDrawnElsewhere = (
+  { rolloutModel }: Pick<GRPOOptions, 'rolloutModel'>,
+  { rolloutActivations }: Pick<GRPOSettings, 'rolloutActivations'>,
+): boolean => rolloutModel !== undefined || rolloutActivations === 'int8'
+
 /** Draws what a GRPOTrainer learns from, batch by batch: completions in groups, rewarded and compared. */
 export class Generations {
   private readonly options: GRPOOptions
@@ -147,6 +153,7 @@ export class Generations {
     const ids = asked.map((prompt) => prompt.ids)
     const rollouts = await rollout(rolloutModel ?? model, ids, {
       ...this.args,
+      exactActivations: this.args.rolloutActivations === 'f32',
       seed,
       signal,
       onProgress: (done, tokens) => onProgress?.({ phase: 'rollouts', done, total, tokens }),
@@ -177,7 +184,7 @@ export class Generations {
 
   /** With the log-probabilities of the policy as it was, and of the reference: the model without the adapter that trains. */
   private async withOtherPolicies(samples: readonly Sample[]): Promise<Sample[]> {
-    const { model, refModel, rolloutModel } = this.options
+    const { model, refModel } = this.options
     const { importanceSamplingCorrection: mode, importanceSamplingCap: cap } = this.args
     const { programs, trained } = this.run
     let all = [...samples]
@@ -185,7 +192,7 @@ export class Generations {
       const scores = await this.scores(model, all, programs)
       all = all.map((s, i) => ({ ...s, oldLogProbs: scores[i] }))
     }
-    if (rolloutModel)
+    if (isDrawnElsewhere(this.options, this.args))
       all = all.map((s) => ({ ...s, importance: importanceWeights(s.oldLogProbs!, s.logProbs, mode, cap) }))
     if (this.terms.ref) {
       const scores = this.refPrograms

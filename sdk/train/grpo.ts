@@ -14,7 +14,7 @@ import { readArguments, type TrainerOptions } from './arguments.ts'
 import { listCheckpoints } from './checkpoint.ts'
 import { isAiling, noStreaks, streaks, watchCollapse } from './collapse.ts'
 import { type GRPOConfig, type GRPOSettings, grpoConfig, learningRates } from './config.ts'
-import { Generations, generation } from './generations.ts'
+import { Generations, generation, isDrawnElsewhere } from './generations.ts'
 import type { RolloutMetrics } from './metrics.ts'
 import { type PolicyTerms, policy } from './objectives.ts'
 import { policyInputs, type Sample, TokenSums, type Weighed } from './policy.ts'
@@ -77,7 +77,7 @@ export class GRPOTrainer {
     this.parts = args.stepsPerGeneration / args.gradientAccumulationSteps
     this.updates = this.parts * args.numIterations
     this.terms = {
-      old: this.updates > 1 || options.rolloutModel !== undefined,
+      old: this.updates > 1 || isDrawnElsewhere(options, args),
       ref: args.beta !== 0,
       sequences: args.importanceSamplingLevel === 'sequence' ? args.perDeviceTrainBatchSize : null,
       epsLow: args.epsilon,
@@ -162,7 +162,7 @@ export class GRPOTrainer {
         const { batch, inputs } = policyInputs(completions, terms, args.temperature)
         sums.add(completions, await run.accumulate(micro, batch, inputs), terms)
       }
-      const metrics = { ...sums.metrics(terms, options.rolloutModel !== undefined), ...generation!.metrics }
+      const metrics = { ...sums.metrics(terms, isDrawnElsewhere(options, args)), ...generation!.metrics }
       const health = watchCollapse(run.memory.streaks, metrics as unknown as RolloutMetrics, collapsePatience)
       const warning = unrewarded ?? health.warning
       if (warning !== undefined && run.isNew) options.onWarning?.(`step ${step + 1}: ${warning}`)

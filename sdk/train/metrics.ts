@@ -24,7 +24,7 @@ export interface RolloutMetrics {
   /** |log p of the trainer - log p of the sampler|, mean and greatest. */
   readonly samplingDifference?: number
   readonly samplingDifferenceMax?: number
-  /** Mean weight of the importance correction; with a rolloutModel alone. */
+  /** Mean weight of the importance correction; with a rolloutModel or rolloutActivations int8 alone. */
   readonly importanceWeight?: number
   /** Groups that dynamic sampling threw away. */
   readonly resampledGroups: number

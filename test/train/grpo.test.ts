@@ -257,6 +257,18 @@ describe('another model draws', () => {
     await q8.close()
   })
 
+  it('the same with int8 activations: weighed too, while exact ones give the trainer’s log-probabilities', async () => {
+    const q8 = await randomModel(await wasmTarget({ threads: 1 }), 'q8')
+    const exact = (await run({ maxSteps: 1 }, {}, q8)).logs[0]
+    expect(exact.samplingDifferenceMax).toBeLessThan(1e-6)
+    expect(exact.importanceWeight).toBeUndefined()
+    const args = { maxSteps: 1, rolloutActivations: 'int8', importanceSamplingCorrection: 'token_truncate' } as const
+    const rounded = (await run(args, {}, q8)).logs[0]
+    expect(rounded.samplingDifference).toBeGreaterThan(1e-5)
+    expect(Math.abs(rounded.importanceWeight! - 1)).toBeLessThan(0.05)
+    await q8.close()
+  })
+
   it('weights are capped or cut, by token or completion', () => {
     const [old, sampler] = [
       [-1, -1, -4],
