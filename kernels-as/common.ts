@@ -20,6 +20,17 @@ export function shareEnd(n: i32, unit: i32, thread: i32, threads: i32): i32 {
   return shareStart(n, unit, thread + 1, threads)
 }
 
+/** Where parts of a call are counted: in the control block (controlBase of targets/wasm/memory.ts); the barrier sets it to 0. */
+const PARTS: usize = (1 << 20) + 256
+
+/** The part that this thread takes after `part`, -1 at first: a thread that is slower, or interrupted, takes fewer. */
+// @ts-ignore: decorator
+@inline
+export function nextPart(part: i32, threads: i32): i32 {
+  if (ASC_FEATURE_THREADS && threads > 1) return atomic.add<i32>(PARTS, 1)
+  return part + 1
+}
+
 /** Bytes rounded up to whole cache lines: scratch of one thread does not share any with another's. */
 // @ts-ignore: decorator
 @inline

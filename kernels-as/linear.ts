@@ -1,14 +1,14 @@
 // linear, linearBackInput, linearBackWeight, linearBackBias, and (with a start and a scale) both halves of lora.
 // x[N, I], w[O, I] of any weight dtype, dy[N, O]. Weights are unpacked to f32 panel by panel (pack.ts), the product is
-// gemm.ts; a few rows go through gemv.ts. Threads split the columns of the result, or its rows where there are too few
-// columns. `scratch`: as many bytes as the functions here say for each thread, one after the other.
+// gemm.ts; a few rows go through gemv.ts. Threads take columns of the result, block by block, or share its rows where there are too
+// few columns. `scratch`: as many bytes as the functions here say for each thread, one after the other.
 //
 // Measured at 128x896x4864 (2-core Zen 5 VM, Node 20; test/bench/gemm.ts), GFLOP/s with 1 and 2 threads: linear f32
 // 47 and 96, q4 46 and 93; linearBackInput q4 47 and 93; linearBackWeight 48 and 93. The tile alone reaches 52; mul and
 // add at 128 bits give about 48 to 52 a core, so what is left is fewer instructions (relaxed madd).
 
 import { BLOCK } from '../sdk/blocks'
-import { high, low, shareEnd, shareStart } from './common'
+import { high, low, nextPart, shareEnd, shareStart } from './common'
 import { BASE_ROW, block, COLUMNS, DEPTH, END, PANELS, ROWS, TILE, TRANSPOSED, UNPACKED } from './gemm'
 import { gemv } from './gemv'
 import { F32, loadFloat, loadFloat4, packColumns, packRows, rowBytes, transpose } from './pack'
@@ -49,16 +49,16 @@ function product(
   // Blocks must not be cut.
   const unit = isBack ? BLOCK : 8
   const byColumns = splitColumns(M, N, unit, threads)
-  const n0 = byColumns ? shareStart(N, unit, thread, threads) : 0
-  const n1 = byColumns ? shareEnd(N, unit, thread, threads) : N
   const m0 = byColumns ? 0 : shareStart(M, 4, thread, threads)
   const m1 = byColumns ? M : shareEnd(M, 4, thread, threads)
   if (m0 >= m1) return
   const rowSize = rowBytes(dtype, isBack ? N : K)
   const aStride = <usize>K << 2
   const cStride = <usize>N << 2
-  for (let n = n0; n < n1; n += COLUMNS) {
-    const columns = min(COLUMNS, n1 - n)
+  const takers = byColumns ? threads : 1
+  const width = min(COLUMNS, (N + unit * 4 * takers - 1) / (unit * 4 * takers) * unit)
+  for (let part = nextPart(-1, takers), n = part * width; n < N; part = nextPart(part, takers), n = part * width) {
+    const columns = min(width, N - n)
     for (let j = 0; j < columns; j++)
       store<f32>(own + BASE_ROW + (<usize>j << 2), bias ? loadFloat(biasType, bias, n + j) : 0)
     for (let k = 0; k < K; k += DEPTH) {
