@@ -3,22 +3,19 @@
 // gemm.ts; a few rows go through gemv.ts. Threads take columns of the result, block by block, or share its rows where there are too
 // few columns. `scratch`: as many bytes as the functions here say for each thread, one after the other.
 //
-// Measured at 128x896x4864 (2-core Zen 5 VM, Node 20; test/bench/gemm.ts), GFLOP/s with 1 and 2 threads: linear f32
-// 47 and 96, q4 46 and 93; linearBackInput q4 47 and 93; linearBackWeight 48 and 93. The tile alone reaches 52; mul and
-// add at 128 bits give about 48 to 52 a core, so what is left is fewer instructions (relaxed madd).
+// Measured at 512x896x4864 (2-core Sapphire Rapids VM), GFLOP/s on 1 thread in Node 20, and of the relaxed build in Node 24 on
+// 1 and 2: linear f32 41 (57, 105), q8 41 (57, 104); linearBackInput q8 40 (56, 100); linearBackWeight 40 (54, 95). Multiply
+// and add at 128 bits give 41 a core there, multiply-add 57.
 
 import { BLOCK } from '../sdk/blocks'
 import { high, low, nextPart, shareEnd, shareStart } from './common'
 import { BASE_ROW, block, COLUMNS, DEPTH, END, PANELS, ROWS, TILE, TRANSPOSED, UNPACKED } from './gemm'
-import { gemv } from './gemv'
-import { F32, loadFloat, loadFloat4, packColumns, packRows, rowBytes, transpose } from './pack'
-
-/** Up to as many rows the weights are used as they are; from there on packing them pays. */
-const FEW_ROWS: i32 = 2
+import { fewRows, gemv } from './gemv'
+import { F32, loadFloat, loadFloat4, packColumns, packRows, Q8, rowBytes, transpose } from './pack'
 
 /** Bytes of scratch that one thread needs for `linear`. */
 export function linearScratch(rows: i32): usize {
-  return rows <= FEW_ROWS ? 0 : TRANSPOSED
+  return rows <= fewRows(Q8) ? 0 : TRANSPOSED
 }
 
 /** For `linearBackInput`. */
@@ -84,7 +81,7 @@ export function linear(
 ): void {
   const own = scratch + <usize>thread * scratchSize
   const factor: f32 = scale ? load<f32>(scale) : 1
-  if (N <= FEW_ROWS) gemv(x, w, dtype, bias, biasType, start, y, N, I, O, factor, thread, threads)
+  if (N <= fewRows(dtype)) gemv(x, w, dtype, bias, biasType, start, y, N, I, O, factor, thread, threads)
   else product(false, x, w, dtype, bias, biasType, start, factor, y, N, I, O, own, thread, threads)
 }
 
