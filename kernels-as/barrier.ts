@@ -1,6 +1,7 @@
 // What the compute threads meet at after each call of a program.
 // Control block, one cache line each: +0 arrived, +64 generation, +128 verdict, +192 abort flag (set by the caller's thread)
-// +224 sleepers, and +256 parts of the call that are taken (common.ts). The last to arrive looks at the abort flag for all, so that all go on or all leave.
+// +224 sleepers, and +256 parts of the call that are taken (common.ts). The last to arrive looks at the abort flag for all, so
+// that all go on or all leave.
 
 // Iterations (about a nanosecond each) before a thread sleeps. Waking it again costs 25 to 50 us, more than most calls of a
 // decode step take: a decoded token of the 0.5B shape passes 430 barriers.
