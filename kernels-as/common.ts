@@ -23,7 +23,10 @@ export function shareEnd(n: i32, unit: i32, thread: i32, threads: i32): i32 {
 /** Where parts of a call are counted: in the control block (controlBase of targets/wasm/memory.ts); the barrier sets it to 0. */
 const PARTS: usize = (1 << 20) + 256
 
-/** The part that this thread takes after `part`, -1 at first: a thread that is slower, or interrupted, takes fewer. */
+/**
+ * The part that this thread takes after `part`, -1 at first: a thread that is slower, or interrupted, takes fewer. Only where a barrier
+ * follows the call.
+ */
 // @ts-ignore: decorator
 @inline
 export function nextPart(part: i32, threads: i32): i32 {

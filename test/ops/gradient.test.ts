@@ -186,7 +186,7 @@ describe('what has no gradient', () => {
 })
 
 /** A two-layer decoder in small, each layer a region, with everything that makes recomputation hard: dropout, LoRA, norms. */
-function smallModel(recompute: boolean) {
+function smallModel(recompute: boolean, keptBytes = 0) {
   const g = new Graph()
   const [n, c, v, heads] = [6, 8, 11, 2]
   const f32 = (...shape: number[]) => ({ dtype: 'f32' as const, shape })
@@ -208,13 +208,13 @@ function smallModel(recompute: boolean) {
       const value = linear(g, normed, w('v', c / heads, c))
       const [out] = attention(
         g,
-        rope(g, q, positions, angles, { heads }),
+        g.keep(rope(g, q, positions, angles, { heads })),
         rope(g, k, positions, angles, { heads: 1 }),
         value,
         g.input('starts', i32(n)),
         attrs,
       )
-      const mixed = add(g, x, out)
+      const mixed = g.keep(add(g, x, g.keep(out)))
       return add(
         g,
         mixed,
@@ -225,7 +225,7 @@ function smallModel(recompute: boolean) {
   const [logProbs, , entropy] = vocabPick(g, scored, table, g.input('picked', i32(4, 1)), fill(g, [1], 1))
   const loss = add(g, sum(g, logProbs), sum(g, entropy))
   g.output('loss', loss)
-  gradient(g, [[loss, fill(g, [1], 1)]], { recompute })
+  gradient(g, [[loss, fill(g, [1], 1)]], { recompute, keptBytes })
   const p = toProgram(g, 'small')
   const inputs: Arrays = {
     ids: Float64Array.of(3, 1, 4, 1, 5, 9),
@@ -265,6 +265,20 @@ describe('a small decoder', () => {
       ).toBe(true)
     }
     expect(planMemory(again.p).arenaBytes).toBeLessThan(planMemory(kept.p).arenaBytes)
+  })
+
+  it('keeps as many dear results as it is given bytes for: the same gradients, fewer nodes', () => {
+    // q, the attention's result and the sum after it, [6, 8] f32 each, in two layers.
+    const models = [0, 191, 192, 3 * 192, 6 * 192].map((bytes) => smallModel(true, bytes))
+    for (const { bound } of models.slice(1))
+      for (const [name, data] of Object.entries(models[0].bound)) bound[name] = data.slice()
+    for (const { p, inputs, bound } of models) runReference(p, inputs, bound)
+    for (const { bound } of models) expect(bound).toEqual(models[0].bound)
+    const nodes = models.map(({ p }) => p.nodes.length)
+    expect(nodes[1]).toBe(nodes[0])
+    expect(nodes[2]).toBe(nodes[1] - 1)
+    expect(nodes[4]).toBeLessThan(nodes[3])
+    expect(nodes[3]).toBeLessThan(nodes[2])
   })
 
   it('has gradients that equal central differences, the tied table included', () => {
