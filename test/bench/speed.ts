@@ -1,0 +1,36 @@
+// Decoding, prompts of 128 and sixteen sequences at once on a real file: fresh processes on the built package (`npm run build`), in turns with
+// node-llama-cpp where FOLDER has it in its node_modules; medians. `npx tsx test/bench/speed.ts MODEL.gguf [FOLDER] [ROUNDS] [NODE...]`,
+// where NODE are binaries of Node other than this one.
+import { execFileSync } from 'node:child_process'
+import { basename } from 'node:path'
+
+const [file, folder = '', rounds = '5', ...nodes] = process.argv.slice(2)
+const threads = '2'
+
+type Result = Partial<Record<'prefill' | 'decode' | 'decode16', number>>
+const once = (node: string, script: string): Result => {
+  const out = execFileSync(node, [`test/bench/${script}`, file, threads, folder], { encoding: 'utf8' })
+  return JSON.parse(out.trim().split('\n').at(-1)!)
+}
+const runs = [
+  ...(folder === '' ? [] : [[process.execPath, 'peers/llama-cpp-speed.mjs'] as const]),
+  ...[process.execPath, ...nodes].map((node) => [node, 'speed-once.mjs'] as const),
+].map(([node, script]) => ({ node, script, results: [] as Result[] }))
+for (let round = 0; round < Number(rounds); round++)
+  for (const { node, script, results } of runs) results.push(once(node, script))
+
+const median = (of: Result[], key: keyof Result): number => {
+  const all = of.map((result) => result[key] ?? Number.NaN).toSorted((a, b) => a - b)
+  return all[Math.floor(all.length / 2)]
+}
+console.log(`${basename(file)}, ${threads} threads, medians of ${rounds}, tokens/s`)
+for (const { node, script, results } of runs) {
+  const name = script.startsWith('peers')
+    ? 'node-llama-cpp'
+    : `Node ${execFileSync(node, ['-v'], { encoding: 'utf8' }).trim()}`
+  const speeds = (['decode', 'prefill', 'decode16'] as const).map((key) => {
+    const [own, peer] = [median(results, key), median(runs[0].results, key)]
+    return `${key} ${own.toFixed(1)}${folder !== '' && peer > 0 ? ` (${(own / peer).toFixed(2)}x)` : ''}`
+  })
+  console.log(`${name.padEnd(16)} ${speeds.join(', ')}`)
+}
