@@ -52,7 +52,7 @@ export type { AdapterDescription, DTypeForecast, ModelDescription, StoredPart } 
 export type { LoadProgress } from './model/model.ts'
 export type { CacheDType } from './model/precision.ts'
 export type { WriteOptions, WrittenPart } from './model/write.ts'
-export { type QuantizeReport, quantizeModel } from './quantize.ts'
+export { type QuantizeOptions, type QuantizeReport, quantizeModel } from './quantize.ts'
 export { accuracyReward } from './rewards/accuracy.ts'
 export { formatReward } from './rewards/format.ts'
 export { type CosineOptions, cosineReward, lengthReward, softOverlongPenalty } from './rewards/length.ts'

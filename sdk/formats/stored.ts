@@ -88,6 +88,8 @@ const notFloat = ({ file, name, dtype }: StoredTensor): FormatError =>
 
 /** Elements that are converted at a time: a multiple of every block. */
 const chunkElements = 2 ** 20
+/** What takes long for each is done for about so many in whole rows. */
+const slowElements = 2 ** 16
 
 /** Stored bytes (whole blocks) to canonical bytes of `dtype`, where they need not become f32 on the way. */
 function shortcut(from: StoredDType, dtype: FloatDType): ((stored: Uint8Array) => Uint8Array) | undefined {
@@ -99,6 +101,8 @@ function shortcut(from: StoredDType, dtype: FloatDType): ((stored: Uint8Array) =
 /** The numbers of a piece of a tensor, and the bytes that they became. */
 export type OnChunk = (floats: Float32Array, bytes: Uint8Array) => void
 
+export type Encode = (floats: Float32Array, dtype: FloatDType) => Uint8Array
+
 /**
  * The tensor's numbers as canonical bytes of `dtype` in pieces that follow each other (whole blocks), rounded by `encode`. A tensor of that dtype keeps its bytes. Throws FormatError for integers and booleans.
  */
@@ -106,11 +110,12 @@ export async function* convertedChunks(
   tensor: StoredTensor,
   dtype: FloatDType,
   onChunk?: OnChunk,
-  encode: (floats: Float32Array, dtype: FloatDType) => Uint8Array = fromFloats,
+  encode: Encode = fromFloats,
+  chunk = chunkElements,
 ): AsyncGenerator<Uint8Array, void> {
   storedDType(tensor)
   const short = shortcut(tensor.dtype, dtype)
-  for await (const stored of storedChunks(tensor)) {
+  for await (const stored of storedChunks(tensor, chunk)) {
     if (short && !onChunk) {
       yield short(stored)
       continue
@@ -134,14 +139,20 @@ export interface TensorStream<D extends StoredDType = StoredDType> {
 
 const ownTypes = { f32: 'F32', f16: 'F16', bf16: 'BF16', q8: 'Q8_0', q4a: 'Q4_1', q4: 'Q4_0' } as const
 
-/** A tensor to be written in another type. Throws ShapeError for rows that are no whole blocks. */
+/** A tensor to be written in another type, rounded by what `rounding` gives. Throws ShapeError for rows that are no whole blocks. */
 export function convertedStream<D extends FloatDType>(
   tensor: StoredTensor,
   dtype: D,
   onChunk?: OnChunk,
+  rounding?: () => Promise<Encode> | undefined,
 ): TensorStream<(typeof ownTypes)[D]> {
   const { name, shape } = tensor
-  const chunks = () => convertedChunks(tensor, dtype, onChunk, fittedFloats)
+  async function* chunks(): AsyncGenerator<Uint8Array, void> {
+    const encode = await rounding?.()
+    const columns = shape.at(-1)!
+    const chunk = encode && columns * Math.ceil(slowElements / columns)
+    yield* convertedChunks(tensor, dtype, onChunk, encode ?? fittedFloats, chunk)
+  }
   return { name, dtype: ownTypes[dtype], shape, bytes: byteLength({ dtype, shape }), chunks }
 }
 
@@ -159,9 +170,9 @@ export async function readFloats(tensor: StoredTensor): Promise<Float32Array> {
 }
 
 /** A tensor's bytes in pieces of whole blocks; the next is read while one is worked on. */
-export async function* storedChunks(tensor: StoredTensor): AsyncGenerator<Uint8Array> {
+export async function* storedChunks(tensor: StoredTensor, chunk = chunkElements): AsyncGenerator<Uint8Array> {
   const { bytes, elements } = layoutOf(tensor.dtype)
-  const chunkBytes = (chunkElements / elements) * bytes
+  const chunkBytes = (chunk / elements) * bytes
   const read = (at: number) => {
     const reading = tensor.read(at, Math.min(chunkBytes, tensor.bytes - at))
     // Nobody may come for it.

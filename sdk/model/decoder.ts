@@ -55,6 +55,8 @@ export interface DecoderContext {
   readonly activations?: Activations
   /** lora_dropout while training; `seed` is an i32[2] input. */
   readonly dropout?: { readonly p: number; readonly seed: Tensor }
+  /** Told what [N, I] comes into each linear module, by the name of its weight. */
+  readonly onInput?: (x: Tensor, weight: string) => void
 }
 
 /** A base weight, or the copy of it that an adapter brought along. */
@@ -160,6 +162,7 @@ function project(g: Graph, c: DecoderContext, x: Tensor, layer: number, module: 
   const path = `${layerName(layer)}.${module}`
   return g.scope(module, () => {
     const w = weight(g, c, `${path}.weight`)
+    c.onInput?.(x, `${path}.weight`)
     const bias = hasBias(c.config, module) ? weight(g, c, `${path}.bias`) : undefined
     const active = c.adapters.filter((a) => a.modules.has(path) && (a.count === 1 || c.adapterOf))
     const only = active.length === 1 ? active[0] : undefined

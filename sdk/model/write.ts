@@ -8,6 +8,7 @@ import { type GgufEntry, ggufHeader, ggufStream } from '../formats/gguf-write.ts
 import { safetensorsStream } from '../formats/safetensors.ts'
 import {
   convertedStream,
+  type Encode,
   layoutOf,
   type OnChunk,
   type PlainDType,
@@ -66,12 +67,20 @@ export interface WriteReport {
   } | null
 }
 
+/** How the weight of a name is rounded to a type; undefined: as others are. */
+export type Rounding = (name: string, dtype: FloatDType) => Promise<Encode> | undefined
+
 /**
  * Writes a model into a place: as a GGUF file where its name ends in .gguf, else as an HF folder.
  *
  * @throws FormatError for weights that the type cannot hold, OptionError for a place that is taken and for q4a and q4 in a folder
  */
-export async function writeModel(model: StoredModel, store: Store, options: WriteOptions): Promise<WriteReport> {
+export async function writeModel(
+  model: StoredModel,
+  store: Store,
+  options: WriteOptions,
+  rounding?: Rounding,
+): Promise<WriteReport> {
   const { dtype, tokenEmbeddingType, force } = options
   checkWord(dtype, floatDTypes, 'dtype')
   checkWord(tokenEmbeddingType, floatDTypes, 'tokenEmbeddingType')
@@ -81,7 +90,7 @@ export async function writeModel(model: StoredModel, store: Store, options: Writ
   const tally = new Tally()
   await checkFree(store, force)
   if (isGguf(store)) {
-    const file = await ggufFile({ model, config, tokenizer, tally }, store.name, options)
+    const file = await ggufFile({ model, config, tokenizer, tally, rounding }, store.name, options)
     await store.write('', ifStillFree(file, store, force))
   } else {
     const files = snapshotFiles(model, options, tally)
@@ -120,6 +129,7 @@ interface Parts {
   readonly config: ModelConfig
   readonly tokenizer: Tokenizer
   readonly tally: Tally
+  readonly rounding?: Rounding
 }
 
 /** The files of an HF snapshot by name, config.json last. Throws OptionError for q4a and q4. */
@@ -161,7 +171,7 @@ export function snapshotFiles(model: StoredModel, options: WriteOptions, tally =
 const fileTypes = { f32: 0, f16: 1, q4: 2, q4a: 3, q8: 7, bf16: 32 } as const
 
 async function ggufFile(
-  { model, config, tokenizer, tally }: Parts,
+  { model, config, tokenizer, tally, rounding }: Parts,
   output: string,
   options: WriteOptions,
 ): Promise<AsyncIterable<Uint8Array>> {
@@ -185,7 +195,8 @@ async function ggufFile(
   const weights = findWeights(config, model.tensors, model.configFile)
   for (const [name, tensor] of ggufTensors(config, weights, model.configFile)) {
     const type = (isTable(name) && tableType(tensor, options)) || weightDType(name, tensor, dtype)
-    tensors.push(convertedStream(tensor, type, tally.adder(name, tensor, type)))
+    const round = rounding && (() => rounding(name, type))
+    tensors.push(convertedStream(tensor, type, tally.adder(name, tensor, type), round))
   }
   return ggufStream(metadata, watched(tensors, options))
 }

@@ -28,22 +28,19 @@ type BlockType = (typeof blockTypes)[keyof typeof blockTypes]
 /** As `fromFloats`, but the blocks of 4 bits get the scales that suit their numbers best. */
 export function fittedFloats(floats: Float32Array, dtype: FloatDType): Uint8Array {
   if (dtype !== 'q4' && dtype !== 'q4a') return fromFloats(floats, dtype)
-  const { hasMinimum, low } = blockTypes[dtype]
   const { bytes: blockBytes } = storedTypes[dtype]
-  const fit = new BlockFit(blockTypes[dtype])
+  const fit = new BlockFit(dtype)
   const bytes = new Uint8Array((floats.length / blockSize) * blockBytes)
   for (let start = 0, at = 0; start < floats.length; start += blockSize, at += blockBytes) {
     fit.search(floats.subarray(start, start + blockSize))
-    writeHalf(bytes, at, numberToHalf(fit.scale))
-    if (hasMinimum) writeHalf(bytes, at + 2, numberToHalf(fit.minimum))
-    const head = at + (hasMinimum ? 4 : 2)
-    // Elements 0..15 are the low nibbles.
-    for (let i = 0; i < blockSize; i++) bytes[head + (i & 15)] |= (fit.integer(i) - low) << ((i >> 4) * 4)
+    fit.writeHead(bytes, at)
+    for (let i = 0; i < blockSize; i++) fit.write(bytes, at, i, fit.integer(floats[start + i]))
   }
   return bytes
 }
 
-class BlockFit {
+/** Fits one block after the other. */
+export class BlockFit {
   private readonly type: BlockType
   private readonly x = new Float64Array(blockSize)
   private readonly weight = new Float64Array(blockSize)
@@ -56,11 +53,12 @@ class BlockFit {
   /** What suits the integers that `measure` found best, and its error but for a constant. */
   private next = { scale: 0, minimum: 0, error: 0 }
 
-  constructor(type: BlockType) {
-    this.type = type
+  constructor(dtype: keyof typeof blockTypes) {
+    this.type = blockTypes[dtype]
   }
 
-  search(floats: Float32Array): void {
+  /** Finds the scale, and minimum, of a block. Its errors are weighted by `weights`, else by |x| + the root mean square. */
+  search(floats: ArrayLike<number>, weights?: ArrayLike<number>): void {
     const { x, weight } = this
     const { high, hasMinimum, tried } = this.type
     let [least, most, squares] = [floats[0], floats[0], 0]
@@ -74,7 +72,7 @@ class BlockFit {
     this.weights = 0
     this.weightedX = 0
     for (let i = 0; i < blockSize; i++) {
-      weight[i] = rms + Math.abs(x[i])
+      weight[i] = weights?.[i] ?? rms + Math.abs(x[i])
       this.weights += weight[i]
       this.weightedX += weight[i] * x[i]
     }
@@ -153,11 +151,26 @@ class BlockFit {
     next.error = d * d * sumQQ + m * m * weights + 2 * (d * m * sumQ - d * sumXQ - m * weightedX)
   }
 
-  /** What number i becomes. */
-  integer(i: number): number {
+  /** What a number becomes: the integer, and the number that it stands for. */
+  integer(x: number): number {
     const { low, high } = this.type
-    const q = this.scale === 0 ? 0 : Math.floor((this.x[i] - this.minimum) * (1 / this.scale) + 0.5)
+    const q = this.scale === 0 ? 0 : Math.floor((x - this.minimum) * (1 / this.scale) + 0.5)
     return q < low ? low : q > high ? high : q
+  }
+
+  value(integer: number): number {
+    return Math.fround(this.scale * integer + this.minimum)
+  }
+
+  /** Writes scale and minimum of the block that begins at a byte, and number i of it, which is 0 so far. */
+  writeHead(bytes: Uint8Array, at: number): void {
+    writeHalf(bytes, at, numberToHalf(this.scale))
+    if (this.type.hasMinimum) writeHalf(bytes, at + 2, numberToHalf(this.minimum))
+  }
+
+  write(bytes: Uint8Array, at: number, i: number, integer: number): void {
+    // Elements 0..15 are the low nibbles.
+    bytes[at + (this.type.hasMinimum ? 4 : 2) + (i & 15)] |= (integer - this.type.low) << ((i >> 4) * 4)
   }
 }
 

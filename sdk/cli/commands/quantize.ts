@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { resolveModel } from '../../hub/models.ts'
-import { type QuantizeReport, quantizeModel } from '../../quantize.ts'
+import { type QuantizeOptions, type QuantizeReport, quantizeModel } from '../../quantize.ts'
 import type { Source } from '../../store/store.ts'
 import { interruptible } from '../interrupt.ts'
 import { addJson, type JsonFlag, modelDescription } from '../options.ts'
@@ -10,6 +10,7 @@ import { addOutput, megabytes, type WriteFlags, withProgress } from '../write-mo
 
 interface Flags extends JsonFlag, WriteFlags {
   readonly model?: string
+  readonly calibrationData?: string
 }
 
 export function addQuantize(program: Command): void {
@@ -17,10 +18,22 @@ export function addQuantize(program: Command): void {
     .command('quantize')
     .description('writes a model anew with its weights in another type: smaller, or for other programs')
     .option('--model <name>', `${modelDescription} (default: nano)`)
+    .option(
+      '--calibration-data <file>',
+      'a text (.txt) or rows (.jsonl) like what the model is for: q4a and q4 come closer to it on such (GPTQ)',
+    )
   addJson(addOutput(command, 'q8')).action((flags: Flags) =>
     interruptible(async (signal) => {
       const source = await pulled(flags.model, signal)
-      const report = await withProgress(flags, signal, (options) => quantizeModel(source, flags.output, options))
+      const { calibrationData } = flags
+      const calibrating = new Progress('calibrating')
+      const onCalibration: QuantizeOptions['onCalibration'] = ({ tokens, totalTokens }) => {
+        calibrating.update(tokens, totalTokens, `${tokens} of ${totalTokens} tokens`)
+        if (tokens === totalTokens) calibrating.end()
+      }
+      const report = await withProgress(flags, signal, (options) =>
+        quantizeModel(source, flags.output, { ...options, calibrationData, onCalibration }),
+      )
       if (flags.json) printJson(report)
       else printReport(report)
     }),
