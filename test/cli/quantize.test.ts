@@ -1,8 +1,9 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
+import { makeProblem } from '../../examples/nano/problems.ts'
 import { openModel } from '../../sdk/formats/stored-model.ts'
 import { storeAt } from '../../sdk/store/store.ts'
 import { readAs } from '../formats/read-as.ts'
@@ -88,6 +89,37 @@ describe('quantize', () => {
     expect([same.value.requantized, same.value.parts[0]]).toMatchObject([null, { dtype: 'q4a', relativeError: 0 }])
     const folder = await halfling([...args.slice(0, 3), '--dtype', 'f16', ...args.slice(5), at('x')])
     expect(folder.stderr).toContain('tokenEmbeddingType is for GGUF only: let the output end in .gguf')
+  })
+
+  it('comes closer to the model on data like what it is calibrated with', async () => {
+    const problems = (seed: number, count: number) =>
+      Array.from({ length: count }, (_, i) => JSON.stringify(makeProblem('backward', seed, i))).join('\n')
+    writeFileSync(at('calibration.jsonl'), problems(1, 60))
+    writeFileSync(at('held-out.jsonl'), problems(2, 60))
+    const logProbs = async (model: string): Promise<number[]> => {
+      const { value } = await halflingJson(['score', '--model', model, '--data', at('held-out.jsonl')])
+      return value.tokenLogProbs.flat()
+    }
+    const make = ['quantize', '--dtype', 'q4a', '--output']
+    await halfling([...make, at('plain.gguf')])
+    const data = ['--calibration-data', at('calibration.jsonl')]
+    expect((await halfling([...make, at('calibrated.gguf'), ...data])).stdout).toMatch(/mlp +q4a/)
+    const [want, plain, calibrated] = [
+      await logProbs('nano'),
+      await logProbs(at('plain.gguf')),
+      await logProbs(at('calibrated.gguf')),
+    ]
+    const apart = (got: number[]) => got.reduce((sum, x, i) => sum + Math.abs(x - want[i]), 0) / got.length
+    expect(apart(calibrated) / apart(plain)).toBeLessThan(0.8)
+    writeFileSync(at('short.txt'), problems(1, 3))
+    for (const [flags, message] of [
+      [['--calibration-data', at('short.txt'), '--dtype', 'q4a'], /short\.txt: has \d{3} tokens, give 2048 or more\n$/],
+      [['--calibration-data', at('none.txt'), '--dtype', 'q4a'], /none\.txt: no such file\n$/],
+      [[...data, '--dtype', 'q8'], /calibrationData changes nothing for q8: it is for q4a and q4\n$/],
+    ] as const) {
+      const failed = await halfling(['quantize', '--output', at('x.gguf'), ...flags])
+      expect([failed.code, failed.stdout, failed.stderr]).toEqual([1, '', expect.stringMatching(message)])
+    }
   })
 
   it('says what is wrong', async () => {
