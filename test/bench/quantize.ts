@@ -1,6 +1,7 @@
 // A real model's weights as stored, and as `quantizeModel` rounds them, beside PyTorch in float32 on the dequantized weights: perplexities
 // of texts in windows of 512, paired; and log-probabilities on exactly the weights that are held.
-// `npx tsx test/bench/quantize.ts MODEL.gguf PYTHON [tokens of each text] [threads] [dtype/table,...]`; PYTHON has torch, transformers.
+// `npx tsx test/bench/quantize.ts MODEL.gguf PYTHON [tokens of each text] [threads] [dtype/table[/calibration],...]`; PYTHON has torch, transformers.
+// A calibration is `rest` (8,192 tokens of each text after those that are measured), or a file as `--calibration-data` takes it.
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -11,11 +12,13 @@ import { openModel } from '../../sdk/formats/stored-model.ts'
 import { scoreExamples, textWindows } from '../../sdk/generate/score.ts'
 import { loadModel, quantizeModel } from '../../sdk/index.ts'
 import { storeAt } from '../../sdk/store/store.ts'
+import { loadTokenizer } from '../../sdk/text/tokenizer.ts'
 import { writeHeld } from './held-folder.ts'
 
 const shared = process.env.HALFLING_SHARED ?? '../shared'
 const texts = ['tinyshakespeare.txt', 'tinystories_248k.txt']
-const [model, python, tokens = '16384', threads = '2', kinds = 'q8/q8,q4a/q8,q4a/q4a,q4/q8'] = process.argv.slice(2)
+const [model, python, tokens = '16384', threads = '2', kinds = 'q8/q8,q4a/q8,q4a/q4a,q4/q8,q4a/q4a/rest'] =
+  process.argv.slice(2)
 const work = mkdtempSync(join(tmpdir(), 'halfling-quantize-bench-'))
 /** Windows of each text on which log-probabilities are compared one by one. */
 const compared = 2
@@ -32,6 +35,16 @@ async function score(path: string): Promise<{ scores: Float32Array[][]; ids: num
   const seconds = (performance.now() - start) / 1000
   await lm.close()
   return { scores, ids: windows.map((own) => own.map(({ inputIds }) => [...inputIds])), seconds }
+}
+
+/** What follows in the texts after the tokens that are measured, in a file. */
+function writeRest(path: string): void {
+  const tokenizer = loadTokenizer(source.tokenizerJson, source.tokenizerConfig)
+  const rest = texts.map((text) => {
+    const ids = tokenizer.encode(readFileSync(join(shared, 'data/text', text), 'utf8'))
+    return tokenizer.decode(ids.slice(Number(tokens), Number(tokens) + 8192))
+  })
+  writeFileSync(path, rest.join('\n'))
 }
 
 /** The same by PyTorch, of an HF folder. */
@@ -78,11 +91,20 @@ const line = (name: string, table: string, changed: string, writing: string, { s
   )
 line('as stored', 'as stored', '', '', stored)
 for (const kind of kinds.split(',')) {
-  const [dtype, tokenEmbeddingType] = kind.split('/') as [FloatDType, FloatDType]
+  const [dtype, tokenEmbeddingType, ...named] = kind.split('/') as [FloatDType, FloatDType, ...string[]]
   const path = join(work, `${dtype}.gguf`)
+  const calibrationData = named[0] === 'rest' ? join(work, 'rest.txt') : named.join('/') || undefined
+  if (named[0] === 'rest') writeRest(calibrationData!)
   const start = performance.now()
-  const { relativeError } = await quantizeModel(folder, path, { dtype, tokenEmbeddingType, force: true })
+  const options = { dtype, tokenEmbeddingType, calibrationData, force: true }
+  const { relativeError } = await quantizeModel(folder, path, options)
   const seconds = ((performance.now() - start) / 1000).toFixed(0)
-  line(dtype, tokenEmbeddingType, `${(100 * relativeError).toFixed(2)}%`, seconds, await score(path))
+  line(
+    [dtype, ...named].join(', '),
+    tokenEmbeddingType,
+    `${(100 * relativeError).toFixed(2)}%`,
+    seconds,
+    await score(path),
+  )
 }
 rmSync(work, { recursive: true })
