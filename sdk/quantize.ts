@@ -18,7 +18,7 @@ import { loadTokenizer } from './text/tokenizer.ts'
 export interface QuantizeOptions extends WriteOptions {
   /**
    * A text (.txt) or rows like those that the model is for: q4a and q4 are then rounded so that what its layers make of them changes
-   * least (GPTQ), not the weights. Its first 16,384 tokens run through the model; 2,048 are needed.
+   * least (GPTQ), not the weights. Its first 8,192 tokens run through the model; 2,048 are needed.
    */
   readonly calibrationData?: RowSource
   /** Told how much of calibrationData has run through the model. */
@@ -31,7 +31,7 @@ export interface QuantizeReport extends WriteReport {
 }
 
 /** Of calibration data: tokens of a window, and of all of them. */
-const [windowTokens, mostTokens, fewestTokens] = [512, 16_384, 2048]
+const [windowTokens, mostTokens, fewestTokens] = [512, 8192, 2048]
 
 /**
  * Writes a model anew with its weights in another type: as a GGUF file where `output` ends in .gguf, else as an HF folder (q8 as

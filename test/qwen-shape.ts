@@ -19,7 +19,14 @@ export function qwenModel(target: Target, layers: number): Promise<Model> {
       if (matrix) return randomBlocks(name, bytes, table ? 34 : 18, table ? 0x0d00 : 0x1c80)
       return new Uint8Array(new Float32Array(count).fill(name.includes('norm') ? 1 : 0.02).buffer)
     }
-    const read = async (offset = 0, length = bytes - offset) => whole().subarray(offset, offset + length)
+    // Made once, though it is read in pieces.
+    let made: Uint8Array | undefined
+    const read = async (offset = 0, length = bytes - offset) => {
+      made ??= whole()
+      const piece = made.subarray(offset, offset + length)
+      if (offset + length === bytes) made = undefined
+      return piece
+    }
     tensors.set(name, { name, dtype, shape, bytes, file: 'random', read })
   }
   return Model.load(target, config, tensors, 'random', { dtype: 'auto' })

@@ -1,7 +1,7 @@
 // A real model's weights as stored, and as `quantizeModel` rounds them, beside PyTorch in float32 on the dequantized weights: perplexities
 // of texts in windows of 512, paired; and log-probabilities on exactly the weights that are held.
 // `npx tsx test/bench/quantize.ts MODEL.gguf PYTHON [tokens of each text] [threads] [dtype/table[/calibration],...]`; PYTHON has torch, transformers.
-// A calibration is `rest` (8,192 tokens of each text after those that are measured), or a file as `--calibration-data` takes it.
+// A calibration is `rest` (4,096 tokens of each text after those that are measured), or a file as `--calibration-data` takes it.
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -42,7 +42,7 @@ function writeRest(path: string): void {
   const tokenizer = loadTokenizer(source.tokenizerJson, source.tokenizerConfig)
   const rest = texts.map((text) => {
     const ids = tokenizer.encode(readFileSync(join(shared, 'data/text', text), 'utf8'))
-    return tokenizer.decode(ids.slice(Number(tokens), Number(tokens) + 8192))
+    return tokenizer.decode(ids.slice(Number(tokens), Number(tokens) + 4096))
   })
   writeFileSync(path, rest.join('\n'))
 }
