@@ -1,7 +1,8 @@
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { packBatch } from '../../sdk/data/pack.ts'
 import { adapterToPeft } from '../../sdk/model/lora.ts'
+import type { Target } from '../../sdk/target.ts'
 import { crossEntropy } from '../../sdk/train/objectives.ts'
 import { TrainStep } from '../../sdk/train/step.ts'
 import { candidates } from '../suite.ts'
@@ -29,6 +30,12 @@ for (const candidate of await candidates())
   describe.skipIf(missing !== null || candidate.skip !== undefined)(
     `golden training curves, ${candidate.label}${missing ? ` (${missing})` : ''}`,
     () => {
+      // Its kernels are compiled once.
+      let target: Target
+      beforeAll(async () => {
+        target = await candidate.open()
+      })
+      afterAll(() => target.close())
       if (foldersWith('train').length === 0) it.skip(`golden train: none in ${goldenRoot}`)
       for (const folder of foldersWith('train'))
         for (const file of filesOf(join(folder, 'train'), /\.json$/)) {
@@ -38,7 +45,7 @@ for (const candidate of await candidates())
           // The golden splits its batch in two where its name says so; the numbers are the same.
           const parts = /accum(\d+)/.exec(file)?.[1] ?? '1'
           it(`${path}: loss and gradient norm of every step within 1e-4, result within 1e-3`, async () => {
-            const model = await bareModel(await candidate.open(), folder, 'f32')
+            const model = await bareModel(target, folder, 'f32')
             try {
               if (curve.lora) await useAdapter(model, path.replace(/json$/, 'init.safetensors'), curve.lora)
               const step = new TrainStep(model, {
@@ -87,7 +94,7 @@ for (const candidate of await candidates())
                 expect(Math.max(...errors.map(Math.abs)), name).toBeLessThan(1e-3)
               }
             } finally {
-              await model.target.close()
+              model.free()
             }
           })
         }

@@ -1,8 +1,9 @@
 import { mkdtempSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { afterAll, describe, expect, it } from 'vitest'
 import { DeviceError, DeviceLostError } from '../../sdk/errors.ts'
+import type { LanguageModel } from '../../sdk/generate/language-model.ts'
 import { rollout } from '../../sdk/generate/rollout.ts'
 import { scoreExamples } from '../../sdk/generate/score.ts'
 import type { Target } from '../../sdk/target.ts'
@@ -18,7 +19,19 @@ export interface Losable {
   lose(): void
 }
 
+type Opened = Pick<Losable, 'lose'> & { readonly lm: LanguageModel; lost(): number; close(): Promise<void> }
+
 export function lostCases(openDevice: () => Promise<Losable>): void {
+  /** What nothing disturbs has one device, whose kernels are compiled once. */
+  let quiet: Promise<Losable> | undefined
+  afterAll(async () => (await quiet)?.target.close())
+  async function openCalm() {
+    quiet ??= openDevice()
+    const { target } = await quiet
+    const lm = await randomModel(target, 'f32', 256, () => Promise.reject(new DeviceError('it was not to be lost')))
+    return { lm, lose: () => {}, lost: () => 0, close: async () => lm.model.free() }
+  }
+
   /** A model whose devices are lost at will; `lost` counts them. */
   async function open({ opens = (_: number) => {} } = {}) {
     const devices: Losable[] = []
@@ -33,11 +46,11 @@ export function lostCases(openDevice: () => Promise<Losable>): void {
       device.lose()
     }
     const lm = await randomModel(await next(), 'f32', 256, next)
-    return { lm, lose, devices, lost: () => gone.size }
+    return { lm, lose, devices, lost: () => gone.size, close: () => lm.close() }
   }
 
   describe('generation', () => {
-    const answer = async (opened: Awaited<ReturnType<typeof open>>, losesAt: readonly number[] = []) => {
+    const answer = async (opened: Opened, losesAt: readonly number[] = []) => {
       let tokens = 0
       const pieces = []
       for await (const piece of opened.lm.generate('What was that?', { maxNewTokens: 60, temperature: 0.9, seed: 3 })) {
@@ -50,17 +63,17 @@ export function lostCases(openDevice: () => Promise<Losable>): void {
     }
 
     it('goes on: the text, its tokens and their probabilities are those of an undisturbed run', async () => {
-      const [calm, disturbed] = [await open(), await open()]
+      const [calm, disturbed] = [await openCalm(), await open()]
       const wanted = await answer(calm)
       expect(await answer(disturbed, [3, 36])).toEqual(wanted)
       expect(disturbed.lost()).toBe(2)
       // The next answer finds no cache of the old device.
       expect(await answer(disturbed)).toEqual(await answer(calm))
-      await Promise.all([calm.lm.close(), disturbed.lm.close()])
+      await Promise.all([calm.close(), disturbed.close()])
     })
 
     it('rollouts, penalties among them, and scores are the same', async () => {
-      const [calm, disturbed] = [await open(), await open()]
+      const [calm, disturbed] = [await openCalm(), await open()]
       const prompts = ['abc', 'another one'].map((text) => calm.lm.tokenizer.encode(text))
       const options = { numGenerations: 4, maxCompletionLength: 40, seed: 1, slots: 3, repetitionPenalty: 1.2 }
       const wanted = await rollout(calm.lm, prompts, options)
@@ -79,7 +92,7 @@ export function lostCases(openDevice: () => Promise<Losable>): void {
       const scores = await scoreExamples(calm.lm.model, examples)
       disturbed.lose()
       expect(await scoreExamples(disturbed.lm.model, examples)).toEqual(scores)
-      await Promise.all([calm.lm.close(), disturbed.lm.close()])
+      await Promise.all([calm.close(), disturbed.close()])
     })
 
     it('a device that is lost while its successor is filled is lost twice; one that cannot be opened ends it', async () => {
@@ -124,20 +137,20 @@ export function lostCases(openDevice: () => Promise<Losable>): void {
     const args = { maxSteps: 6, learningRate: 2e-3, perDeviceTrainBatchSize: 4, gradientAccumulationSteps: 2 }
     const sft = async (
       peft: { r: number; loraDropout: number } | null,
-      lose: (at: Awaited<ReturnType<typeof open>>, step: number) => void = () => {},
+      lose?: (at: Opened, step: number) => void,
       more: { saveStrategy?: 'no' | 'steps'; saveSteps?: number } = { saveStrategy: 'no' },
     ) => {
-      const opened = await open()
+      const opened = lose ? await open() : await openCalm()
       const outputDir = mkdtempSync(join(tmpdir(), 'halfling-'))
       const trainDataset = rows
       const trainer = new SFTTrainer({ model: opened.lm, trainDataset, peft, args: { ...args, ...more, outputDir } })
       const lines: unknown[] = []
       for await (const { tokensPerSecond: _, ...line } of trainer.train() as AsyncIterable<Record<string, number>>) {
         lines.push(line)
-        lose(opened, line.step)
+        lose?.(opened, line.step)
       }
       const name = peft ? 'adapter_model.safetensors' : 'model.safetensors'
-      await opened.lm.close()
+      await opened.close()
       const written = readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8').trim().split('\n').length
       return { lines, written, bytes: readFileSync(join(outputDir, name)), lost: opened.lost() }
     }
@@ -173,7 +186,7 @@ export function lostCases(openDevice: () => Promise<Losable>): void {
 
     it('GRPO: rollouts and updates; rewards are told of each batch once', async () => {
       const train = async (loses: readonly number[]) => {
-        const opened = await open()
+        const opened = loses.length > 0 ? await open() : await openCalm()
         let told = 0
         const trainer = new GRPOTrainer({
           model: opened.lm,
@@ -193,7 +206,7 @@ export function lostCases(openDevice: () => Promise<Losable>): void {
           lines.push(line)
         const [{ modules }] = opened.lm.model.adapters.values()
         const lost = opened.lost()
-        await opened.lm.close()
+        await opened.close()
         return { lines, told, lost, numbers: [...modules.values()].map(({ a, b }) => [a, b]) }
       }
       const [calm, disturbed] = [await train([]), await train([1, 2])]
