@@ -40,7 +40,7 @@ describe('examples', () => {
 
   it('finetune-laptop: own rows in, an adapter out, more right than before', async () => {
     const [train, test] = [join(folder, 'train.jsonl'), join(folder, 'test.jsonl')]
-    await writeFile(train, rows(6, 480))
+    await writeFile(train, rows(6, 800))
     await writeFile(test, rows(7, 60))
     const out = await run('finetune-laptop', [train, test, join(folder, 'adapter')])
     const [before, after] = percents(out, /(?:before|after): ([\d.]+)%/g)
