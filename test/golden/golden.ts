@@ -97,7 +97,7 @@ export async function useAdapter(model: Model, path: string, lora: GoldenLora): 
 
 /** Greedy ids after a prompt, through the KV cache. */
 export async function greedy(model: Model, prompt: readonly number[], count: number): Promise<number[]> {
-  const cache = new KeyValueCache(model, 1)
+  const cache = new KeyValueCache(model, 1, { exactActivations: true })
   const sampling = resolveSampling({ temperature: 0 }, {})
   const sequence: Sequence = { sampling, stream: [0, 0], promptIds: prompt, drawn: [], cached: 0, counted: -1 }
   await feed(model, cache, 0, sequence, prompt.slice(0, -1))

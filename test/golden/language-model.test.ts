@@ -85,7 +85,7 @@ describe.skipIf(missing !== null)(`golden language models, wasm${missing ? ` (${
       const models = join(modelFolder(folder), 'gguf')
       const gguf = filesOf(models, /\.gguf$/).find((name) => name.endsWith(`-${kind}.gguf`))
       it.skipIf(!gguf)(`${folder}/${file}: greedy ids equal PyTorch's and llama.cpp's`, async () => {
-        const lm = await loadModel(join(models, gguf!), { device: 'wasm', threads: 2 })
+        const lm = await loadModel(join(models, gguf!), { device: 'wasm', threads: 2, exactActivations: true })
         try {
           await checkGreedy(lm, readJson<Greedy[]>(join(folder, file)))
         } finally {
