@@ -8,7 +8,11 @@
 // rows take w straight from its bytes, four rows of w at a time. More: eight rows of w are packed once for as many rows of x as fit L2,
 // and tiles of 4 x 8 sums stay in vectors whose lanes are rows of w, by i32x4.dot_i16x8_s. The relaxed build can multiply nibbles by
 // four bytes at a time instead (`quads`), where the engine has an instruction for it: V8 of Node 24, not of 22.
-// Threads split the rows of w; each rounds x for itself, which costs less than a barrier.
+// Threads split the rows of w; each rounds x for itself, which costs less than a barrier, also where it has no rows: another product may go on
+// with what was rounded.
+//
+// Measured on one thread at 896x4864 (2-core Sapphire Rapids VM, Node 24), GFLOP/s with 1, 16 and 128 rows: q8 33, 67, 73; q4a 31, 62, 71, by
+// quads 31, 95, 114. The roofs are 94 for i16 and 186 for quads (57 for f32 by relaxed madd). One row of a table of 145 MB: 11 GB/s of 15.
 import { BLOCK, Q4_BYTES, Q4A_BYTES, Q8_BYTES } from '../sdk/blocks'
 import { lines, shareEnd, shareStart } from './common'
 import { half4, loadFloat, Q4, Q4A, Q8, rowBytes } from './pack'
@@ -406,7 +410,6 @@ function product(
 ): void {
   const first = shareStart(O, 16, thread, threads)
   const end = shareEnd(O, 16, thread, threads)
-  if (first >= end) return
   const rowSize = rowBytes(dtype, I)
   const blocks = I / BLOCK
   const many = rowsAtOnce(I)

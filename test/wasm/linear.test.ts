@@ -1,14 +1,16 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { floatDTypes, isQuantized } from '../../sdk/dtype.ts'
+import { Graph } from '../../sdk/graph/graph.ts'
+import { bindings, toProgram } from '../../sdk/graph/program.ts'
 import type { OpCase, OpSpec } from '../../sdk/graph/spec.ts'
 import { floats, frozen, normal, vectorDTypes } from '../../sdk/ops/cases.ts'
 import { doraNormOp } from '../../sdk/ops/dora-norm.ts'
-import { type Activations, linearOp } from '../../sdk/ops/linear.ts'
+import { type Activations, linear, linearOp } from '../../sdk/ops/linear.ts'
 import { linearBackBiasOp, linearBackInputOp, linearBackWeightOp } from '../../sdk/ops/linear-back.ts'
 import { loraBackOp, loraOp } from '../../sdk/ops/lora.ts'
 import { scaleColumnsBackOp, scaleColumnsOp } from '../../sdk/ops/scale-columns.ts'
 import { toNumbers } from '../../sdk/quant/convert.ts'
-import type { Target } from '../../sdk/target.ts'
+import type { Buffer, Target } from '../../sdk/target.ts'
 import { wasmTarget } from '../../targets/wasm/index.ts'
 import { difference, expectedOf, type Filled, fillCase, runCase } from '../suite.ts'
 
@@ -121,6 +123,30 @@ describe('int8 activations', () => {
       const first = { bytes: x.bytes.slice(0, rows * 1056 * 4), data: x.data.slice(0, rows * 1056) }
       expect((await runCase(target, linearOp, make(rows), [first, w])).output0).toEqual(all.slice(0, rows * 77))
     }
+  })
+
+  it('products of the same x, where a thread has columns of the second alone', async () => {
+    const g = new Graph()
+    const x = g.input('x', { dtype: 'f32', shape: [5, 64] })
+    for (const [name, columns] of [
+      ['few', 16],
+      ['more', 96],
+    ] as const)
+      g.output(name, linear(g, x, g.weight(name, { dtype: 'q8', shape: [columns, 64] }), undefined, 'int8'))
+    const program = toProgram(g, 'same x')
+    const [filled] = fillCase(linearOp, one('x', [normal([5, 64])]))
+    const results = []
+    for (const target of targets.values()) {
+      const bound: Record<string, Buffer> = {}
+      for (const [name, type] of bindings(program, 'weight')) {
+        bound[name] = target.create(type, name)
+        await target.write(bound[name], fillCase(linearOp, one(name, [normal([1]), frozen('q8', type.shape)]))[1].bytes)
+      }
+      const executable = await target.compile(program, bound)
+      results.push(await executable.run({ x: filled.bytes }))
+    }
+    for (const result of results) expect(result).toEqual(results[0])
+    expect(results[0].more.some((value) => Math.abs(value) > 1)).toBe(true)
   })
 
   it('takes weights of -128 and zeros, and hides nothing that is not finite', async () => {
