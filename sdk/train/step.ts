@@ -50,8 +50,8 @@ export interface Forecast {
   readonly total: number
 }
 
-/** Activations that are kept where layers are recomputed, at most: they cost half of what the weights of a 0.5B model do. */
-const keptBytes = 400e6
+/** Activations that are kept where layers are recomputed, at most: a step of a 0.5B model in q8 is to take no more than 1.2 GB of the process. */
+const keptBytes = 128e6
 
 const momentNames = (name: string) => [`adam/m/${name}`, `adam/v/${name}`] as const
 
