@@ -52,7 +52,7 @@ export const trainingConfig = {
     .boolean()
     .default(true)
     .describe(
-      'compute in the reverse pass again what of each layer does not fit 128 MB: up to a third slower, memory of one layer instead of all',
+      'compute in the reverse pass again what of each layer does not fit 48 MB: up to a third slower, memory of one layer instead of all',
     ),
   seed: from(0)
     .max(2 ** 32 - 1)

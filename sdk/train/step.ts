@@ -51,7 +51,7 @@ export interface Forecast {
 }
 
 /** Activations that are kept where layers are recomputed, at most: a step of a 0.5B model in q8 is to take no more than 1.2 GB of the process. */
-const keptBytes = 128e6
+const keptBytes = 48e6
 
 const momentNames = (name: string) => [`adam/m/${name}`, `adam/v/${name}`] as const
 

@@ -5,8 +5,7 @@ import { type Example, tokenizeRows } from '../../data/tokenize.ts'
 import { DataError } from '../../errors.ts'
 import { estimate, perplexityChange } from '../../eval/statistics.ts'
 import type { LanguageModel } from '../../generate/language-model.ts'
-import { scoreExamples, textWindows } from '../../generate/score.ts'
-import type { Activations } from '../../ops/index.ts'
+import { type ScoreOptions, scoreExamples, textWindows } from '../../generate/score.ts'
 import { UsageError } from '../errors.ts'
 import { interruptible } from '../interrupt.ts'
 import { withModel } from '../open-model.ts'
@@ -22,7 +21,7 @@ interface Flags extends JsonFlag, ModelFlags {
   readonly window?: number
   readonly maxTokens?: number
   readonly against?: string
-  readonly activations?: Activations
+  readonly activations?: ScoreOptions['activations']
 }
 
 export function addScore(program: Command): void {
