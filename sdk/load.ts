@@ -15,7 +15,7 @@ import {
 } from './model/describe.ts'
 import { adapterFromPeft } from './model/lora.ts'
 import { type LoadProgress, Model, type ModelOptions } from './model/model.ts'
-import { cacheDTypes, type Precision } from './model/precision.ts'
+import { checkPrecision, type Precision } from './model/precision.ts'
 import { checkKeys, checkWord } from './options.ts'
 import { isNode } from './runtime.ts'
 import type { Source } from './store/store.ts'
@@ -65,8 +65,8 @@ export async function loadModel(model?: string | Source, options: LoadOptions = 
     'loadModel',
   )
   checkWord(options.dtype, weightDTypes, 'dtype')
+  checkPrecision(options)
   const { cacheDType, exactActivations } = options
-  checkWord(cacheDType, cacheDTypes, 'cacheDType')
   const source =
     typeof model === 'object' ? model : await (await import('./hub/models.ts')).resolveModel(model, options)
   const opened = await openParts(source)

@@ -44,17 +44,20 @@ async function wasmCandidates(): Promise<Candidate[]> {
   }
   const open = (threads: number, build: 'plain' | 'relaxed') => ({ open: () => wasmTarget({ threads, build }) })
   const plain = [1, 2].map((threads) => ({ label: `wasm, ${threads} threads`, ...open(threads, 'plain') }))
-  const skip = await open(1, 'relaxed')
+  // Where the engine does not know relaxed SIMD there is nothing to hold to anything: test/wasm/runtime.test.ts says so.
+  const isKnown = await open(1, 'relaxed')
     .open()
     .then((target) => target.close())
     .then(
-      () => undefined,
-      (error: Error) => error.message,
+      () => true,
+      (error: Error) => {
+        if (!/relaxed SIMD/.test(error.message)) throw error
+        return false
+      },
     )
   const relaxed = [1, 2].map((threads) => ({
     label: `wasm with relaxed SIMD, ${threads} threads`,
-    skip,
     ...open(threads, 'relaxed'),
   }))
-  return [...plain, ...relaxed]
+  return isKnown ? [...plain, ...relaxed] : plain
 }

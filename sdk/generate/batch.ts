@@ -1,14 +1,13 @@
 import { OptionError } from '../errors.ts'
 import { survivingPieces } from '../model/lost.ts'
-import { cacheDTypes, type Precision } from '../model/precision.ts'
-import { checkWord, shown } from '../options.ts'
+import { checkPrecision, type Precision } from '../model/precision.ts'
+import { shown } from '../options.ts'
 import { type Completion, joined } from './answer.ts'
 import type { LanguageModel } from './language-model.ts'
 import { checkGenerateOptions, type GenerateOptions, type Request, requestsOf } from './request.ts'
 import { type Row, Scheduler } from './scheduler.ts'
 
-/** What `generateBatch` takes. */
-/** The precision's default is the model's (`loadModel`). */
+/** What `generateBatch` takes. The precision's default is the model's (`loadModel`). */
 export interface BatchOptions extends GenerateOptions, Precision {
   /** Sequences decoded side by side, 1 or more; default 16. Each has its own key/value cache. */
   readonly slots?: number
@@ -34,7 +33,7 @@ export async function* generateBatch(
   options: BatchOptions = {},
 ): AsyncGenerator<BatchCompletion, void> {
   checkGenerateOptions(options, ['slots', 'numReturnSequences', 'cacheDType', 'exactActivations'])
-  checkWord(options.cacheDType, cacheDTypes, 'cacheDType')
+  checkPrecision(options)
   const { slots = 16, numReturnSequences: each = 1 } = options
   if (!(Number.isInteger(each) && each >= 1))
     throw new OptionError(`numReturnSequences: ${shown(each)} is not a positive integer`)

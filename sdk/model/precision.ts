@@ -1,4 +1,6 @@
 import { byteLength } from '../dtype.ts'
+import { OptionError } from '../errors.ts'
+import { checkWord, shown } from '../options.ts'
 import type { ModelConfig } from './config.ts'
 
 /** How keys and values are kept: f16 takes half of the memory, and rounds them to 11 bits. */
@@ -11,6 +13,13 @@ export interface Precision {
   readonly cacheDType?: CacheDType
   /** Default false: where the target has kernels for it, products with quantized weights round their input to int8 in blocks of 32. */
   readonly exactActivations?: boolean
+}
+
+/** Throws OptionError. */
+export function checkPrecision({ cacheDType, exactActivations }: Precision): void {
+  checkWord(cacheDType, cacheDTypes, 'cacheDType')
+  if (!['boolean', 'undefined'].includes(typeof exactActivations))
+    throw new OptionError(`exactActivations: wanted true or false, got ${shown(exactActivations)}`)
 }
 
 /** Bytes of the keys and values of so many slots of so many positions. */

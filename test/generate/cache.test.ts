@@ -83,6 +83,7 @@ describe('the type of the cache', () => {
     expect(await typesOf(() => batch({ cacheDType: 'f32' }))).toEqual(['f32'])
     expect(await typesOf(() => rollout(lm, [letters(9)], { seed: 1, maxCompletionLength: 4 }))).toEqual(['f32'])
     await expect(batch({ cacheDType: 'q8' as CacheDType })).rejects.toThrow('cacheDType: "q8" is not one of f32, f16')
+    await expect(batch({ exactActivations: 'no' as never })).rejects.toThrow('exactActivations: wanted true or false')
     await expect(loadModel('nano', { cacheDType: 'bf16' as CacheDType })).rejects.toThrow(OptionError)
     await lm.close()
   })

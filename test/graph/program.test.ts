@@ -67,7 +67,7 @@ describe('print', () => {
     expect(print(toProgram(g, 'small'))).toMatchInlineSnapshot(`
       "program small: 6 nodes, arena 192 bytes
           0  layer0.rmsnorm f32[2, 8] {@64+64 live 0..1}, layer0.rmsnorm#1 f32[2] {@128+8 live 0..0} = rmsnorm eps=0.000001 offset=0(x f32[2, 8], norm f32[8])
-          1  layer0.linear f32[2, 4] {@128+32 live 1..2} = linear(layer0.rmsnorm f32[2, 8], w f32[4, 8])
+          1  layer0.linear f32[2, 4] {@128+32 live 1..2} = linear activations=f32(layer0.rmsnorm f32[2, 8], w f32[4, 8])
           2  layer0.mul f32[2, 4] {@64+32 live 2..6} = mul(layer0.linear f32[2, 4], layer0.linear f32[2, 4])
           3  layer0.view f32[8] {@64+32 live 2..6} = view shape=8(layer0.mul f32[2, 4])
           4  swiglu f32[2, 8] {@128+64 live 4..5} = swiglu activation=silu(x f32[2, 8], x f32[2, 8])
