@@ -48,6 +48,14 @@ export function madd(a: v128, b: v128, c: v128): v128 {
   return ASC_FEATURE_RELAXED_SIMD ? f32x4.relaxed_madd(a, b, c) : f32x4.add(f32x4.mul(a, b), c)
 }
 
+/** sums + x * w, pairs of i16 added up, or quads of bytes: x signed, w 0..127. */
+// @ts-ignore: decorator
+@inline
+export function addProducts(isQuads: bool, x: v128, w: v128, sums: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) if (isQuads) return i32x4.relaxed_dot_i8x16_i7x16_add_s(x, w, sums)
+  return i32x4.add(i32x4.dot_i16x8_s(x, w), sums)
+}
+
 /** (a0 + a2) + (a1 + a3) */
 // @ts-ignore: decorator
 @inline

@@ -41,67 +41,12 @@ function putEdge(
     }
 }
 
-/** A 4x8 tile, or rows x columns of one at the edges, through `tile`. Missing rows of A repeat the last one. */
+/** A tile of 6 x 8 (`isTall`) or 4 x 8, or rows x columns of one at the edges, through `tile`. Missing rows of A repeat the last one. */
+// @ts-ignore: decorator
+@inline
 function micro(
-  a0: usize, aStride: usize, rows: i32, b: usize, depth: i32, c: usize, cStride: usize, columns: i32, base: usize,
-  baseStride: usize, factor: f32, tile: usize,
-): void {
-  let c00 = f32x4.splat(0)
-  let c01 = c00
-  let c10 = c00
-  let c11 = c00
-  let c20 = c00
-  let c21 = c00
-  let c30 = c00
-  let c31 = c00
-  let a1 = rows > 1 ? a0 + aStride : a0
-  let a2 = rows > 2 ? a1 + aStride : a1
-  let a3 = rows > 3 ? a2 + aStride : a2
-  const end = b + ((<usize>depth) << 5)
-  while (b < end) {
-    const b0 = v128.load(b)
-    const b1 = v128.load(b, 16)
-    let x = v128.load32_splat(a0)
-    c00 = madd(x, b0, c00)
-    c01 = madd(x, b1, c01)
-    x = v128.load32_splat(a1)
-    c10 = madd(x, b0, c10)
-    c11 = madd(x, b1, c11)
-    x = v128.load32_splat(a2)
-    c20 = madd(x, b0, c20)
-    c21 = madd(x, b1, c21)
-    x = v128.load32_splat(a3)
-    c30 = madd(x, b0, c30)
-    c31 = madd(x, b1, c31)
-    a0 += 4
-    a1 += 4
-    a2 += 4
-    a3 += 4
-    b += 32
-  }
-  if (rows == 4 && columns == 8) {
-    const scale = f32x4.splat(factor)
-    put(c, base, scale, c00, c01)
-    put(c + cStride, base + baseStride, scale, c10, c11)
-    put(c + cStride * 2, base + baseStride * 2, scale, c20, c21)
-    put(c + cStride * 3, base + baseStride * 3, scale, c30, c31)
-    return
-  }
-  v128.store(tile, c00)
-  v128.store(tile, c01, 16)
-  v128.store(tile, c10, 32)
-  v128.store(tile, c11, 48)
-  v128.store(tile, c20, 64)
-  v128.store(tile, c21, 80)
-  v128.store(tile, c30, 96)
-  v128.store(tile, c31, 112)
-  putEdge(tile, rows, columns, c, cStride, base, baseStride, factor)
-}
-
-/** A 6x8 tile, or 6 x columns of one at the right edge. */
-function micro6(
-  a0: usize, aStride: usize, b: usize, depth: i32, c: usize, cStride: usize, columns: i32, base: usize, baseStride: usize,
-  factor: f32, tile: usize,
+  isTall: bool, a0: usize, aStride: usize, rows: i32, b: usize, depth: i32, c: usize, cStride: usize, columns: i32,
+  base: usize, baseStride: usize, factor: f32, tile: usize,
 ): void {
   let c00 = f32x4.splat(0)
   let c01 = c00
@@ -115,9 +60,9 @@ function micro6(
   let c41 = c00
   let c50 = c00
   let c51 = c00
-  let a1 = a0 + aStride
-  let a2 = a1 + aStride
-  let a3 = a2 + aStride
+  let a1 = isTall || rows > 1 ? a0 + aStride : a0
+  let a2 = isTall || rows > 2 ? a1 + aStride : a1
+  let a3 = isTall || rows > 3 ? a2 + aStride : a2
   let a4 = a3 + aStride
   let a5 = a4 + aStride
   const end = b + ((<usize>depth) << 5)
@@ -136,28 +81,32 @@ function micro6(
     x = v128.load32_splat(a3)
     c30 = madd(x, b0, c30)
     c31 = madd(x, b1, c31)
-    x = v128.load32_splat(a4)
-    c40 = madd(x, b0, c40)
-    c41 = madd(x, b1, c41)
-    x = v128.load32_splat(a5)
-    c50 = madd(x, b0, c50)
-    c51 = madd(x, b1, c51)
+    if (isTall) {
+      x = v128.load32_splat(a4)
+      c40 = madd(x, b0, c40)
+      c41 = madd(x, b1, c41)
+      x = v128.load32_splat(a5)
+      c50 = madd(x, b0, c50)
+      c51 = madd(x, b1, c51)
+      a4 += 4
+      a5 += 4
+    }
     a0 += 4
     a1 += 4
     a2 += 4
     a3 += 4
-    a4 += 4
-    a5 += 4
     b += 32
   }
-  if (columns == 8) {
+  if ((isTall || rows == 4) && columns == 8) {
     const scale = f32x4.splat(factor)
     put(c, base, scale, c00, c01)
     put(c + cStride, base + baseStride, scale, c10, c11)
     put(c + cStride * 2, base + baseStride * 2, scale, c20, c21)
     put(c + cStride * 3, base + baseStride * 3, scale, c30, c31)
-    put(c + cStride * 4, base + baseStride * 4, scale, c40, c41)
-    put(c + cStride * 5, base + baseStride * 5, scale, c50, c51)
+    if (isTall) {
+      put(c + cStride * 4, base + baseStride * 4, scale, c40, c41)
+      put(c + cStride * 5, base + baseStride * 5, scale, c50, c51)
+    }
     return
   }
   v128.store(tile, c00)
@@ -168,11 +117,27 @@ function micro6(
   v128.store(tile, c21, 80)
   v128.store(tile, c30, 96)
   v128.store(tile, c31, 112)
-  v128.store(tile, c40, 128)
-  v128.store(tile, c41, 144)
-  v128.store(tile, c50, 160)
-  v128.store(tile, c51, 176)
-  putEdge(tile, 6, columns, c, cStride, base, baseStride, factor)
+  if (isTall) {
+    v128.store(tile, c40, 128)
+    v128.store(tile, c41, 144)
+    v128.store(tile, c50, 160)
+    v128.store(tile, c51, 176)
+  }
+  putEdge(tile, rows, columns, c, cStride, base, baseStride, factor)
+}
+
+function micro4(
+  a: usize, aStride: usize, rows: i32, b: usize, depth: i32, c: usize, cStride: usize, columns: i32, base: usize,
+  baseStride: usize, factor: f32, tile: usize,
+): void {
+  micro(false, a, aStride, rows, b, depth, c, cStride, columns, base, baseStride, factor, tile)
+}
+
+function micro6(
+  a: usize, aStride: usize, b: usize, depth: i32, c: usize, cStride: usize, columns: i32, base: usize, baseStride: usize,
+  factor: f32, tile: usize,
+): void {
+  micro(true, a, aStride, 6, b, depth, c, cStride, columns, base, baseStride, factor, tile)
 }
 
 /**
@@ -194,7 +159,7 @@ export function block(
           base + <usize>m * baseStride + offset, baseStride, factor, tile,
         )
     for (; m < rows; m += 4)
-      micro(
+      micro4(
         a + <usize>m * aStride, aStride, min(4, rows - m), b, depth, c + <usize>m * cStride + offset, cStride,
         min(8, columns - n), base + <usize>m * baseStride + offset, baseStride, factor, tile,
       )

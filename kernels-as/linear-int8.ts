@@ -14,7 +14,7 @@
 // Measured on one thread at 896x4864 (2-core Sapphire Rapids VM, Node 24), GFLOP/s with 1, 16 and 128 rows: q8 33, 67, 73; q4a 31, 62, 71, by
 // quads 31, 95, 114. The roofs are 94 for i16 and 186 for quads (57 for f32 by relaxed madd). One row of a table of 145 MB: 11 GB/s of 15.
 import { BLOCK, Q4_BYTES, Q4A_BYTES, Q8_BYTES } from '../sdk/blocks'
-import { lines, shareEnd, shareStart } from './common'
+import { addProducts, lines, shareEnd, shareStart } from './common'
 import { half4, loadFloat, Q4, Q4A, Q8, rowBytes } from './pack'
 
 const FEW_ROWS: i32 = 3
@@ -78,8 +78,8 @@ function round16(x: usize, f: v128, isQuads: bool, to: usize): v128 {
 /** `blocks` blocks of one row of x. A row that is not finite gets a scale that is not. */
 function roundRow(x: usize, blocks: i32, isQuads: bool, to: usize): void {
   for (let b = 0; b < blocks; b++, x += BLOCK << 2, to += X_BYTES) {
-    const m0 = absMax(x, absMax(x + 16, absMax(x + 32, absMax(x + 48, i32x4.splat(0)))))
-    const m = i32x4.max_s(absMax(x + 64, absMax(x + 80, absMax(x + 96, absMax(x + 112, m0)))), m0)
+    let m = i32x4.splat(0)
+    for (let i: usize = 0; i < 128; i += 16) m = absMax(x + i, m)
     const n = i32x4.max_s(m, v128.shuffle<i64>(m, m, 1, 0))
     const largest = reinterpret<f32>(max(i32x4.extract_lane(n, 0), i32x4.extract_lane(n, 1)))
     const scale: f32 = largest / 127
@@ -244,14 +244,6 @@ function packNibbles(shift: i32, a: v128, b: v128, c: v128, d: v128, to: usize):
   )
 }
 
-/** sums + the products of a vector of a panel with the four bytes of x at `x`, a pair of i16 or a quad. */
-// @ts-ignore: decorator
-@inline
-function step(isQuads: bool, x: v128, w: v128, sums: v128): v128 {
-  if (ASC_FEATURE_RELAXED_SIMD) if (isQuads) return i32x4.relaxed_dot_i8x16_i7x16_add_s(x, w, sums)
-  return i32x4.add(i32x4.dot_i16x8_s(x, w), sums)
-}
-
 /** What four rows of x and eight of w (two panels) give: tile [4, 8] floats. */
 // @ts-ignore: decorator
 @inline
@@ -274,17 +266,17 @@ function micro(
       const p = v128.load(w)
       const q = v128.load(w, PANEL_BYTES)
       let x = v128.load32_splat(x0 + k)
-      a0 = step(isQuads, x, p, a0)
-      b0 = step(isQuads, x, q, b0)
+      a0 = addProducts(isQuads, x, p, a0)
+      b0 = addProducts(isQuads, x, q, b0)
       x = v128.load32_splat(x1 + k)
-      a1 = step(isQuads, x, p, a1)
-      b1 = step(isQuads, x, q, b1)
+      a1 = addProducts(isQuads, x, p, a1)
+      b1 = addProducts(isQuads, x, q, b1)
       x = v128.load32_splat(x2 + k)
-      a2 = step(isQuads, x, p, a2)
-      b2 = step(isQuads, x, q, b2)
+      a2 = addProducts(isQuads, x, p, a2)
+      b2 = addProducts(isQuads, x, q, b2)
       x = v128.load32_splat(x3 + k)
-      a3 = step(isQuads, x, p, a3)
-      b3 = step(isQuads, x, q, b3)
+      a3 = addProducts(isQuads, x, p, a3)
+      b3 = addProducts(isQuads, x, q, b3)
     }
     addTo(tile, dtype, a0, panel, x0)
     addTo(tile + 32, dtype, a1, panel, x1)
@@ -413,7 +405,7 @@ function product(
   const rowSize = rowBytes(dtype, I)
   const blocks = I / BLOCK
   const many = rowsAtOnce(I)
-  const isQuads = ASC_FEATURE_RELAXED_SIMD && quads && dtype != Q8 && N > FEW_ROWS
+  const isQuads = ASC_FEATURE_RELAXED_SIMD && quads && N > FEW_ROWS
   const tile = own + lines(<usize>min(N, many) * <usize>blocks * X_BYTES)
   for (let n = 0; n < N; n += many) {
     const rows = min(many, N - n)
@@ -431,8 +423,9 @@ function product(
 
 function ofType(
   x: usize, w: usize, dtype: i32, bias: usize, biasType: i32, y: usize, N: i32, I: i32, O: i32, quads: bool, again: bool,
-  own: usize, thread: i32, threads: i32,
+  scratch: usize, scratchSize: usize, thread: i32, threads: i32,
 ): void {
+  const own = scratch + <usize>thread * scratchSize
   if (dtype == Q8) product(Q8, Q8_BYTES, x, w, bias, biasType, y, N, I, O, false, again, own, thread, threads)
   else if (dtype == Q4) product(Q4, Q4_BYTES, x, w, bias, biasType, y, N, I, O, quads, again, own, thread, threads)
   else product(Q4A, Q4A_BYTES, x, w, bias, biasType, y, N, I, O, quads, again, own, thread, threads)
@@ -440,18 +433,16 @@ function ofType(
 
 /** y[N, O] = bias + x[N, I] * wᵀ, w of a quantized type. `quads`: nibbles by the relaxed dot product. */
 export function linearInt8(
-  x: usize, w: usize, dtype: i32, bias: usize, biasType: i32, y: usize, N: i32, I: i32, O: i32, quads: i32,
+  x: usize, w: usize, dtype: i32, bias: usize, biasType: i32, y: usize, N: i32, I: i32, O: i32, quads: bool,
   scratch: usize, scratchSize: usize, thread: i32, threads: i32,
 ): void {
-  const own = scratch + <usize>thread * scratchSize
-  ofType(x, w, dtype, bias, biasType, y, N, I, O, quads != 0, false, own, thread, threads)
+  ofType(x, w, dtype, bias, biasType, y, N, I, O, quads, false, scratch, scratchSize, thread, threads)
 }
 
 /** As linearInt8, after a call with the same x and scratch that rounded x to the same layout: it is still there. */
 export function linearInt8Again(
-  x: usize, w: usize, dtype: i32, bias: usize, biasType: i32, y: usize, N: i32, I: i32, O: i32, quads: i32,
+  x: usize, w: usize, dtype: i32, bias: usize, biasType: i32, y: usize, N: i32, I: i32, O: i32, quads: bool,
   scratch: usize, scratchSize: usize, thread: i32, threads: i32,
 ): void {
-  const own = scratch + <usize>thread * scratchSize
-  ofType(x, w, dtype, bias, biasType, y, N, I, O, quads != 0, true, own, thread, threads)
+  ofType(x, w, dtype, bias, biasType, y, N, I, O, quads, true, scratch, scratchSize, thread, threads)
 }

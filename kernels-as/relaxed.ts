@@ -1,5 +1,5 @@
 // Whether this engine computes the relaxed instructions rightly: V8 of Node 20, where a flag lets them pass, has a compiler that does not.
-import { madd } from './common'
+import { addProducts, madd } from './common'
 
 /** 0 in the plain build. `at`: 48 bytes to write numbers to, so that no compiler sees them. */
 export function relaxedWorks(at: usize): i32 {
@@ -27,8 +27,9 @@ export function relaxedWorks(at: usize): i32 {
   return i32(isOnce || i32x4.all_true(f32x4.eq(left, f32x4.splat(0))))
 }
 
-/** `n` times eight products of 16 bytes by the relaxed instruction (`isQuads`), or of pairs of i16: for the host to time. */
-export function integerProducts(isQuads: i32, at: usize, n: i32): void {
+// @ts-ignore: decorator
+@inline
+function products(isQuads: bool, at: usize, n: i32): void {
   const x = v128.load(at)
   let a = x
   let b = x
@@ -38,29 +39,22 @@ export function integerProducts(isQuads: i32, at: usize, n: i32): void {
   let f = x
   let g = x
   let h = x
-  if (ASC_FEATURE_RELAXED_SIMD && isQuads) {
-    for (; n > 0; n--) {
-      a = i32x4.relaxed_dot_i8x16_i7x16_add_s(x, v128.load(at, 16), a)
-      b = i32x4.relaxed_dot_i8x16_i7x16_add_s(x, v128.load(at, 32), b)
-      c = i32x4.relaxed_dot_i8x16_i7x16_add_s(x, v128.load(at, 16), c)
-      d = i32x4.relaxed_dot_i8x16_i7x16_add_s(x, v128.load(at, 32), d)
-      e = i32x4.relaxed_dot_i8x16_i7x16_add_s(x, v128.load(at, 16), e)
-      f = i32x4.relaxed_dot_i8x16_i7x16_add_s(x, v128.load(at, 32), f)
-      g = i32x4.relaxed_dot_i8x16_i7x16_add_s(x, v128.load(at, 16), g)
-      h = i32x4.relaxed_dot_i8x16_i7x16_add_s(x, v128.load(at, 32), h)
-    }
-  } else {
-    for (; n > 0; n--) {
-      a = i32x4.add(a, i32x4.dot_i16x8_s(x, v128.load(at, 16)))
-      b = i32x4.add(b, i32x4.dot_i16x8_s(x, v128.load(at, 32)))
-      c = i32x4.add(c, i32x4.dot_i16x8_s(x, v128.load(at, 16)))
-      d = i32x4.add(d, i32x4.dot_i16x8_s(x, v128.load(at, 32)))
-      e = i32x4.add(e, i32x4.dot_i16x8_s(x, v128.load(at, 16)))
-      f = i32x4.add(f, i32x4.dot_i16x8_s(x, v128.load(at, 32)))
-      g = i32x4.add(g, i32x4.dot_i16x8_s(x, v128.load(at, 16)))
-      h = i32x4.add(h, i32x4.dot_i16x8_s(x, v128.load(at, 32)))
-    }
+  for (; n > 0; n--) {
+    a = addProducts(isQuads, x, v128.load(at, 16), a)
+    b = addProducts(isQuads, x, v128.load(at, 32), b)
+    c = addProducts(isQuads, x, v128.load(at, 16), c)
+    d = addProducts(isQuads, x, v128.load(at, 32), d)
+    e = addProducts(isQuads, x, v128.load(at, 16), e)
+    f = addProducts(isQuads, x, v128.load(at, 32), f)
+    g = addProducts(isQuads, x, v128.load(at, 16), g)
+    h = addProducts(isQuads, x, v128.load(at, 32), h)
   }
   const sum = i32x4.add(i32x4.add(i32x4.add(a, b), i32x4.add(c, d)), i32x4.add(i32x4.add(e, f), i32x4.add(g, h)))
   v128.store(at, sum)
+}
+
+/** `n` times eight products of 16 bytes by the relaxed instruction (`isQuads`), or of pairs of i16: for the host to time. */
+export function integerProducts(isQuads: bool, at: usize, n: i32): void {
+  if (isQuads) products(true, at, n)
+  else products(false, at, n)
 }

@@ -12,7 +12,8 @@ import { gradientState, signature } from './signature.ts'
 export type Activations = 'f32' | 'int8'
 type LinearAttrs = { activations: Activations }
 const exact: LinearAttrs = { activations: 'f32' }
-const int8 = {
+/** Of cases. */
+export const int8 = {
   attrs: { activations: 'int8' },
   tolerance: { value: 0.01, reason: 'targets without the kernel compute with activations as they are' },
 } as const
@@ -33,12 +34,17 @@ export function roundedToInt8(x: Float64Array): Float64Array {
   return y
 }
 
+/** Throws OptionError: a gradient through rounded activations would be another function's. */
+export function refuseInt8(op: string, activations: unknown): void {
+  if (activations === 'int8') throw new OptionError(`${op}: int8 activations have no gradient; train with f32`)
+}
+
 /** y = x·wᵀ + b. Where a target has no kernel for int8 activations it computes with x as it is. */
 export const linearOp: OpSpec<LinearAttrs> = {
   name: 'linear',
   infer: signature('linear', 'x[N,I], w[O,I]:weight, b[O]?:vector -> [N,O]'),
   vjp(g, { inputs: [x, w, b], attrs: { activations } }, [dy], need) {
-    if (activations === 'int8') throw new OptionError('linear: int8 activations have no gradient; train with f32')
+    refuseInt8('linear', activations)
     if (need[1]) linearBackWeight(g, dy!, x, gradientState(g, 'linear', 'w', w))
     if (need[2]) linearBackBias(g, dy!, gradientState(g, 'linear', 'b', b))
     return [need[0] ? linearBackInput(g, dy!, w) : null, null, null]

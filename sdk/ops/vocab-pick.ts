@@ -1,12 +1,11 @@
 import { isQuantized } from '../dtype.ts'
-import { OptionError } from '../errors.ts'
 import type { Graph, Tensor } from '../graph/graph.ts'
 import type { OpSpec } from '../graph/spec.ts'
 import { LOG_ZERO } from '../log-zero.ts'
 import { array } from './array.ts'
 import { floats, frozen, ints, normal } from './cases.ts'
 import { zeros } from './fill.ts'
-import { type Activations, roundedToInt8 } from './linear.ts'
+import { type Activations, int8, refuseInt8, roundedToInt8 } from './linear.ts'
 import { gradientState, signature } from './signature.ts'
 import { vocabCases } from './vocab-cases.ts'
 import { vocabPickBack, vocabPickBackTable } from './vocab-pick-back.ts'
@@ -38,8 +37,7 @@ export const vocabPickOp: OpSpec = {
   name: 'vocabPick',
   infer: signature('vocabPick', 'h[R,C], table[V,C]:weight, ids[R,K]:i32, temperature[1] -> [R,K] [R] [R] [R]'),
   vjp(g, { inputs: [h, table, ids, temperature], outputs: [, lse, entropy, tail], attrs }, grads, need) {
-    if (attrs.activations === 'int8')
-      throw new OptionError('vocabPick: int8 activations have no gradient; train with f32')
+    refuseInt8('vocabPick', attrs.activations)
     const [rows, k] = ids.shape
     const [dLogProbs, dLse, dEntropy, dTail] = grads
     const vector = () => zeros(g, [rows])
@@ -83,8 +81,7 @@ export const vocabPickOp: OpSpec = {
     {
       name: 'int8',
       inputs: [normal([5, 64]), frozen('q8', [131, 64], 0.2), ints([3, 7, 0, 130, 5], [5, 1]), floats([1])],
-      attrs: { activations: 'int8' },
-      tolerance: { value: 0.01, reason: 'targets without the kernel compute with activations as they are' },
+      ...int8,
     },
   ],
 }

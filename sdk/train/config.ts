@@ -21,6 +21,9 @@ const rate = ([lora, full]: readonly [number, number]) =>
       examples: [lora],
     })
 
+/** Bytes of activations that are kept where layers are recomputed, at most: a step of a 0.5B model in q8 is to take about 1.2 GB of the process. */
+export const keptBytes = 48e6
+
 /** What every trainer takes. */
 export const trainingConfig = {
   outputDir: z
@@ -52,7 +55,7 @@ export const trainingConfig = {
     .boolean()
     .default(true)
     .describe(
-      'compute in the reverse pass again what of each layer does not fit 48 MB: up to a third slower, memory of one layer instead of all',
+      `compute in the reverse pass again what of each layer does not fit ${keptBytes / 1e6} MB: up to a third slower, memory of one layer instead of all`,
     ),
   seed: from(0)
     .max(2 ** 32 - 1)

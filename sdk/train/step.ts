@@ -9,6 +9,7 @@ import { Programs } from '../model/programs.ts'
 import { adamw, add, fill, gatherRows, gradient, sumSquares } from '../ops/index.ts'
 import type { RunInputs } from '../target.ts'
 import { turn } from '../turn.ts'
+import { keptBytes } from './config.ts'
 import { type Objective, pickFrom } from './objectives.ts'
 
 /** Hyperparameters of one optimizer step. */
@@ -49,9 +50,6 @@ export interface Forecast {
   readonly activations: number
   readonly total: number
 }
-
-/** Activations that are kept where layers are recomputed, at most: a step of a 0.5B model in q8 is to take no more than 1.2 GB of the process. */
-const keptBytes = 48e6
 
 const momentNames = (name: string) => [`adam/m/${name}`, `adam/v/${name}`] as const
 

@@ -10,7 +10,7 @@ import { InlineEngine } from './inline.ts'
 import { type Kernels, openKernels, timeQuads } from './kernels.ts'
 import { lowering } from './lower/index.ts'
 import { roundOnce } from './lower/matrix.ts'
-import type { Lowered } from './lower/types.ts'
+import type { Lowered, Host as LowerHost } from './lower/types.ts'
 import { Heap } from './memory.ts'
 import { type Engine, type Move, WorkerPool } from './pool.ts'
 
@@ -50,6 +50,8 @@ export async function wasmTarget({ threads, shared, build: asked }: WasmOptions 
   )
 }
 
+type TimedKernels = Kernels & Pick<LowerHost, 'quads'>
+
 /** Memory of a weight or state: its address. */
 interface Region {
   ptr: number
@@ -73,7 +75,7 @@ class WasmExecutor implements Executor<Region, Compiled> {
   readonly conversions = ['Q5_0_q8', 'Q4_K_q4a', 'Q6_K_q8']
   private readonly heap: Heap
   private readonly engine: Engine
-  private readonly kernels: Kernels & { readonly quads: boolean }
+  private readonly kernels: TimedKernels
   /**
    * Scratch of all programs: they run one after the other and keep nothing in it between runs, so one region of the
    * largest program's size serves them all.
@@ -82,12 +84,7 @@ class WasmExecutor implements Executor<Region, Compiled> {
   private readonly programs = new Set<Compiled>()
   private nextId = 1
 
-  constructor(
-    heap: Heap,
-    engine: Engine,
-    kernels: Kernels & { readonly quads: boolean },
-    info: Pick<DeviceInfo, 'description' | 'features'>,
-  ) {
+  constructor(heap: Heap, engine: Engine, kernels: TimedKernels, info: Pick<DeviceInfo, 'description' | 'features'>) {
     this.heap = heap
     this.engine = engine
     this.kernels = kernels

@@ -7,6 +7,7 @@ import { basename, dirname, join } from 'node:path'
 import { loadModel } from '../../sdk/index.ts'
 import { openBrowser, servePage, waitIn } from '../browser/browser.ts'
 import { speeds } from './browser-real-page.ts'
+import { median } from './median.ts'
 
 const [model, peer, rounds = '5'] = process.argv.slice(2)
 const threads = 2
@@ -81,10 +82,8 @@ for (let round = 0; round < Number(rounds); round++) {
   all[0].push(await speeds(lm))
   for (const [i, tab] of tabs.entries()) all[i + 1].push((await tab.evaluate('measure()')) as Speeds)
 }
-const median = (of: Speeds[], key: keyof Speeds): number =>
-  of.map((speed) => speed[key]).toSorted((a, b) => a - b)[Math.floor(of.length / 2)]
 for (const key of ['prefill', 'decode'] as const) {
-  const [node, page, wllama] = all.map((of) => (of.length > 0 ? median(of, key) : Number.NaN))
+  const [node, page, wllama] = all.map((of) => (of.length > 0 ? median(of.map((speed) => speed[key])) : Number.NaN))
   const [byNode, byPeer] = [page / node, page / wllama].map((ratio) => `${ratio.toFixed(2)}x`)
   console.log(
     `${basename(model)}, ${key}: page ${page.toFixed(1)} tokens/s, Node ${process.version} ${node.toFixed(1)} (${byNode}), wllama ${wllama.toFixed(1)} (${byPeer})`,

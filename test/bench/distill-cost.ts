@@ -9,6 +9,7 @@ import { type Example, tokenizeRows } from '../../sdk/data/tokenize.ts'
 import { buildTeacherCache, modelTeacher } from '../../sdk/generate/teacher.ts'
 import { DistillTrainer, loadModel, SFTTrainer, scoreExamples } from '../../sdk/index.ts'
 import { Programs } from '../../sdk/model/programs.ts'
+import { median } from './median.ts'
 
 const shared = process.env.HALFLING_SHARED ?? '../shared'
 const rounds = Number(process.argv[2] ?? 5)
@@ -44,7 +45,6 @@ const seconds = async (run: () => Promise<unknown>): Promise<number> => {
   await run()
   return (performance.now() - start) / 1000
 }
-const median = (values: readonly number[]) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]
 
 const programs = new Programs(model.model)
 const teacher = modelTeacher(model.model, settings, programs)

@@ -3,6 +3,7 @@
 // `npx tsx test/bench/load.ts MODEL.gguf [FOLDER] [ROUNDS]`
 import { execFileSync } from 'node:child_process'
 import { statSync } from 'node:fs'
+import { median } from './median.ts'
 
 const [file, folder = '', rounds = '5'] = process.argv.slice(2)
 const [threads, prompt] = ['2', 'def add(a, b):']
@@ -23,15 +24,14 @@ for (let round = 0; round <= Number(rounds); round++) {
   ours.push(own)
   if (other) theirs.push(other)
 }
-const median = (of: Result[], key: keyof Result): number =>
-  of.map((result) => result[key]).toSorted((a, b) => a - b)[Math.floor(of.length / 2)]
-const own = (key: keyof Result): number => median(ours, key)
+const medianOf = (of: Result[], key: keyof Result): number => median(of.map((result) => result[key]))
+const own = (key: keyof Result): number => medianOf(ours, key)
 const seconds = (milliseconds: number): string => `${(milliseconds / 1000).toFixed(2)} s`
 
 console.log(`${file}, ${threads} threads, medians of ${rounds}`)
 console.log(`first token after ${seconds(own('firstToken'))}, the model loaded after ${seconds(own('load'))}`)
 if (theirs.length > 0) {
-  const [first, load] = [median(theirs, 'firstToken'), median(theirs, 'load')]
+  const [first, load] = [medianOf(theirs, 'firstToken'), medianOf(theirs, 'load')]
   const ratio = (own('firstToken') / first).toFixed(2)
   console.log(`node-llama-cpp: ${seconds(first)}, ${seconds(load)}; ours takes ${ratio}x (at most 2)`)
 }

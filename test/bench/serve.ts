@@ -1,6 +1,7 @@
 // Eight chats at once through the server against the same eight one after the other: `npx tsx test/bench/serve.ts FOLDER [THREADS]`
 import { loadModel } from '../../sdk/index.ts'
 import { serveApp } from '../../sdk/serve/app.ts'
+import { median } from './median.ts'
 
 const [folder, threads = '2'] = process.argv.slice(2)
 const lm = await loadModel(folder, { device: 'wasm', threads: Number(threads) })
@@ -19,7 +20,6 @@ const timed = async (work: () => Promise<unknown>): Promise<number> => {
   await work()
   return (performance.now() - start) / 1000
 }
-const median = (values: number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]
 const [together, apart]: [number[], number[]] = [[], []]
 await Promise.all(all.map((i) => ask(i, 0)))
 for (let round = 1; round <= 9; round++) {

@@ -3,6 +3,7 @@
 // where NODE are binaries of Node other than this one.
 import { execFileSync } from 'node:child_process'
 import { basename } from 'node:path'
+import { median } from './median.ts'
 
 const [file, folder = '', rounds = '5', ...nodes] = process.argv.slice(2)
 const threads = '2'
@@ -19,17 +20,14 @@ const runs = [
 for (let round = 0; round < Number(rounds); round++)
   for (const { node, script, results } of runs) results.push(once(node, script))
 
-const median = (of: Result[], key: keyof Result): number => {
-  const all = of.map((result) => result[key] ?? Number.NaN).toSorted((a, b) => a - b)
-  return all[Math.floor(all.length / 2)]
-}
+const medianOf = (of: Result[], key: keyof Result): number => median(of.map((result) => result[key] ?? Number.NaN))
 console.log(`${basename(file)}, ${threads} threads, medians of ${rounds}, tokens/s`)
 for (const { node, script, results } of runs) {
   const name = script.startsWith('peers')
     ? 'node-llama-cpp'
     : `Node ${execFileSync(node, ['-v'], { encoding: 'utf8' }).trim()}`
   const speeds = (['decode', 'prefill', 'decode16'] as const).map((key) => {
-    const [own, peer] = [median(results, key), median(runs[0].results, key)]
+    const [own, peer] = [medianOf(results, key), medianOf(runs[0].results, key)]
     return `${key} ${own.toFixed(1)}${folder !== '' && peer > 0 ? ` (${(own / peer).toFixed(2)}x)` : ''}`
   })
   console.log(`${name.padEnd(16)} ${speeds.join(', ')}`)
