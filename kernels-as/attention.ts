@@ -34,7 +34,7 @@ export function blockTokens(group: i32): i32 {
 
 // @ts-ignore: decorator
 @inline
-function up(n: i32, unit: i32): i32 {
+export function up(n: i32, unit: i32): i32 {
   return (n + unit - 1) & -unit
 }
 
@@ -64,9 +64,34 @@ export function attentionBackScratch(group: i32, d: i32): usize {
 // A row's scores outside of its columns from..to become `value`.
 // @ts-ignore: decorator
 @inline
-function mask(row: usize, from: i32, to: i32, width: i32, value: f32): void {
+export function mask(row: usize, from: i32, to: i32, width: i32, value: f32): void {
   for (let c = 0; c < from; c++) store<f32>(row + (<usize>c << 2), value)
   for (let c = to; c < width; c++) store<f32>(row + (<usize>c << 2), value)
+}
+
+/** Online softmax: n4 scores become exp(score - top); where that raises the row's top, its total and sums shrink. */
+// @ts-ignore: decorator
+@inline
+export function softmaxRow(row: usize, n4: i32, top: usize, total: usize, sums: usize, dim: i32): void {
+  const end = row + (<usize>n4 << 2)
+  let most = v128.load(row)
+  for (let c = row + 16; c < end; c += 16) most = f32x4.pmax(most, v128.load(c))
+  const old = load<f32>(top)
+  const now = max(old, max4(most))
+  const now4 = f32x4.splat(now)
+  let sum = f32x4.splat(0)
+  for (let c = row; c < end; c += 16) {
+    const p = exp4(f32x4.sub(v128.load(c), now4))
+    v128.store(c, p)
+    sum = f32x4.add(sum, p)
+  }
+  if (now != old) {
+    const shrink = exp1(old - now)
+    store<f32>(top, now)
+    store<f32>(total, load<f32>(total) * shrink + sum4(sum))
+    const shrink4 = f32x4.splat(shrink)
+    for (let c: usize = 0; c < <usize>dim << 2; c += 16) v128.store(sums + c, f32x4.mul(v128.load(sums + c), shrink4))
+  } else store<f32>(total, load<f32>(total) + sum4(sum))
 }
 
 /**
@@ -125,26 +150,7 @@ export function attend(
         continue
       }
       if (a > 0 || b < n4) mask(row, a, b, n4, LOG_ZERO)
-      let most = v128.load(row)
-      for (let c: usize = 16; c < <usize>n4 << 2; c += 16) most = f32x4.pmax(most, v128.load(row + c))
-      const old = load<f32>(top + (<usize>r << 2))
-      const now = max(old, max4(most))
-      const now4 = f32x4.splat(now)
-      let sum = f32x4.splat(0)
-      for (let c: usize = 0; c < <usize>n4 << 2; c += 16) {
-        const p = exp4(f32x4.sub(v128.load(row + c), now4))
-        v128.store(row + c, p)
-        sum = f32x4.add(sum, p)
-      }
-      const at = total + (<usize>r << 2)
-      if (now != old) {
-        const shrink = exp1(old - now)
-        store<f32>(top + (<usize>r << 2), now)
-        store<f32>(at, load<f32>(at) * shrink + sum4(sum))
-        const shrink4 = f32x4.splat(shrink)
-        const own = sums + (<usize>(r * dim) << 2)
-        for (let c: usize = 0; c < <usize>dim << 2; c += 16) v128.store(own + c, f32x4.mul(v128.load(own + c), shrink4))
-      } else store<f32>(at, load<f32>(at) + sum4(sum))
+      softmaxRow(row, n4, top + (<usize>r << 2), total + (<usize>r << 2), sums + (<usize>(r * dim) << 2), dim)
     }
     productTile(scores, vp, sums, rows, dim, n)
   }
@@ -159,7 +165,7 @@ export function attend(
   }
 }
 
-function writeRow(x: usize, y: usize, d: i32, factor: f32): void {
+export function writeRow(x: usize, y: usize, d: i32, factor: f32): void {
   const f = f32x4.splat(factor)
   let i = 0
   for (; i + 4 <= d; i += 4) v128.store(y + (<usize>i << 2), f32x4.mul(v128.load(x + (<usize>i << 2)), f))

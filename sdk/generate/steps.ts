@@ -38,7 +38,11 @@ export interface Sampled {
 export const chunkRows = 256
 /** Sizes come in buckets, so that few Programs are compiled. */
 export const rowBucket = (n: number): number => 2 ** Math.ceil(Math.log2(n))
-const prefillBucket = (n: number): number => Math.max(8, rowBucket(n))
+/** Tokens of a prompt run as whole eighths of the next power of two, at least 8: what pads them is computed too. */
+function prefillBucket(n: number): number {
+  const unit = Math.max(8, rowBucket(n) / 8)
+  return Math.ceil(n / unit) * unit
+}
 const editBucket = (n: number): number => (n === 0 ? 1 : Math.max(64, rowBucket(n)))
 
 /** Feeds tokens of a slot in chunks for their keys and values. `sequence.cached` advances chunk by chunk. */
