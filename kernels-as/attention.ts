@@ -2,11 +2,12 @@
 //
 // Forward and dq: one task is a key/value head and a block of tokens, with all query heads that share it as the rows
 // of one tile (about 64 rows), so that each tile of 64 keys is packed once for all of them. dk and dv: one task is a
-// key/value head and 64 keys. Only tiles between starts[i] and i are visited. Tasks depend on the shapes alone and
+// key/value head and 32 keys. Only tiles between starts[i] and i are visited. Tasks depend on the shapes alone and
 // each output is written by one task: the same bits for any number of threads. Threads take tasks to and fro (0 1 1 0
 // 0 1 ...), since later tokens cost more.
 // Measured (1 thread of an EPYC VM, N 512, H 14, G 2, D 64, causal FLOPs only): forward 38, dq 44, dk and dv 40
-// GFLOP/s; the reverse is 29 counted as its five necessary products (the two calls compute seven).
+// GFLOP/s; the reverse is 29 counted as its five necessary products (the two calls compute seven). Segments of 65 tokens
+// (N 3072, H 4, G 2; Sapphire Rapids VM, Node 24): the reverse takes 45 ms, 60 with 64 keys at once.
 // `window`: a token sees so many, itself among them.
 import { lines, LOG_ZERO, max4, sum4 } from './common'
 import { exp1, exp4 } from './math'
@@ -19,6 +20,9 @@ import { packA, packColumns8, packRows8, productPanels, productTile, TILE } from
 function firstKey(starts: usize, i: i32, window: i32): i32 {
   return max(load<i32>(starts + (<usize>i << 2)), i + 1 - window)
 }
+
+/** Keys, and queries, that attentionBackKeys takes at once: of wider tiles short segments leave more masked. */
+const HALF: i32 = TILE / 2
 
 // @ts-ignore: decorator
 @inline
@@ -57,7 +61,7 @@ export function attentionBackScratch(group: i32, d: i32): usize {
   const most = block * group
   const dim = up(d, 8)
   const query = 8 * block + 4 * (2 * most * d + 2 * TILE * d + TILE * dim + 2 * most * TILE + most * dim)
-  const keys = 4 * (4 * TILE * d + 4 * TILE * dim + 2 * TILE * TILE + 2 * TILE)
+  const keys = 4 * (4 * HALF * d + 2 * TILE * dim + 2 * HALF * dim + 2 * HALF * TILE + 2 * HALF)
   return lines(max(query, keys))
 }
 
@@ -299,7 +303,7 @@ export function attentionBackQuery(
   }
 }
 
-/** dk = factor * dsT * q and dv = pT * dout, summed over the group's heads. One task: TILE keys of one kv head. */
+/** dk = factor * dsT * q and dv = pT * dout, summed over the group's heads. One task: HALF keys of one kv head. */
 export function attentionBackKeys(
   dout: usize, q: usize, k: usize, v: usize, starts: usize, lse: usize, delta: usize, dk: usize, dv: usize,
   n: i32, heads: i32, kvHeads: i32, d: i32, factor: f32, window: i32, scratch: usize, own: usize, thread: i32,
@@ -309,24 +313,26 @@ export function attentionBackKeys(
   const dim = up(d, 8)
   const width = <usize>(heads * d) << 2
   const stride = <usize>(kvHeads * d) << 2
-  const side = <usize>(TILE * d) << 2
-  const padded = <usize>(TILE * dim) << 2
-  const tile = <usize>(TILE * TILE) << 2
+  const side = <usize>(HALF * d) << 2
+  const padded = <usize>(HALF * dim) << 2
+  // panels of productTile are as deep as a whole tile
+  const panels = <usize>(TILE * dim) << 2
+  const tile = <usize>(HALF * TILE) << 2
   const kp = scratch + <usize>thread * own
   const vp = kp + side
   const qc = vp + side
   const dc = qc + side
   const qr = dc + side
-  const dr = qr + padded
-  const s = dr + padded
+  const dr = qr + panels
+  const s = dr + panels
   const ds = s + tile
   const dks = ds + tile
   const dvs = dks + padded
   const lses = dvs + padded
-  const deltas = lses + (<usize>TILE << 2)
+  const deltas = lses + (<usize>HALF << 2)
   let task = 0
-  for (let j = 0; j < n; j += TILE) {
-    const keys = min(TILE, n - j)
+  for (let j = 0; j < n; j += HALF) {
+    const keys = min(HALF, n - j)
     const rows = up(keys, 4)
     for (let g = 0; g < kvHeads; g++, task++) {
       if (!isMine(task, thread, threads)) continue
@@ -334,10 +340,10 @@ export function attentionBackKeys(
       packA(k + offset, 0, stride, keys, keys, d, 1, kp)
       packA(v + offset, 0, stride, keys, keys, d, 1, vp)
       memory.fill(dks, 0, padded << 1)
-      for (let i = j; i < n; i += TILE) {
+      for (let i = j; i < n; i += HALF) {
         // first keys never decrease: from here on no query sees these keys
         if (firstKey(starts, i, window) >= j + keys) break
-        const queries = min(TILE, n - i)
+        const queries = min(HALF, n - i)
         const n4 = up(queries, 4)
         const all = i >= j + keys && firstKey(starts, i + queries - 1, window) <= j
         for (let h = g * group; h < (g + 1) * group; h++) {
