@@ -1,6 +1,7 @@
 // y[N, O] = bias + x[N, I] * w[O, I]ᵀ with x rounded to int8 in blocks of 32: w of q8, q4 or q4a is multiplied as the integers that it holds.
+// Beside q8, whose products are of i16 in any case, x has 16 bits: that costs nothing, and 32 products stay below 2^28.
 //
-// A block of x is 32 integers q = round(x / s), s = max|x| / 127, and their sum. A block's product with one of w is a sum of integers,
+// A block of x is 32 integers q = round(x / s), s = max|x| / 127 (32767), and their sum. A block's product with one of w is a sum of integers,
 // exact in any order; then y += (s_w * s_x) * sum, of q4a + m_w * (s_x * Σq), block after block. So a row's bits depend neither on
 // the number of rows, nor on threads, nor on the instructions.
 //
@@ -75,15 +76,15 @@ function round16(x: usize, f: v128, isQuads: bool, to: usize): v128 {
   return i32x4.add(i32x4.add(a, b), i32x4.add(c, d))
 }
 
-/** `blocks` blocks of one row of x. A row that is not finite gets a scale that is not. */
-function roundRow(x: usize, blocks: i32, isQuads: bool, to: usize): void {
+/** `blocks` blocks of one row of x to integers up to `most`. A row that is not finite gets a scale that is not. */
+function roundRow(x: usize, blocks: i32, isQuads: bool, most: f32, to: usize): void {
   for (let b = 0; b < blocks; b++, x += BLOCK << 2, to += X_BYTES) {
     let m = i32x4.splat(0)
     for (let i: usize = 0; i < 128; i += 16) m = absMax(x + i, m)
     const n = i32x4.max_s(m, v128.shuffle<i64>(m, m, 1, 0))
     const largest = reinterpret<f32>(max(i32x4.extract_lane(n, 0), i32x4.extract_lane(n, 1)))
-    const scale: f32 = largest / 127
-    const f = f32x4.splat(largest > 0 ? 127 / largest : 0)
+    const scale: f32 = largest / most
+    const f = f32x4.splat(largest > 0 ? most / largest : 0)
     const half = round16(x, f, isQuads, to)
     const sums = i32x4.add(half, round16(x + 64, f, isQuads, to + <usize>(isQuads ? 16 : 32)))
     const two = i32x4.add(sums, v128.shuffle<i64>(sums, sums, 1, 0))
@@ -411,7 +412,9 @@ function product(
     const rows = min(many, N - n)
     const to = y + ((<usize>n * O) << 2)
     for (let r = 0; r < rows && !(again && N <= many); r++)
-      roundRow(x + ((<usize>(n + r) * I) << 2), blocks, isQuads, own + <usize>(r * blocks) * X_BYTES)
+      roundRow(
+        x + ((<usize>(n + r) * I) << 2), blocks, isQuads, dtype == Q8 ? 32767 : 127, own + <usize>(r * blocks) * X_BYTES,
+      )
     if (N <= FEW_ROWS)
       fewRows(dtype, blockBytes, own, rows, blocks, w, rowSize, bias, biasType, to, O, first, end)
     else if (isQuads)

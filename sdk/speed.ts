@@ -8,6 +8,8 @@ import type { Buffer, Target } from './target.ts'
 export interface Speed {
   /** Operations of an f32 matrix product, in 10^9 (a multiplication and its addition are two). */
   readonly gflops: number
+  /** The same of a prompt by q4 weights: with activations in int8 where the target has such products. */
+  readonly promptGflops: number
   /** Bytes of weights of each dtype that products with one row read, in 10^9: what limits decoding. */
   readonly gigabytes: Readonly<Record<FloatDType, number>>
   /** Reckoned from these for Qwen2.5-0.5B in q4, short contexts; no model is run. */
@@ -57,7 +59,7 @@ export async function measureSpeed(target: Target): Promise<Speed> {
     product(gemm, rows, 'w', dtype, [o, i])
     return (2 * rows * o * i) / (await bestSeconds(target, gemm)) / billion
   }
-  const [gflops, ofPrompts] = [await rateOf('f32'), await rateOf('q4')]
+  const [gflops, promptGflops] = [await rateOf('f32'), await rateOf('q4')]
 
   const gigabytes = {} as Record<FloatDType, number>
   for (const dtype of floatDTypes) {
@@ -79,11 +81,12 @@ export async function measureSpeed(target: Target): Promise<Speed> {
   }
   return {
     gflops,
+    promptGflops,
     gigabytes,
     tokensOfHalfBillion: {
       decode: predictDecode({ gigabytes }, { reads }),
       // Of a prompt only the last token goes through the table.
-      prefill: (ofPrompts * billion) / (2 * layers * layerWeights),
+      prefill: (promptGflops * billion) / (2 * layers * layerWeights),
       // Forward, forward again and backward; no gradients of the weights.
       training: (gflops * billion) / (2 * 3 * (layers * layerWeights + table)),
     },

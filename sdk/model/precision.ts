@@ -11,7 +11,7 @@ export const cacheDTypes = ['f32', 'f16'] as const satisfies CacheDType[]
 export interface Precision {
   /** Of keys and values; default f32. */
   readonly cacheDType?: CacheDType
-  /** Default false: where the target has kernels for it, products with quantized weights round their input to int8 in blocks of 32. */
+  /** Default false: where the target has kernels for it, products with quantized weights round their input to int8 in blocks of 32 (beside q8 to int16). */
   readonly exactActivations?: boolean
 }
 

@@ -1,5 +1,5 @@
 import { BLOCK } from '../blocks.ts'
-import { floatDTypes, isQuantized } from '../dtype.ts'
+import { type DType, floatDTypes, isQuantized } from '../dtype.ts'
 import { OptionError } from '../errors.ts'
 import type { Graph, Tensor } from '../graph/graph.ts'
 import type { OpSpec } from '../graph/spec.ts'
@@ -8,24 +8,30 @@ import { frozen, normal, trained, vectorDTypes } from './cases.ts'
 import { linearBackBias, linearBackInput, linearBackWeight } from './linear-back.ts'
 import { gradientState, signature } from './signature.ts'
 
-/** What a product does to its input first: nothing, or it rounds each block of 32 to int8, where the weights are integers in blocks too. */
-export type Activations = 'f32' | 'int8'
+/** What a product does to its input first: nothing, or it rounds each block of 32 to integers, where the weights are integers in blocks too. */
+export type Activations = 'f32' | 'int8' | 'int16'
 type LinearAttrs = { activations: Activations }
 const exact: LinearAttrs = { activations: 'f32' }
-/** Of cases. */
-export const int8 = {
-  attrs: { activations: 'int8' },
+/** Of cases with rounded activations. */
+export const rounded = (dtype: DType) => ({
+  attrs: { activations: roundedFor(dtype, 'int8') },
   tolerance: { value: 0.01, reason: 'targets without the kernel compute with activations as they are' },
-} as const
+})
 
-/** Integers of -127 to 127 times max|x| / 127 of their block, in f32 arithmetic. */
-export function roundedToInt8(x: Float64Array): Float64Array {
+/** int8 is int16 beside q8, where kernels multiply 16 bits in any case. */
+export const roundedFor = (dtype: DType, activations: Activations): Activations =>
+  !isQuantized(dtype) ? 'f32' : activations === 'int8' && dtype === 'q8' ? 'int16' : activations
+
+/** Integers of -127 to 127 (-32767 to 32767) times max|x| / 127 of their block, in f32 arithmetic. */
+export function roundActivations(x: Float64Array, activations: Activations = 'f32'): Float64Array {
+  if (activations === 'f32') return x
+  const most = activations === 'int8' ? 127 : 32_767
   const y = x.slice()
   for (let at = 0; at < y.length; at += BLOCK) {
     const block = y.subarray(at, at + BLOCK)
     const largest = block.reduce((most, v) => Math.max(most, Math.abs(v)), 0)
     if (largest === 0) continue
-    const [scale, inverse] = [Math.fround(largest / 127), Math.fround(127 / largest)]
+    const [scale, inverse] = [Math.fround(largest / most), Math.fround(most / largest)]
     block.forEach((v, i) => {
       // In f32 adding and taking away 1.5 * 2^23 rounds to the nearest integer, of two as near the even one.
       block[i] = scale * (Math.fround(Math.fround(v * inverse) + 12_582_912) - 12_582_912)
@@ -35,22 +41,22 @@ export function roundedToInt8(x: Float64Array): Float64Array {
 }
 
 /** Throws OptionError: a gradient through rounded activations would be another function's. */
-export function refuseInt8(op: string, activations: unknown): void {
-  if (activations === 'int8') throw new OptionError(`${op}: int8 activations have no gradient; train with f32`)
+export function refuseRounded(op: string, activations: Activations = 'f32'): void {
+  if (activations !== 'f32') throw new OptionError(`${op}: ${activations} activations have no gradient; train with f32`)
 }
 
-/** y = x·wᵀ + b. Where a target has no kernel for int8 activations it computes with x as it is. */
+/** y = x·wᵀ + b. Where a target has no kernel for rounded activations it computes with x as it is. */
 export const linearOp: OpSpec<LinearAttrs> = {
   name: 'linear',
   infer: signature('linear', 'x[N,I], w[O,I]:weight, b[O]?:vector -> [N,O]'),
   vjp(g, { inputs: [x, w, b], attrs: { activations } }, [dy], need) {
-    refuseInt8('linear', activations)
+    refuseRounded('linear', activations)
     if (need[1]) linearBackWeight(g, dy!, x, gradientState(g, 'linear', 'w', w))
     if (need[2]) linearBackBias(g, dy!, gradientState(g, 'linear', 'b', b))
     return [need[0] ? linearBackInput(g, dy!, w) : null, null, null]
   },
   reference([x, w, b], { activations }) {
-    const input = activations === 'int8' ? roundedToInt8(x.data) : x.data
+    const input = roundActivations(x.data, activations)
     const [n, i] = x.shape
     const o = w.shape[0]
     const y = array(n, o)
@@ -82,8 +88,12 @@ export const linearOp: OpSpec<LinearAttrs> = {
     { name: 'trained, across tiles', inputs: [normal([33, 65]), trained([67, 65])], attrs: exact },
     { name: 'long inner axis', inputs: [normal([3, 1031]), frozen('f32', [5, 1031])], attrs: exact },
     ...(['q8', 'q4', 'q4a'] as const).flatMap((dtype) => [
-      { name: `int8, ${dtype}, one row`, inputs: [normal([1, 1088]), frozen(dtype, [33, 1088])], ...int8 },
-      { name: `int8, ${dtype}, rows`, inputs: [normal([67, 96]), frozen(dtype, [6, 96]), frozen('f16', [6])], ...int8 },
+      { name: `int8, ${dtype}, one row`, inputs: [normal([1, 1088]), frozen(dtype, [33, 1088])], ...rounded(dtype) },
+      {
+        name: `int8, ${dtype}, rows`,
+        inputs: [normal([67, 96]), frozen(dtype, [6, 96]), frozen('f16', [6])],
+        ...rounded(dtype),
+      },
     ]),
     { name: 'few rows, long', inputs: [normal([3, 544]), frozen('q8', [6, 544]), frozen('f32', [6])], attrs: exact },
   ],
@@ -91,4 +101,4 @@ export const linearOp: OpSpec<LinearAttrs> = {
 
 /** x [N, I], w [O, I] of any weight dtype, b [O] -> x·wᵀ + b [N, O]. Also the vocabulary logits. `activations` count where w is quantized. */
 export const linear = (g: Graph, x: Tensor, w: Tensor, b?: Tensor, activations: Activations = 'f32'): Tensor =>
-  g.apply(linearOp, b ? [x, w, b] : [x, w], { activations: isQuantized(w.dtype) ? activations : 'f32' })[0]
+  g.apply(linearOp, b ? [x, w, b] : [x, w], { activations: roundedFor(w.dtype, activations) })[0]

@@ -5,7 +5,7 @@ import { LOG_ZERO } from '../log-zero.ts'
 import { array } from './array.ts'
 import { floats, frozen, ints, normal } from './cases.ts'
 import { zeros } from './fill.ts'
-import { type Activations, int8, refuseInt8, roundedToInt8 } from './linear.ts'
+import { type Activations, refuseRounded, roundActivations, rounded, roundedFor } from './linear.ts'
 import { gradientState, signature } from './signature.ts'
 import { vocabCases } from './vocab-cases.ts'
 import { vocabPickBack, vocabPickBackTable } from './vocab-pick-back.ts'
@@ -33,11 +33,11 @@ function logSumExp(z: Iterable<number>): number {
  * Log-probabilities at chosen ids, log-sum-exp, entropy, and the log of the mass outside the ids (summed directly: 1 - Σ cancels).
  * Never holds [R, V]. Ids of a row are distinct except for -1, which gives 0.
  */
-export const vocabPickOp: OpSpec = {
+export const vocabPickOp: OpSpec<{ activations?: Activations }> = {
   name: 'vocabPick',
   infer: signature('vocabPick', 'h[R,C], table[V,C]:weight, ids[R,K]:i32, temperature[1] -> [R,K] [R] [R] [R]'),
   vjp(g, { inputs: [h, table, ids, temperature], outputs: [, lse, entropy, tail], attrs }, grads, need) {
-    refuseInt8('vocabPick', attrs.activations)
+    refuseRounded('vocabPick', attrs.activations)
     const [rows, k] = ids.shape
     const [dLogProbs, dLse, dEntropy, dTail] = grads
     const vector = () => zeros(g, [rows])
@@ -58,7 +58,7 @@ export const vocabPickOp: OpSpec = {
     return [need[0] ? vocabPickBack(g, all) : null, null, null, null]
   },
   reference([h, table, ids, { data: temperature }], { activations }) {
-    const input = activations === 'int8' ? roundedToInt8(h.data) : h.data
+    const input = roundActivations(h.data, activations)
     const [rows, c] = h.shape
     const k = ids.shape[1]
     const [logProbs, lse, entropy, tail] = [array(rows, k), array(rows), array(rows), array(rows)]
@@ -79,9 +79,9 @@ export const vocabPickOp: OpSpec = {
   cases: [
     ...vocabCases((h, table, ids, temperature) => [h, table, ids, temperature]),
     {
-      name: 'int8',
+      name: 'rounded activations',
       inputs: [normal([5, 64]), frozen('q8', [131, 64], 0.2), ints([3, 7, 0, 130, 5], [5, 1]), floats([1])],
-      ...int8,
+      ...rounded('q8'),
     },
   ],
 }
@@ -95,9 +95,8 @@ export const vocabPick = (
   temperature: Tensor,
   activations: Activations = 'f32',
 ): [logProbs: Tensor, lse: Tensor, entropy: Tensor, tail: Tensor] =>
-  g.apply(vocabPickOp, [h, table, ids, temperature], isQuantized(table.dtype) ? { activations } : {}) as [
-    Tensor,
-    Tensor,
-    Tensor,
-    Tensor,
-  ]
+  g.apply(
+    vocabPickOp,
+    [h, table, ids, temperature],
+    isQuantized(table.dtype) ? { activations: roundedFor(table.dtype, activations) } : {},
+  ) as [Tensor, Tensor, Tensor, Tensor]

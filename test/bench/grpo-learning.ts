@@ -1,6 +1,8 @@
 // GRPO from a warm start, as golden/pebble-7m-instruct/learning.json has it from TRL (`pebble`); nano on the family of problems
 // that it hardly knows (`nano`). Accuracy on held-out problems before and after, time, and the curves.
-// `npx tsx test/bench/grpo-learning.ts [pebble|nano] [seeds] [steps]`
+// `npx tsx test/bench/grpo-learning.ts [pebble|nano] [seeds] [steps] [python with torch, transformers, peft, trl]`: with a Python, TRL does
+// the same before each of our runs.
+import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,7 +12,7 @@ import { plot } from '../../sdk/cli/plot.ts'
 import { evaluate, GRPOTrainer, loadModel, type RewardFunction, type TrainLog } from '../../sdk/index.ts'
 
 const shared = process.env.HALFLING_SHARED ?? '../shared'
-const [pair = 'pebble', seeds = '3', steps = pair === 'nano' ? '100' : '80'] = process.argv.slice(2)
+const [pair = 'pebble', seeds = '3', steps = pair === 'nano' ? '100' : '80', python] = process.argv.slice(2)
 const work = mkdtempSync(join(tmpdir(), 'halfling-grpo-'))
 
 interface Problem {
@@ -40,12 +42,20 @@ const exactMatch: RewardFunction = (completions) =>
     return found !== null && sameAnswer(found, String(row.answer)) ? 1 : 0
   })
 
+/** Seconds that TRL takes. */
+function peer(python: string): number {
+  const args = ['test/bench/peers/grpo.py', folder, join(shared, 'data/pebble/unseen_train.jsonl'), steps]
+  const out = execFileSync(python, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
+  return JSON.parse(out.trim().split('\n').at(-1)!).seconds
+}
+
 const model = await load()
 const start = await evaluate(model, test, { grader: 'exact', maxNewTokens: 96, slots: 64 })
 await model.close()
 console.log(`before: ${(100 * start.accuracy).toFixed(1)}% ± ${(100 * start.standardError).toFixed(1)}`)
 
 for (let seed = 0; seed < Number(seeds); seed++) {
+  const theirs = python ? peer(python) : null
   const lm = await load()
   const logs: TrainLog[] = []
   const trainer = new GRPOTrainer({
@@ -80,6 +90,8 @@ for (let seed = 0; seed < Number(seeds); seed++) {
       )
   }
   const seconds = (performance.now() - begun) / 1000
+  if (theirs !== null)
+    console.log(`${seconds.toFixed(1)} s, TRL ${theirs.toFixed(1)} s: ${(seconds / theirs).toFixed(2)}x`)
   const after = await evaluate(lm, test, { grader: 'exact', maxNewTokens: 96, slots: 64 })
   const errors = (after.accuracy - start.accuracy) / Math.hypot(after.standardError, start.standardError)
   console.log(

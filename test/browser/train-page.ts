@@ -28,7 +28,7 @@ async function train(rows: Rows, steps: number): Promise<Trained> {
     rewardFuncs: (completions) => completions.map(({ completionIds }) => -completionIds.length / 32),
     peft: { r: 8 },
     args: {
-      ...{ outputDir: null, maxSteps: 4, learningRate: 5e-3, perDeviceTrainBatchSize: 16, numGenerations: 8 },
+      ...{ outputDir: null, maxSteps: steps, learningRate: 5e-3, perDeviceTrainBatchSize: 16, numGenerations: 8 },
       ...{ maxCompletionLength: 32, temperature: 1.3 },
     },
   })

@@ -8,7 +8,7 @@ const folder = mkdtempSync(join(tmpdir(), 'halfling-cli-eval-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
 const rows = join(folder, 'gsm8k.jsonl')
-const questions = Array.from({ length: 120 }, (_, i) => {
+const questions = Array.from({ length: 300 }, (_, i) => {
   const [a, b] = [20 + (i % 70), 3 + (i % 17)]
   const answer = `${a} - ${b} = <<${a}-${b}=${a - b}>>${a - b}\n#### ${a - b}`
   return { question: `Mia has ${a} apples and gives ${b} to Tom. How many apples does Mia have now?`, answer }
@@ -30,14 +30,14 @@ describe('eval', () => {
     it(`goes on after kill -9 with the same results (${kind})`, async () => {
       const [whole, cut] = [join(folder, `whole-${kind}`), join(folder, `cut-${kind}`)]
       const { value } = await halflingJson([...nano, ...flags, '--output', whole])
-      expect(value).toMatchObject({ n: 120, output: whole, settings: { task: 'gsm8k', model: 'nano', rows: 120 } })
+      expect(value).toMatchObject({ n: 300, output: whole, settings: { task: 'gsm8k', model: 'nano', rows: 300 } })
       expect(value.accuracy).toBeGreaterThan(0.5)
       const interruptWhen = () => lines(cut) >= 20
       const killed = await halfling([...nano, ...flags, '--output', cut], { interruptWhen, signal: 'SIGKILL' })
       expect(killed.code).toBe(null)
       expect(existsSync(join(cut, 'results.json'))).toBe(false)
       const before = lines(cut)
-      expect(before).toBeLessThan(120)
+      expect(before).toBeLessThan(300)
       const again = await halflingJson([...nano, ...flags, '--output', cut])
       expect(again.value).toEqual({ ...value, output: cut })
       expect(results(cut)).toBe(results(whole))

@@ -5,7 +5,7 @@ import { bindings, toProgram } from '../../sdk/graph/program.ts'
 import type { OpCase, OpSpec } from '../../sdk/graph/spec.ts'
 import { floats, frozen, normal, vectorDTypes } from '../../sdk/ops/cases.ts'
 import { doraNormOp } from '../../sdk/ops/dora-norm.ts'
-import { type Activations, linear, linearOp } from '../../sdk/ops/linear.ts'
+import { type Activations, linear, linearOp, roundedFor } from '../../sdk/ops/linear.ts'
 import { linearBackBiasOp, linearBackInputOp, linearBackWeightOp } from '../../sdk/ops/linear-back.ts'
 import { loraBackOp, loraOp } from '../../sdk/ops/lora.ts'
 import { scaleColumnsBackOp, scaleColumnsOp } from '../../sdk/ops/scale-columns.ts'
@@ -43,9 +43,23 @@ const dtypeCases = floatDTypes.flatMap((dtype): [OpSpec, OpCase][] => {
 
 // Past 64 rows and 1,024 elements.
 const int8Cases = (['q8', 'q4', 'q4a'] as const).flatMap((dtype): [OpSpec, OpCase][] => [
-  [linearOp, one(`int8, ${dtype}`, [normal([67, 1120]), frozen(dtype, [203, 1120]), frozen('f16', [203])], 'int8')],
-  [linearOp, one(`int8, ${dtype} 1 row`, [normal([1, 1120]), frozen(dtype, [77, 1120]), frozen('f32', [77])], 'int8')],
-  [linearOp, one(`int8, ${dtype} few columns`, [normal([3, 96]), frozen(dtype, [3, 96])], 'int8')],
+  [
+    linearOp,
+    one(
+      `int8, ${dtype}`,
+      [normal([67, 1120]), frozen(dtype, [203, 1120]), frozen('f16', [203])],
+      roundedFor(dtype, 'int8'),
+    ),
+  ],
+  [
+    linearOp,
+    one(
+      `int8, ${dtype} 1 row`,
+      [normal([1, 1120]), frozen(dtype, [77, 1120]), frozen('f32', [77])],
+      roundedFor(dtype, 'int8'),
+    ),
+  ],
+  [linearOp, one(`int8, ${dtype} few columns`, [normal([3, 96]), frozen(dtype, [3, 96])], roundedFor(dtype, 'int8'))],
 ])
 
 const otherCases: [OpSpec, OpCase][] = [
@@ -116,7 +130,8 @@ describe('a row does not depend on its companions', () => {
 describe('int8 activations', () => {
   it.each(['q8', 'q4', 'q4a'] as const)('%s: a row has the same bits among 1, 2, 8, 16 and 67 rows', async (dtype) => {
     const target = targets.get('2 threads')!
-    const make = (rows: number) => one('rows', [normal([rows, 1056]), frozen(dtype, [77, 1056])], 'int8')
+    const make = (rows: number) =>
+      one('rows', [normal([rows, 1056]), frozen(dtype, [77, 1056])], roundedFor(dtype, 'int8'))
     const [x, w] = fillCase(linearOp, make(67))
     const { output0: all } = await runCase(target, linearOp, make(67), [x, w])
     for (const rows of [1, 2, 8, 16]) {
@@ -151,7 +166,7 @@ describe('int8 activations', () => {
 
   it('takes weights of -128 and zeros, and hides nothing that is not finite', async () => {
     const target = targets.get('1 threads')!
-    const c = one('rows', [normal([3, 32]), frozen('q8', [4, 32])], 'int8')
+    const c = one('rows', [normal([3, 32]), frozen('q8', [4, 32])], 'int16')
     const [, w] = fillCase(linearOp, c)
     w.bytes.fill(0x80, 2, 34)
     const x = Float32Array.from({ length: 96 }, (_, i) => (i < 32 ? 0 : i < 64 ? 1 : i === 70 ? Number.NaN : 1))

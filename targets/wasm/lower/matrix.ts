@@ -68,7 +68,8 @@ function backInput(
   return ['linearBackInput', dy, w.ptr, w.code, start, scale, dx, n, w.columns, w.rows, scratch, own]
 }
 
-const isInt8 = ({ attrs }: LowerNode<{ activations?: string | number }>): boolean => attrs.activations === 'int8'
+const isInt8 = ({ attrs: { activations = 'f32' } }: LowerNode<{ activations?: string | number }>): boolean =>
+  activations !== 'f32'
 
 /** y[n, o] = bias + x[n, i]·wᵀ with x rounded to int8; w of q8, q4 or q4a. */
 function linearInt8(
@@ -251,7 +252,7 @@ export const matrix = {
   },
 } satisfies Partial<Lowering>
 
-const [input, rows, columns, quads, scratch, own] = [0, 6, 7, 9, 10, 11]
+const [input, dtype, rows, columns, quads, scratch, own] = [0, 2, 6, 7, 9, 10, 11]
 
 /**
  * Products with the same x, one after the other (q, k and v; gate and up), round it once: what is in each thread's scratch needs no barrier
@@ -262,6 +263,6 @@ export function roundOnce(calls: readonly Call[]): Call[] {
     const [[kernel, ...args], [before, ...others]] = [call, calls[i - 1] ?? ['']]
     const isSame = (at: number): boolean => args[at] === others[at]
     if (kernel !== 'linearInt8' || before !== kernel) return call
-    return [input, rows, columns, quads, scratch, own].every(isSame) ? ['linearInt8Again', ...args] : call
+    return [input, dtype, rows, columns, quads, scratch, own].every(isSame) ? ['linearInt8Again', ...args] : call
   })
 }
