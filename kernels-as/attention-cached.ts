@@ -150,8 +150,8 @@ function headOf(cache: usize, dtype: i32, slot: i32, kvHeads: i32, g: i32, capac
 }
 
 /**
- * q, out [r, heads*d], caches, positions i32[r], slot i32[1] or 0 where row i is slot i. `own` bytes of scratch a thread: 8 a row of a
- * block for the ranges, then what `attend` needs.
+ * Rows of one slot, slot i32[1]: q, out [r, heads*d], caches, positions i32[r]. `own` bytes of scratch a thread: 8 a row of a block for
+ * the ranges, then what `attend` needs.
  */
 export function attentionCached(
   q: usize, cacheK: usize, cacheV: usize, dtype: i32, positions: usize, slot: usize, out: usize, r: i32, capacity: i32,
@@ -159,7 +159,8 @@ export function attentionCached(
 ): void {
   const group = heads / kvHeads
   const width = heads * d
-  const block = slot ? blockTokens(group) : 1
+  const block = blockTokens(group)
+  const s = load<i32>(slot)
   const ranges = scratch + <usize>thread * own
   let task = 0
   for (let i = 0; i < r; i += block) {
@@ -169,29 +170,21 @@ export function attentionCached(
       let row = i
       while (row < end) {
         const at = <usize>(row * width + g * group * d) << 2
-        const seen = load<i32>(positions + (<usize>row << 2)) + 1
-        if (seen <= 0) {
+        if (load<i32>(positions + (<usize>row << 2)) < 0) {
           memory.fill(out + at, 0, <usize>(group * d) << 2)
-          row++
-          continue
-        }
-        const s = slot ? load<i32>(slot) : row
-        const k = headOf(cacheK, dtype, s, kvHeads, g, capacity, d)
-        const v = headOf(cacheV, dtype, s, kvHeads, g, capacity, d)
-        if (!slot) {
-          attendOne(q + at, k, v, dtype, out + at, 0, group, d, factor, max(0, seen - window), seen, ranges)
           row++
           continue
         }
         let tokens = 1
         while (row + tokens < end && load<i32>(positions + (<usize>(row + tokens) << 2)) >= 0) tokens++
         for (let t = 0; t < tokens; t++) {
-          const last = load<i32>(positions + (<usize>(row + t) << 2)) + 1
-          store<i32>(ranges + (<usize>t << 2), max(0, last - window))
-          store<i32>(ranges + (<usize>(tokens + t) << 2), last)
+          const seen = load<i32>(positions + (<usize>(row + t) << 2)) + 1
+          store<i32>(ranges + (<usize>t << 2), max(0, seen - window))
+          store<i32>(ranges + (<usize>(tokens + t) << 2), seen)
         }
         attend(
-          q + at, k, v, dtype, out + at, 0, width, d, 0, tokens, group, d, factor, ranges, ranges + (<usize>block << 3),
+          q + at, headOf(cacheK, dtype, s, kvHeads, g, capacity, d), headOf(cacheV, dtype, s, kvHeads, g, capacity, d), dtype, out + at, 0,
+          width, d, 0, tokens, group, d, factor, ranges, ranges + (<usize>block << 3),
         )
         row += tokens
       }
@@ -201,7 +194,8 @@ export function attentionCached(
 
 /**
  * Row i of slot i, for each chunk of the positions alone: partial [r, chunks, heads*d] and lse [r, chunks, heads], where chunks =
- * ceil(capacity / CACHED_CHUNK). Chunks past a row's position, and before its window, are left as they were.
+ * ceil(capacity / CACHED_CHUNK). Chunks past a row's position, and before its window, are left as they were. Of one chunk partial is the
+ * result: lse is 0 then, and rows at position -1 become zeros.
  */
 export function attentionCachedChunks(
   q: usize, cacheK: usize, cacheV: usize, dtype: i32, positions: usize, partial: usize, lse: usize, r: i32, capacity: i32,
@@ -215,6 +209,7 @@ export function attentionCachedChunks(
   for (let row = 0; row < r; row++) {
     const end = load<i32>(positions + (<usize>row << 2)) + 1
     const first = max(0, end - window)
+    if (!lse && end <= 0 && thread == 0) memory.fill(partial + (<usize>(row * width) << 2), 0, <usize>width << 2)
     for (let c = first / CACHED_CHUNK; c * CACHED_CHUNK < end; c++) {
       for (let g = 0; g < kvHeads; g++, task++) {
         if (task % threads != thread) continue
@@ -222,7 +217,7 @@ export function attentionCachedChunks(
         attendOne(
           q + (<usize>(row * width + g * group * d) << 2), headOf(cacheK, dtype, row, kvHeads, g, capacity, d),
           headOf(cacheV, dtype, row, kvHeads, g, capacity, d), dtype, partial + ((piece * width + <usize>(g * group * d)) << 2),
-          lse + ((piece * heads + <usize>(g * group)) << 2), group, d, factor, max(first, c * CACHED_CHUNK),
+          lse ? lse + ((piece * heads + <usize>(g * group)) << 2) : 0, group, d, factor, max(first, c * CACHED_CHUNK),
           min(end, (c + 1) * CACHED_CHUNK), scratch + <usize>thread * own,
         )
       }

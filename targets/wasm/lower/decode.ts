@@ -17,11 +17,18 @@ export const decode = {
     const seen = windowOf(window)
     const shape = [rows, capacity, heads, kvHeads, d, scale, seen] as const
     const chunk = sizes.CACHED_CHUNK.value
-    if (slot || capacity <= chunk)
+    if (slot)
       return {
         scratchBytes: threads * own,
-        calls: ({ inputs: [q, k, v, positions, slot = 0], outputs: [out], scratch }) => [
+        calls: ({ inputs: [q, k, v, positions, slot], outputs: [out], scratch }) => [
           ['attentionCached', q, k, v, dtype, positions, slot, out, ...shape, scratch, own],
+        ],
+      }
+    if (capacity <= chunk)
+      return {
+        scratchBytes: threads * own,
+        calls: ({ inputs: [q, k, v, positions], outputs: [out], scratch }) => [
+          ['attentionCachedChunks', q, k, v, dtype, positions, out, 0, ...shape, scratch, own],
         ],
       }
     // chunks of all rows: their outputs, then their log-sum-exps

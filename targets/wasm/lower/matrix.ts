@@ -68,10 +68,10 @@ function backInput(
   return ['linearBackInput', dy, w.ptr, w.code, start, scale, dx, n, w.columns, w.rows, scratch, own]
 }
 
-const isInt8 = ({ attrs: { activations = 'f32' } }: LowerNode<{ activations?: string | number }>): boolean =>
+const isRounded = ({ attrs: { activations = 'f32' } }: LowerNode<{ activations?: string | number }>): boolean =>
   activations !== 'f32'
 
-/** y[n, o] = bias + x[n, i]·wᵀ with x rounded to int8; w of q8, q4 or q4a. */
+/** y[n, o] = bias + x[n, i]·wᵀ with x rounded to int8 (beside q8 to int16); w of q8, q4 or q4a. */
 function linearInt8(
   { sizes, ...node }: Node,
   x: number,
@@ -141,7 +141,7 @@ function vocabBack(
 
 /** Bytes that one thread needs for a product of x with base weights. */
 const productScratch = (node: LowerNode<{ activations?: string | number }>, x: TensorType): number =>
-  isInt8(node) ? node.sizes.linearInt8Scratch(rowsOf(x), columnsOf(x)) : node.sizes.linearScratch(rowsOf(x))
+  isRounded(node) ? node.sizes.linearInt8Scratch(rowsOf(x), columnsOf(x)) : node.sizes.linearScratch(rowsOf(x))
 
 export const matrix = {
   linear: perThread(
@@ -150,7 +150,7 @@ export const matrix = {
       const [type, table, biasType] = node.inputs
       const [n, own, bias] = [rowsOf(type), weight(node, w, table), biasOf(node, b, biasType)]
       return [
-        isInt8(node) ? linearInt8(node, x, own, y, n, scratch, bias) : linear(node, x, own, y, n, scratch, { bias }),
+        isRounded(node) ? linearInt8(node, x, own, y, n, scratch, bias) : linear(node, x, own, y, n, scratch, { bias }),
       ]
     },
   ),
@@ -226,7 +226,7 @@ export const matrix = {
     const [x, table, ids] = node.inputs
     const [rows, k] = ids.shape
     const [logits, stats] = [logitsBytes(node, rows, table), align(node.sizes.STATS.value * rows)]
-    const product = isInt8(node) ? linearInt8 : linear
+    const product = isRounded(node) ? linearInt8 : linear
     return {
       scratchBytes: logits + stats + node.threads * productScratch(node, x),
       calls({ inputs: [h, table_, ids, temperature], outputs: [logProbs, lse, entropy, tail], scratch: z }) {

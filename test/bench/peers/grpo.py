@@ -10,7 +10,7 @@ import time
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
 folder, train_path, steps = sys.argv[1:4]
@@ -28,21 +28,11 @@ def exact_match(completions, answer, **_):
     return [1.0 if f"<answer>{right}</answer>" in text else 0.0 for text, right in zip(texts, answer)]
 
 
-class Clock(TrainerCallback):
-    def __init__(self):
-        self.steps = []
-
-    def on_step_end(self, args, state, control, **_):
-        self.steps.append(time.time())
-
-
-clock = Clock()
 trainer = GRPOTrainer(
     model=model,
     processing_class=tokenizer,
     train_dataset=dataset,
     reward_funcs=exact_match,
-    callbacks=[clock],
     args=GRPOConfig(
         output_dir=tempfile.mkdtemp(),
         learning_rate=2e-4,
@@ -66,4 +56,4 @@ trainer = GRPOTrainer(
 )
 start = time.time()
 trainer.train()
-print(json.dumps({"seconds": round(time.time() - start, 1), "lastSteps": round((clock.steps[-1] - clock.steps[0]) / (len(clock.steps) - 1), 2)}))
+print(json.dumps({"seconds": round(time.time() - start, 1)}))
