@@ -5,8 +5,8 @@ import type { CompileProgress, Target, WasmBuild } from './target.ts'
 
 // Devices of this thread: of Node, or of the Worker that computes for a page.
 
-/** `auto` takes webgpu on a GPU that passes its self-test, else wasm. `reference` is the float64 definition of every operation: slow, for tests. */
-export const deviceNames = ['auto', 'webgpu', 'wasm', 'reference'] as const
+/** `auto` takes webgpu on a GPU that passes its self-test, else wasm. `cpu` is onnxruntime, where it is installed: asked for by name. `reference` is the float64 definition of every operation: slow, for tests. */
+export const deviceNames = ['auto', 'webgpu', 'cpu', 'wasm', 'reference'] as const
 export type DeviceName = (typeof deviceNames)[number]
 
 /** What computes. */
@@ -43,6 +43,7 @@ export interface FindOptions extends Pick<DeviceOptions, 'threads' | 'build'> {
 /** Opens the best target of this thread, or the one asked for. Throws DeviceError. */
 export async function openHere({ device = 'auto', threads, build, onCompile }: DeviceOptions): Promise<Target> {
   if (device === 'reference') return (await import('../targets/reference/index.ts')).referenceTarget()
+  if (device === 'cpu') return openCpu(threads)
   if (device === 'webgpu') return (await import('../targets/webgpu/node.ts')).openWebGpu({ onCompile })
   if (device === 'auto') {
     const gpu = await findGpu({ onCompile }).catch(() => null)
@@ -61,9 +62,16 @@ export async function findHere({ measure = false, ...options }: FindOptions): Pr
   return [
     { name: 'cuda', available: false, reason: isNode ? 'not built yet' : 'not in browsers' },
     await report('webgpu', measure, {}),
+    await report('cpu', measure, options),
     await report('wasm', measure, options),
     { name: 'reference', available: true, reason: 'float64, slow: for tests' },
   ]
+}
+
+/** The machine's own vectors, by onnxruntime. Throws DeviceError in a page. */
+async function openCpu(threads: number | undefined): Promise<Target> {
+  if (!isNode) throw new DeviceError('cpu: not in browsers')
+  return (await import('../targets/onnx/index.ts')).onnxTarget({ threads })
 }
 
 /** What is wrong with adapters that were tested. */
@@ -89,7 +97,11 @@ async function findGpu(
   return { target, why: `webgpu: ${description} computes ${wrong.length} operations wrongly (${wrong[0]})` }
 }
 
-async function report(device: 'webgpu' | 'wasm', measure: boolean, options: DeviceOptions): Promise<DeviceReport> {
+async function report(
+  device: 'webgpu' | 'cpu' | 'wasm',
+  measure: boolean,
+  options: DeviceOptions,
+): Promise<DeviceReport> {
   try {
     const { target, why } =
       device === 'webgpu' ? await findGpu() : { target: await openHere({ ...options, device }), why: null }

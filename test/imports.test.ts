@@ -187,6 +187,7 @@ describe('imports run downward only', () => {
       'targets/owned-buffer.ts',
       'targets/queue.ts',
       'targets/queued-target.ts',
+      'targets/threads.ts',
     ]
     const folders = new Set(
       [...sources('targets')].filter((file) => !shared.includes(file)).map((file) => file.split('/')[1]),

@@ -23,7 +23,21 @@ export interface Candidate {
 
 /** Every target of this build; those that cannot run carry the reason. */
 export async function candidates(): Promise<Candidate[]> {
-  return [{ label: 'reference', open: async () => referenceTarget() }, ...(await wasmCandidates()), webgpuCandidate()]
+  return [
+    { label: 'reference', open: async () => referenceTarget() },
+    ...(await wasmCandidates()),
+    await cpuCandidate(),
+    webgpuCandidate(),
+  ]
+}
+
+async function cpuCandidate(): Promise<Candidate> {
+  const { onnxTarget } = await import('../targets/onnx/index.ts')
+  const skip = await onnxTarget().then(
+    (target) => target.close().then(() => undefined),
+    (error: Error) => error.message,
+  )
+  return { label: 'cpu, onnxruntime', skip, open: () => onnxTarget({ threads: 2 }) }
 }
 
 function webgpuCandidate(): Candidate {

@@ -1,4 +1,3 @@
-import { OptionError } from '../../sdk/errors.ts'
 import { isNode } from '../../sdk/runtime.ts'
 import type { WorkerReply } from './pool.ts'
 
@@ -26,9 +25,3 @@ export interface Host {
 }
 
 export const findHost = (): Promise<Host> => (isNode ? import('./node.ts') : import('./browser.ts'))
-
-/** Throws OptionError naming where the number stands. */
-export function checkThreads(threads: number, name: string): number {
-  if (Number.isInteger(threads) && threads >= 1 && threads <= 64) return threads
-  throw new OptionError(`${name}: ${threads}; give a whole number from 1 to 64`)
-}

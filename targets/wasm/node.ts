@@ -3,13 +3,11 @@ import { readFile } from 'node:fs/promises'
 import { availableParallelism, cpus } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { DeviceError } from '../../sdk/errors.ts'
-import { checkThreads, type Host } from './host.ts'
+import { threadsAsked } from '../threads.ts'
+import type { Host } from './host.ts'
 
 /** HALFLING_THREADS, else the cores, 8 at most. Throws OptionError. */
-export function defaultThreads(): number {
-  const given = process.env.HALFLING_THREADS
-  return given ? checkThreads(Number(given), 'HALFLING_THREADS') : Math.min(8, availableParallelism())
-}
+export const defaultThreads = (): number => threadsAsked() ?? Math.min(8, availableParallelism())
 
 export const processorName = (): string => cpus()[0]?.model.trim() ?? 'unknown processor'
 

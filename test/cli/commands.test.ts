@@ -216,10 +216,16 @@ describe('bench and devices', () => {
   it('print what is there and why the rest is not', async () => {
     const { machine, devices } = (await halflingJson(['devices', '--threads', '1'])).value
     expect(Object.keys(machine)).toEqual(['cores', 'memory', 'freeMemory'])
-    const [cuda, webgpu, wasm, reference] = devices
+    const [cuda, webgpu, cpu, wasm, reference] = devices
     expect(cuda).toEqual({ name: 'cuda', available: false, reason: 'not built yet' })
     // A machine may have a GPU or not; why not is said.
     expect(webgpu).toMatchObject({ name: 'webgpu', available: expect.any(Boolean), reason: expect.stringMatching(/./) })
+    expect(cpu).toMatchObject({
+      name: 'cpu',
+      available: true,
+      threads: 1,
+      reason: expect.stringMatching(/^onnxruntime 1/),
+    })
     expect(wasm).toMatchObject({ name: 'wasm', available: true, threads: 1, memoryLimit: 2 ** 32 })
     expect(Object.keys(reference)).toEqual(['name', 'available', 'reason'])
     // 24 layers, keys and values of 128 numbers each; 358M weights at 18 bytes for 32 and a table of 136M at 34.

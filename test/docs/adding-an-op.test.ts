@@ -74,7 +74,7 @@ it('an op is added by what the page says, on every target, and the page names ev
       .flatMap(({ assertionResults }) => assertionResults)
       .filter(({ status }) => status === 'passed')
       .map(({ fullName }) => fullName)
-    for (const where of ['reference', 'wasm, 1 threads', 'wasm, 2 threads', 'webgpu', 'central differences'])
+    for (const where of ['reference', 'wasm, 1 threads', 'wasm, 2 threads', 'cpu', 'webgpu', 'central differences'])
       expect(
         passed.some((name) => name.includes(where) && name.includes('softcap')),
         where,

@@ -44,7 +44,7 @@ const example = (inputIds: number[], row: number, count = inputIds.length): Exam
 })
 const shortFirst = <T>(all: readonly T[], count: number): T[] => [...all.slice(1), all[0]].slice(0, count)
 
-const targets = (await candidates()).filter(({ label }) => /2 threads|webgpu/.test(label))
+const targets = (await candidates()).filter(({ label }) => /2 threads|webgpu|cpu/.test(label))
 
 for (const { name, mean, most, margin, rounded, cases } of models) {
   const { path: file, missing } = realModel(`${name}.gguf`)
@@ -77,13 +77,14 @@ for (const { name, mean, most, margin, rounded, cases } of models) {
 
   for (const { label, skip, open } of targets) {
     // WebGPU in software takes minutes.
-    const count = Number(asked ?? (label.startsWith('wasm') ? cases : 0))
+    const isFast = !label.startsWith('webgpu')
+    const count = Number(asked ?? (isFast ? cases : 0))
     const why = skip ?? absent ?? (count === 0 ? 'slow: HALFLING_CASES=14 runs it' : null)
     describe.skipIf(why !== null)(`${name} as stored, ${label}${why === null ? '' : ` (${why})`}`, () => {
       const texts = why === null ? readJson<Scored[]>(join(golden, 'score.json')) : []
       const prompts = why === null ? readJson<Greedy[]>(join(golden, 'greedy.json')) : []
 
-      if (label.startsWith('wasm'))
+      if (isFast)
         it('scores and answers as PyTorch does', () =>
           withModel(open, async (model) => {
             await expectNear(model, shortFirst(texts, count))
@@ -94,7 +95,8 @@ for (const { name, mean, most, margin, rounded, cases } of models) {
             )
             for (const [activations, least] of [
               ['f32', margin],
-              ['int8', rounded],
+              // cpu rounds to 8 bits beside q8 too.
+              ['int8', label.startsWith('cpu') ? 1 : rounded],
             ] as const) {
               const question = { method: 'topk', k: 1, temperature: 1, seed: 0 } as const
               const best = await modelTeacher(model, question, undefined, activations)(rows)

@@ -1,0 +1,68 @@
+import { isQuantized } from '../../sdk/dtype.ts'
+import type { Program } from '../../sdk/graph/program.ts'
+import { lowering } from './lower/index.ts'
+import type { Lower, Operand } from './lower/types.ts'
+import { type BoundType, type ElementType, OnnxGraph, type ValueType } from './model.ts'
+
+/** A program as onnxruntime takes it. */
+export interface ProgramGraph {
+  readonly model: Uint8Array<ArrayBuffer>
+  /** Bound memory, or by tensor what a run is given. */
+  readonly inputs: ReadonlyMap<string, BoundType>
+  readonly initializers: ReadonlyMap<string, BoundType>
+  readonly outputs: ReadonlyMap<string, ValueType>
+  /** Outputs that are states: value -> name. */
+  readonly states: ReadonlyMap<string, string>
+  /** Tensor id -> value, of inputs and of the program's outputs. */
+  readonly given: ReadonlyMap<number, string>
+  readonly asked: ReadonlyMap<number, string>
+}
+
+const elementOf = (dtype: string): ElementType => (dtype === 'i32' ? 'i32' : 'f32')
+
+/** Lowers all nodes. A state's last version is an output in the place of its first, which is an input. */
+export function graphOf({ tensors, nodes, outputs }: Program): ProgramGraph {
+  const g = new OnnxGraph()
+  const values = new Map<number, string>()
+  const given = new Map<number, string>()
+  const made = new Set(nodes.flatMap((node) => node.outputs))
+  for (const { id, kind, name, dtype, shape } of tensors) {
+    if (made.has(id)) continue
+    const type = { type: elementOf(dtype), shape }
+    const isInput = kind === 'input'
+    if (isInput) given.set(id, g.input(`input/${name}`, type))
+    values.set(
+      id,
+      isInput
+        ? given.get(id)!
+        : isQuantized(dtype)
+          ? ''
+          : g.input(`bound/${name}`, { ...type, source: { bound: name, part: 'values', row: 0 } }),
+    )
+  }
+  const operand = (id: number): Operand => {
+    const { kind, name, dtype, shape } = tensors[id]
+    const bound = kind === 'weight' || kind === 'state' ? name : ''
+    return { dtype, shape, bound, value: values.get(id)! }
+  }
+  for (const { op, inputs, outputs, attrs } of nodes) {
+    const lower = lowering[op as keyof typeof lowering] as Lower<unknown>
+    const results = lower(g, { inputs: inputs.map(operand), outputs: outputs.map((id) => tensors[id]), attrs })
+    outputs.forEach((id, o) => {
+      values.set(id, results[o])
+      const { kind, name, dtype, shape } = tensors[id]
+      if (kind === 'state' && !g.hasWritten(results[o])) g.writes(name, results[o], { type: elementOf(dtype), shape })
+    })
+  }
+  const asked = new Map<number, string>()
+  for (const id of new Set(Object.values(outputs))) {
+    const { dtype, shape } = tensors[id]
+    const value = values.get(id)!
+    const own = g.inputs.has(value) ? g.node('Identity', [value]) : value
+    asked.set(id, own)
+    if (!g.isState(own)) g.output(own, { type: elementOf(dtype), shape })
+  }
+  const states = g.finishStates()
+  const model = g.write()
+  return { model, inputs: g.inputs, initializers: g.initializers, outputs: g.outputs, states, given, asked }
+}

@@ -1,0 +1,148 @@
+// Attention over packed rows in blocks of queries, each with the keys up to its end: no N x N for long rows. Query heads of one key head
+// lie below one another, so that one product serves them and gradients of k and v add up inside theirs.
+import type { OnnxGraph } from '../model.ts'
+import { count, type Lowering, type LowerNode, type Operand, rowsOf } from './types.ts'
+
+/** Scores of one block, at most. */
+const mostScores = 16e6 / 4
+/** What a score is given that does not count. */
+const masked = -1e30
+
+interface Block {
+  readonly from: number
+  readonly to: number
+}
+
+function blocksOf(rows: number, heads: number): Block[] {
+  const size = Math.max(1, Math.min(Math.ceil(rows / (rows > 64 ? 4 : 1)), Math.floor(mostScores / (heads * rows))))
+  return Array.from({ length: Math.ceil(rows / size) }, (_, b) => ({
+    from: b * size,
+    to: Math.min(rows, (b + 1) * size),
+  }))
+}
+
+/** [n, (H/G)·D·G] of a block's rows -> [G, H/G · n, D]; of keys H is G. */
+function byHead(g: OnnxGraph, x: string, { from, to }: Block, rows: number, kvHeads: number, shared: number): string {
+  return g.once(`heads of ${x} ${from} ${to} ${shared}`, () => {
+    const own = from === 0 && to === rows ? x : g.slice(x, 0, from, to)
+    const heads = g.node('Transpose', [g.reshape(own, [to - from, kvHeads, shared, -1])], { perm: [1, 2, 0, 3] })
+    return g.reshape(heads, [kvHeads, shared * (to - from), -1])
+  })
+}
+
+/** The way back, [n, H·D]. */
+function byRow(g: OnnxGraph, x: string, n: number, kvHeads: number, shared: number): string {
+  const heads = g.node('Transpose', [g.reshape(x, [kvHeads, shared, n, -1])], { perm: [2, 0, 1, 3] })
+  return g.reshape(heads, [n, -1])
+}
+
+/** scale·q·k of a block, masked: [G, H/G, n, keys]. Token i sees keys starts[i]..i, its window of them. */
+function scores(
+  g: OnnxGraph,
+  [q, k]: readonly [string, string],
+  block: Block,
+  starts: Operand,
+  { kvHeads, shared, scale, window }: Shape,
+): string {
+  const [n, rows] = [block.to - block.from, count(starts)]
+  const products = g.node('FusedMatMul', [q, k], { transB: 1, alpha: { float: scale } })
+  const mask = g.once(`mask ${starts.value} ${block.from} ${block.to} ${window}`, () => {
+    const range = (from: number, to: number) => g.cast(g.node('Range', [g.int32(from), g.int32(to), g.int32(1)]), 'i32')
+    const [i, j] = [g.reshape(range(block.from, block.to), [n, 1]), range(0, block.to)]
+    const starting =
+      block.from === 0 && block.to === rows ? starts.value : g.slice(starts.value, 0, block.from, block.to)
+    const first = g.reshape(starting, [n, 1])
+    const least = window > 0 ? g.node('Max', [first, g.node('Sub', [i, g.int32(window - 1)])]) : first
+    const seen = g.node('And', [g.node('GreaterOrEqual', [j, least]), g.node('LessOrEqual', [j, i])])
+    return g.node('Where', [seen, g.floats([0]), g.floats([masked])])
+  })
+  return g.node('Add', [g.reshape(products, [kvHeads, shared, n, block.to]), mask])
+}
+
+interface Shape {
+  readonly kvHeads: number
+  readonly shared: number
+  readonly scale: number
+  readonly window: number
+}
+
+const joined = (g: OnnxGraph, parts: readonly string[]): string =>
+  parts.length === 1 ? parts[0] : g.node('Concat', parts, { axis: 0 })
+
+export const attention: Pick<Lowering, 'attention' | 'attentionBack'> = {
+  attention: (g, { inputs: [q, k, v, starts], attrs }) => {
+    const shape = { ...attrs, shared: attrs.heads / attrs.kvHeads }
+    const { kvHeads, shared } = shape
+    const rows = rowsOf(q)
+    const parts = blocksOf(rows, attrs.heads).map((block) => {
+      const n = block.to - block.from
+      const keys = { from: 0, to: block.to }
+      const own = byHead(g, q.value, block, rows, kvHeads, shared)
+      const z = scores(g, [own, byHead(g, k.value, keys, rows, kvHeads, 1)], block, starts, shape)
+      const p = g.node('Softmax', [z], { axis: -1 })
+      // The greatest probability is exp(greatest score - lse).
+      const lse = g.node('Sub', [g.max(z, -1), g.node('Log', [g.max(p, -1)])])
+      const flat = g.reshape(p, [kvHeads, shared * n, block.to])
+      const out = g.node('MatMul', [flat, byHead(g, v.value, keys, rows, kvHeads, 1)])
+      return { out: byRow(g, out, n, kvHeads, shared), lse: byRow(g, lse, n, kvHeads, shared) }
+    })
+    return [
+      joined(
+        g,
+        parts.map(({ out }) => out),
+      ),
+      joined(
+        g,
+        parts.map(({ lse }) => lse),
+      ),
+    ]
+  },
+  attentionBack,
+}
+
+function attentionBack(
+  g: OnnxGraph,
+  { inputs, attrs }: LowerNode<Parameters<Lowering['attentionBack']>[1]['attrs']>,
+): string[] {
+  const [dout, q, k, v, out, lse, starts] = inputs
+  const shape = { ...attrs, shared: attrs.heads / attrs.kvHeads }
+  const { kvHeads, shared, scale } = shape
+  const rows = rowsOf(q)
+  const blocks = blocksOf(rows, attrs.heads)
+  const parts = blocks.map((block) => {
+    const n = block.to - block.from
+    const keys = { from: 0, to: block.to }
+    const [own, down] = [q, dout].map(({ value }) => byHead(g, value, block, rows, kvHeads, shared))
+    const [kOwn, vOwn] = [k, v].map(({ value }) => byHead(g, value, keys, rows, kvHeads, 1))
+    const z = scores(g, [own, kOwn], block, starts, shape)
+    const total = g.reshape(byHead(g, lse.value, block, rows, kvHeads, shared), [kvHeads, shared, n, 1])
+    const p = g.reshape(g.node('Exp', [g.node('Sub', [z, total])]), [kvHeads, shared * n, block.to])
+    const along = g.sum(g.node('Mul', [down, byHead(g, out.value, block, rows, kvHeads, shared)]), -1, true)
+    const dp = g.node('FusedMatMul', [down, vOwn], { transB: 1 })
+    const ds = g.node('Mul', [p, g.node('Sub', [dp, along])])
+    const alpha = { alpha: { float: scale } }
+    return {
+      dq: byRow(g, g.node('FusedMatMul', [ds, kOwn], alpha), n, kvHeads, shared),
+      // [G, keys, D]
+      dk: g.node('FusedMatMul', [ds, own], { transA: 1, ...alpha }),
+      dv: g.node('FusedMatMul', [p, down], { transA: 1 }),
+    }
+  })
+  /** Keys up to a block's end: what later keys have is nothing. */
+  const total = (which: 'dk' | 'dv'): string => {
+    const sum = parts.reduce((so, part, b) => {
+      if (b === 0) return part[which]
+      const more = blocks[b].to - blocks[b - 1].to
+      return g.node('Add', [g.node('Pad', [so, g.ints(0, 0, 0, 0, more, 0)]), part[which]])
+    }, '')
+    return byRow(g, sum, rows, kvHeads, 1)
+  }
+  return [
+    joined(
+      g,
+      parts.map(({ dq }) => dq),
+    ),
+    total('dk'),
+    total('dv'),
+  ]
+}
