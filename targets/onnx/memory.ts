@@ -10,13 +10,16 @@ import type { Part } from './model.ts'
 export interface Memory {
   readonly type: TensorType
   readonly parts: Readonly<Partial<Record<Part, ArrayBuffer>>>
+  /** Made of the parts when first asked for. */
+  derived: Partial<Record<Part, ArrayBuffer>>
   /** Of writes: what onnxruntime packed of an earlier one is out of date. */
   version: number
 }
 
 export function allocate(type: TensorType): Memory {
   const elements = elementCount(type.shape)
-  if (!isQuantized(type.dtype)) return { type, parts: { values: new ArrayBuffer(4 * elements) }, version: 0 }
+  if (!isQuantized(type.dtype))
+    return { type, parts: { values: new ArrayBuffer(4 * elements) }, derived: {}, version: 0 }
   const floats = () => new ArrayBuffer((4 * elements) / BLOCK)
   return {
     type,
@@ -25,16 +28,30 @@ export function allocate(type: TensorType): Memory {
       scales: floats(),
       ...(type.dtype === 'q4a' && { offsets: floats() }),
     },
+    derived: {},
     version: 0,
   }
 }
 
-export const bytesOfMemory = ({ parts }: Memory): number =>
-  Object.values(parts).reduce((sum, part) => sum + part.byteLength, 0)
+/** A part's memory. */
+export function partOf({ parts, derived }: Memory, part: Part): ArrayBuffer {
+  if (part === 'high' || part === 'low')
+    derived[part] ??= nibbles(new Uint8Array(parts.codes!), part === 'high' ? 4 : 0)
+  return derived[part] ?? parts[part]!
+}
+
+/** Halves of bytes, two in a byte. */
+function nibbles(codes: Uint8Array, shift: number): ArrayBuffer {
+  const out = new Uint8Array(codes.length / 2)
+  for (let j = 0; j < out.length; j++)
+    out[j] = ((codes[2 * j] >> shift) & 15) | (((codes[2 * j + 1] >> shift) & 15) << 4)
+  return out.buffer
+}
 
 /** Canonical bytes (sdk/dtype.ts) from an offset on. */
 export function write(memory: Memory, byteOffset: number, bytes: Uint8Array): void {
   memory.version++
+  memory.derived = {}
   const { dtype } = memory.type
   if (dtype === 'f32' || dtype === 'i32') {
     new Uint8Array(memory.parts.values!).set(bytes, byteOffset)

@@ -21,8 +21,11 @@ export interface Source {
   readonly part: Part
   readonly row: number
 }
-/** Numbers, or of quantized weights the codes, the scales and the offsets of their blocks. `halves`: zero points, the same for all weights. */
-export type Part = 'values' | 'codes' | 'scales' | 'offsets' | 'halves'
+/**
+ * Numbers, or of quantized weights the codes, the scales and the offsets of their blocks; of q8 also the high and the low halves of its
+ * codes. `halves`: zero points, the same for all weights.
+ */
+export type Part = 'values' | 'codes' | 'scales' | 'offsets' | 'high' | 'low' | 'halves'
 
 /** Whole numbers are INT attributes: a FLOAT that may be whole is written as { float }. */
 export type Attribute = number | string | readonly number[] | { readonly float: number }

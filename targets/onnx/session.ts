@@ -1,5 +1,5 @@
 import type { ProgramGraph } from './graph.ts'
-import type { Memory } from './memory.ts'
+import { type Memory, partOf } from './memory.ts'
 import { type BoundType, bytesOf, elementTypes, type ValueType } from './model.ts'
 import type { Ort, Pointer } from './ort/api.ts'
 
@@ -141,7 +141,7 @@ export class Session {
     const { bound: name, part, row } = value.source!
     if (part === 'halves') return this.value(zeroPointsOf(value.type as 'u8' | 'u4', bytesOf(value)), 0, value)
     const ofRow = bytesOf({ ...value, shape: [1, ...value.shape.slice(1)] })
-    return this.value(bound[name].parts[part]!, row * ofRow, value)
+    return this.value(partOf(bound[name], part), row * ofRow, value)
   }
 
   private value(data: ArrayBuffer, from: number, type: ValueType): Pointer {

@@ -42,7 +42,7 @@ describe.skipIf(noBrowser)(`wasm in Chromium${noBrowser ? ` (${noBrowser})` : ''
         expect(await tab.evaluate(`inWorker(${asked})`)).toEqual(here.tokenIds)
         const devices = (await tab.evaluate('devices()')) as { name: string; available: boolean; reason: string }[]
         expect(devices.map(({ name, available }) => `${name} ${available}`)).toEqual([
-          ...['cuda false', 'webgpu false', 'wasm true', 'reference true'],
+          ...['cuda false', 'webgpu false', 'cpu false', 'wasm true', 'reference true'],
         ])
         expect(devices[1].reason).toMatch(/swiftshader.* computes in software/i)
         expect(told).toEqual([])

@@ -66,15 +66,17 @@ function places(g: OnnxGraph, cache: Operand, positions: Operand, slot: Operand 
 function kvWrite(g: OnnxGraph, { inputs: [cache, x, positions, slot] }: LowerNode<unknown>): string[] {
   const [slots, heads, capacity, size] = cache.shape
   const rows = count(positions)
-  const shape = [slots * heads * capacity, size]
-  // The cache's own memory under another shape, so that what is scattered stays in place.
+  // The cache's own memory under another shape, so that what is scattered stays in place; a step sees no more slots than it has rows.
+  const seenSlots = slot || !g.inputs.has(cache.value) ? slots : rows
+  const shape = [seenSlots * heads * capacity, size]
   const source = { bound: cache.bound, part: 'values', row: 0 } as const
   const flat = g.inputs.has(cache.value)
-    ? g.input(`${cache.value}/flat`, { type: 'f32', shape, source })
+    ? g.input(`${cache.value}/${seenSlots}`, { type: 'f32', shape, source })
     : g.reshape(cache.value, shape)
   const next = (updates: string, to: string): string[] => {
     const written = g.node('ScatterND', [flat, to, updates])
-    const seen = g.reshape(written, cache.shape)
+    const seen = g.reshape(written, cache.shape.with(0, seenSlots))
+    g.once(`slots of ${seen}`, () => seenSlots)
     g.writes(cache.bound, written, { type: 'f32', shape }, seen)
     return [seen]
   }
@@ -109,8 +111,10 @@ function attentionCached(
   const [slots, kvHeads, capacity, size] = cacheK.shape
   const rows = count(positions)
   const shared = columnsOf(q) / size / kvHeads
-  const own = (cache: Operand) =>
-    slot ? g.node('Gather', [cache.value, slot.value]) : rows === slots ? cache.value : g.slice(cache.value, 0, 0, rows)
+  const own = (cache: Operand) => {
+    if (slot) return g.node('Gather', [cache.value, slot.value])
+    return g.once(`slots of ${cache.value}`, () => slots) === rows ? cache.value : g.slice(cache.value, 0, 0, rows)
+  }
   // A step: [R, G, shared, D] by [R, G, P, D]. A chunk: its rows lie below one another, [1, G, shared·R, D] by [1, G, P, D].
   const byHead = g.node(
     'Transpose',

@@ -16,7 +16,7 @@ type Ops =
 /** Products, adapters, and what they leave to columns. */
 export const matrix: Pick<Lowering, Ops> = {
   linear: (g, { inputs: [x, w, bias], attrs: { activations } }) => [
-    product(g, x.value, w, { bias: bias?.value, rounded: activations !== 'f32' }),
+    product(g, x, w, { bias: bias?.value, rounded: activations !== 'f32' }),
   ],
   linearBackInput: (g, { inputs: [dy, w] }) => [productBack(g, dy.value, w)],
   linearBackWeight: (g, { inputs: [dy, x, grad] }) => [

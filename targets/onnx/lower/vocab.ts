@@ -31,7 +31,7 @@ function within(g: OnnxGraph, ids: Operand, { from, to }: Rows) {
 
 /** z = h·tableᵀ/T of a slice. */
 function logits(g: OnnxGraph, h: Operand, table: Operand, temperature: Operand, rows: Rows): string {
-  return g.node('Div', [product(g, h.value, table, { rows }), temperature.value])
+  return g.node('Div', [product(g, h, table, { rows }), temperature.value])
 }
 
 /** A slice's values at the row's own ids replaced; what is no id of the slice goes to one more column. */

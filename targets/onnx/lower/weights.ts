@@ -30,32 +30,40 @@ function part(
 
 const bitsOf = ({ dtype }: Operand): 8 | 4 => (dtype === 'q8' ? 8 : 4)
 
-/** x [N, I] · wᵀ (+ bias) -> [N, O]. `rounded`: in int8. */
+/** Rows up to which a q8 weight is multiplied as two of 4 bits: MatMulNBits unpacks the whole matrix of 8 bits where x is f32. */
+const fewRows = 32
+
+/** x [N, I] · wᵀ (+ bias) -> [N, O]. `rounded`: x in int8. */
 export function product(
   g: OnnxGraph,
-  x: string,
+  x: Pick<Operand, 'value' | 'shape'>,
   w: Operand,
   { rows = all(w), bias, rounded = false }: { rows?: Rows; bias?: string; rounded?: boolean } = {},
 ): string {
-  const columns = w.shape[1]
   if (!isQuantized(w.dtype)) {
     const values = rowsOf(g, w, rows)
-    return g.node('Gemm', [x, values, ...(bias ? [bias] : [])], { transB: 1 })
+    return g.node('Gemm', [x.value, values, ...(bias ? [bias] : [])], { transB: 1 })
   }
-  const [bits, blocks] = [bitsOf(w), columns / BLOCK]
-  const y = g.node(
-    'MatMulNBits',
-    [
-      x,
-      part(g, w, 'codes', 'u8', rows, [blocks, (BLOCK * bits) / 8], true),
-      part(g, w, 'scales', 'f32', rows, [blocks], true),
-    ],
-    { K: columns, N: rows.to - rows.from, bits, block_size: BLOCK, accuracy_level: rounded ? 4 : 0 },
-  )
-  const biased = bias ? g.node('Add', [y, bias]) : y
-  if (w.dtype !== 'q4a') return biased
-  const sums = g.once(`sums of ${x}`, () => g.sum(g.reshape(x, [-1, blocks, BLOCK]), 2))
-  return g.node('Gemm', [sums, offsets(g, w, rows), biased], { transB: 1 })
+  const [columns, blocks] = [w.shape[1], w.shape[1] / BLOCK]
+  const scales = part(g, w, 'scales', 'f32', rows, [blocks], true)
+  const byCodes = (kind: Part, bits: number): string => {
+    const codes = part(g, w, kind, 'u8', rows, [blocks, (BLOCK * bits) / 8], true)
+    const attributes = { K: columns, N: rows.to - rows.from, bits, block_size: BLOCK, accuracy_level: rounded ? 4 : 0 }
+    return g.node('MatMulNBits', [x.value, codes, scales], attributes)
+  }
+  const withBias = (y: string) => (bias ? g.node('Add', [y, bias]) : y)
+  /** y + alpha times the sums of x's blocks by one number a block of w. */
+  const plus = (y: string, numbers: string, alpha: number): string => {
+    const sums = g.once(`sums of ${x.value}`, () => g.sum(g.reshape(x.value, [-1, blocks, BLOCK]), 2))
+    return g.node('Gemm', [sums, numbers, y], { transB: 1, alpha: { float: alpha } })
+  }
+  if (w.dtype === 'q8' && !rounded && x.shape[0] <= fewRows) {
+    // code - 128 = 16·(high - 8) + (low - 8) + 8
+    const high = g.node('Mul', [byCodes('high', 4), g.floats([16])])
+    return plus(withBias(g.node('Add', [high, byCodes('low', 4)])), scales, 8)
+  }
+  const y = withBias(byCodes('codes', bitsOf(w)))
+  return w.dtype === 'q4a' ? plus(y, offsets(g, w, rows), 1) : y
 }
 
 const offsets = (g: OnnxGraph, w: Operand, rows: Rows): string =>
