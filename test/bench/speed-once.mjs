@@ -1,8 +1,9 @@
-// One fresh process (speed.ts): tokens/s of a model on the wasm target, with the built package. Prints one JSON line.
-// `node speed-once.mjs MODEL THREADS`
+// One fresh process (speed.ts): tokens/s of a model on a device, with the built package. Prints one JSON line.
+// `node speed-once.mjs MODEL THREADS DEVICE`
 const { loadModel, generateBatch } = await import('../../dist/sdk/index.js')
-const [file, threads] = process.argv.slice(2)
-const lm = await loadModel(file, { device: 'wasm', threads: Number(threads) })
+const [file, threads, given] = process.argv.slice(2)
+const device = given === 'cpu' ? 'cpu' : 'wasm'
+const lm = await loadModel(file, { device, threads: Number(threads) })
 const forced = { temperature: 0, logitBias: Object.fromEntries([...lm.eosTokenIds].map((id) => [id, -Infinity])) }
 /** Token ids that nothing has cached.
  * @type {(length: number, seed: number) => number[]} */
