@@ -5,9 +5,3 @@ export function checkThreads(threads: number, name: string): number {
   if (Number.isInteger(threads) && threads >= 1 && threads <= 64) return threads
   throw new OptionError(`${name}: ${threads}; give a whole number from 1 to 64`)
 }
-
-/** What HALFLING_THREADS asks for. Throws OptionError. */
-export function threadsAsked(): number | undefined {
-  const given = process.env.HALFLING_THREADS
-  return given ? checkThreads(Number(given), 'HALFLING_THREADS') : undefined
-}

@@ -184,6 +184,7 @@ describe('imports run downward only', () => {
     const shared = [
       'targets/checks.ts',
       'targets/lowering.ts',
+      'targets/machine.ts',
       'targets/owned-buffer.ts',
       'targets/queue.ts',
       'targets/queued-target.ts',

@@ -29,16 +29,11 @@ export function graphOf({ tensors, nodes, outputs }: Program): ProgramGraph {
   for (const { id, kind, name, dtype, shape } of tensors) {
     if (made.has(id)) continue
     const type = { type: elementOf(dtype), shape }
-    const isInput = kind === 'input'
-    if (isInput) given.set(id, g.input(`input/${name}`, type))
-    values.set(
-      id,
-      isInput
-        ? given.get(id)!
-        : isQuantized(dtype)
-          ? ''
-          : g.input(`bound/${name}`, { ...type, source: { bound: name, part: 'values', row: 0 } }),
-    )
+    if (kind === 'input') {
+      given.set(id, g.input(`input/${name}`, type))
+      values.set(id, given.get(id)!)
+    } else if (isQuantized(dtype)) values.set(id, '')
+    else values.set(id, g.input(`bound/${name}`, { ...type, source: { bound: name, part: 'values', row: 0 } }))
   }
   const operand = (id: number): Operand => {
     const { kind, name, dtype, shape } = tensors[id]
@@ -47,7 +42,7 @@ export function graphOf({ tensors, nodes, outputs }: Program): ProgramGraph {
   }
   for (const { op, inputs, outputs, attrs } of nodes) {
     const lower = lowering[op as keyof typeof lowering] as Lower<unknown>
-    const results = lower(g, { inputs: inputs.map(operand), outputs: outputs.map((id) => tensors[id]), attrs })
+    const results = lower(g, { inputs: inputs.map(operand), attrs })
     outputs.forEach((id, o) => {
       values.set(id, results[o])
       const { kind, name, dtype, shape } = tensors[id]

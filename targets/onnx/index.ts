@@ -1,11 +1,12 @@
-import { availableParallelism, cpus, totalmem } from 'node:os'
-import { byteLength, type TensorType } from '../../sdk/dtype.ts'
+import { totalmem } from 'node:os'
+import { byteLength } from '../../sdk/dtype.ts'
 import { DeviceError } from '../../sdk/errors.ts'
 import { type MemoryPlan, type Program, planMemory } from '../../sdk/graph/program.ts'
 import type { DeviceInfo, Target } from '../../sdk/target.ts'
 import type { Job } from '../checks.ts'
+import { defaultThreads, processorName } from '../machine.ts'
 import { type Executor, QueuedTarget } from '../queued-target.ts'
-import { checkThreads, threadsAsked } from '../threads.ts'
+import { checkThreads } from '../threads.ts'
 import { graphOf, type ProgramGraph } from './graph.ts'
 import { copySlots } from './lower/decode.ts'
 import { lowering } from './lower/index.ts'
@@ -23,7 +24,7 @@ export interface OnnxOptions {
 export async function onnxTarget({ threads }: OnnxOptions = {}): Promise<Target> {
   if (threads !== undefined) checkThreads(threads, 'threads')
   const ort = await Ort.open(findLibrary())
-  return new QueuedTarget(new OnnxExecutor(ort, threads ?? threadsAsked() ?? Math.min(8, availableParallelism())))
+  return new QueuedTarget(new OnnxExecutor(ort, threads ?? defaultThreads()))
 }
 
 /** A program's session; none of a program that only copies slots. */
@@ -46,7 +47,7 @@ class OnnxExecutor implements Executor<Memory, Compiled> {
     const env = ort.make('CreateEnv', 'onnxruntime', 4, 'halfling')
     const place = ort.make('CreateCpuMemoryInfo', 'onnxruntime', 1, 0)
     this.host = { ort, threads, env, place }
-    const description = `onnxruntime ${ort.version}, ${cpus()[0]?.model ?? process.arch}`
+    const description = `onnxruntime ${ort.version}, ${processorName()}`
     this.info = { description, threads, memoryLimit: totalmem(), features: [] }
   }
 
@@ -54,9 +55,8 @@ class OnnxExecutor implements Executor<Memory, Compiled> {
     return op === 'kvCopy' || Object.hasOwn(lowering, op) ? true : `cpu has no lowering of ${op}`
   }
 
-  allocate(type: TensorType): Memory {
-    return allocate(type)
-  }
+  allocate = allocate
+  /** Arrays are the garbage collector's. */
   release(): void {}
   write = write
   read = read

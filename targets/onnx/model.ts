@@ -87,7 +87,7 @@ export class OnnxGraph {
     return new Map([...this.written].map(([bound, { value }]) => [value, bound]))
   }
 
-  /** One node of one output, or its first. An input '' is left out. */
+  /** One node of one output, or its first. */
   node(op: string, inputs: readonly string[], attributes: OnnxNode['attributes'] = {}): string {
     return this.nodeOf(1, op, inputs, attributes)[0]
   }
@@ -110,19 +110,15 @@ export class OnnxGraph {
     return this.memo.get(key) as T
   }
 
-  floats(values: readonly number[], shape: readonly number[] = []): string {
-    return this.constant('f32', shape, new Uint8Array(Float32Array.from(values).buffer))
+  float(value: number): string {
+    return this.constant('f32', [], new Uint8Array(Float32Array.of(value).buffer))
   }
-  doubles(values: readonly number[]): string {
-    return this.constant('f64', [], new Uint8Array(Float64Array.from(values).buffer))
+  double(value: number): string {
+    return this.constant('f64', [], new Uint8Array(Float64Array.of(value).buffer))
   }
   /** int64, of shape [n]: shapes, axes, indices. */
   ints(...values: number[]): string {
     return this.constant('i64', [values.length], new Uint8Array(BigInt64Array.from(values.map(BigInt)).buffer))
-  }
-  /** int64 [n, 1]. */
-  ints2(values: readonly number[]): string {
-    return this.constant('i64', [values.length, 1], new Uint8Array(BigInt64Array.from(values.map(BigInt)).buffer))
   }
   int32(value: number): string {
     return this.constant('i32', [], new Uint8Array(Int32Array.of(value).buffer))
@@ -130,11 +126,18 @@ export class OnnxGraph {
   uint32(value: number): string {
     return this.constant('u32', [], new Uint8Array(Uint32Array.of(value).buffer))
   }
-  bytes(value: number): string {
+  byte(value: number): string {
     return this.constant('u8', [], Uint8Array.of(value))
   }
 
   // What many lowerings say.
+  /** i32 of from..to-1, counted up in the run. */
+  range(from: number, to: number): string {
+    return this.once(`range ${from} ${to}`, () => this.node('Range', [this.int32(from), this.int32(to), this.int32(1)]))
+  }
+  column(x: string): string {
+    return this.reshape(x, [-1, 1])
+  }
   reshape(x: string, shape: readonly number[]): string {
     return this.node('Reshape', [x, this.ints(...shape)])
   }

@@ -1,15 +1,10 @@
 // What the target needs of Node: files, workers, the processor.
 import { readFile } from 'node:fs/promises'
-import { availableParallelism, cpus } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { DeviceError } from '../../sdk/errors.ts'
-import { threadsAsked } from '../threads.ts'
 import type { Host } from './host.ts'
 
-/** HALFLING_THREADS, else the cores, 8 at most. Throws OptionError. */
-export const defaultThreads = (): number => threadsAsked() ?? Math.min(8, availableParallelism())
-
-export const processorName = (): string => cpus()[0]?.model.trim() ?? 'unknown processor'
+export { defaultThreads, processorName } from '../machine.ts'
 
 export const whySingle = (): null => null
 

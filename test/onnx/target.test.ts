@@ -6,7 +6,7 @@ import { byteLength, floatDTypes } from '../../sdk/dtype.ts'
 import { DeviceError } from '../../sdk/errors.ts'
 import { Graph } from '../../sdk/graph/graph.ts'
 import { toProgram } from '../../sdk/graph/program.ts'
-import { linear, mul, sum } from '../../sdk/ops/index.ts'
+import { embed, linear, mul, sum } from '../../sdk/ops/index.ts'
 import { fromFloats, toFloats } from '../../sdk/quant/convert.ts'
 import type { Target } from '../../sdk/target.ts'
 import { onnxTarget } from '../../targets/onnx/index.ts'
@@ -98,6 +98,12 @@ describe('the target cpu', () => {
       const executable = await target.compile(toProgram(g, 'square'), {})
       expect([...(await executable.run({ x: Float32Array.of(1, 2, 3, 4) })).y]).toEqual([1, 4, 9, 16])
       executable.free()
+      const failing = new Graph()
+      const ids = failing.input('ids', { dtype: 'i32', shape: [1] })
+      failing.output('y', embed(failing, ids, failing.weight('w', { dtype: 'f32', shape: [2, 4] })))
+      const w = target.create({ dtype: 'f32', shape: [2, 4] }, 'w')
+      const fails = await target.compile(toProgram(failing, 'failing'), { w })
+      await expect(fails.run({ ids: Int32Array.of(7) })).rejects.toThrow(/^program failing: .*Gather/)
     })
     expect([...alive].filter(([, count]) => count !== 0)).toEqual([])
   })

@@ -1,12 +1,11 @@
 // Attention over packed rows in blocks of queries, each with the keys up to its end: no N x N for long rows. Query heads of one key head
 // lie below one another, so that one product serves them and gradients of k and v add up inside theirs.
+import { LOG_ZERO } from '../../../sdk/log-zero.ts'
 import type { OnnxGraph } from '../model.ts'
 import { count, type Lowering, type LowerNode, type Operand, rowsOf } from './types.ts'
 
 /** Scores of one block, at most. */
 const mostScores = 16e6 / 4
-/** What a score is given that does not count. */
-const masked = -1e30
 
 interface Block {
   readonly from: number
@@ -21,8 +20,15 @@ function blocksOf(rows: number, heads: number): Block[] {
   }))
 }
 
-/** [n, (H/G)·D·G] of a block's rows -> [G, H/G · n, D]; of keys H is G. */
-function byHead(g: OnnxGraph, x: string, { from, to }: Block, rows: number, kvHeads: number, shared: number): string {
+/** A block's rows of x [N, H·D] -> [G, H/G · n, D]; `shared` is H/G, 1 of keys and values. */
+export function byHead(
+  g: OnnxGraph,
+  x: string,
+  { from, to }: Block,
+  rows: number,
+  kvHeads: number,
+  shared: number,
+): string {
   return g.once(`heads of ${x} ${from} ${to} ${shared}`, () => {
     const own = from === 0 && to === rows ? x : g.slice(x, 0, from, to)
     const heads = g.node('Transpose', [g.reshape(own, [to - from, kvHeads, shared, -1])], { perm: [1, 2, 0, 3] })
@@ -31,7 +37,7 @@ function byHead(g: OnnxGraph, x: string, { from, to }: Block, rows: number, kvHe
 }
 
 /** The way back, [n, H·D]. */
-function byRow(g: OnnxGraph, x: string, n: number, kvHeads: number, shared: number): string {
+export function byRow(g: OnnxGraph, x: string, n: number, kvHeads: number, shared: number): string {
   const heads = g.node('Transpose', [g.reshape(x, [kvHeads, shared, n, -1])], { perm: [2, 0, 1, 3] })
   return g.reshape(heads, [n, -1])
 }
@@ -47,17 +53,19 @@ function scores(
   const [n, rows] = [block.to - block.from, count(starts)]
   const products = g.node('FusedMatMul', [q, k], { transB: 1, alpha: { float: scale } })
   const mask = g.once(`mask ${starts.value} ${block.from} ${block.to} ${window}`, () => {
-    const range = (from: number, to: number) => g.cast(g.node('Range', [g.int32(from), g.int32(to), g.int32(1)]), 'i32')
-    const [i, j] = [g.reshape(range(block.from, block.to), [n, 1]), range(0, block.to)]
+    const [i, j] = [g.column(g.range(block.from, block.to)), g.range(0, block.to)]
     const starting =
       block.from === 0 && block.to === rows ? starts.value : g.slice(starts.value, 0, block.from, block.to)
-    const first = g.reshape(starting, [n, 1])
+    const first = g.column(starting)
     const least = window > 0 ? g.node('Max', [first, g.node('Sub', [i, g.int32(window - 1)])]) : first
     const seen = g.node('And', [g.node('GreaterOrEqual', [j, least]), g.node('LessOrEqual', [j, i])])
-    return g.node('Where', [seen, g.floats([0]), g.floats([masked])])
+    return maskOf(g, seen)
   })
   return g.node('Add', [g.reshape(products, [kvHeads, shared, n, block.to]), mask])
 }
+
+/** What is added to scores: nothing where they count. */
+export const maskOf = (g: OnnxGraph, seen: string): string => g.node('Where', [seen, g.float(0), g.float(LOG_ZERO)])
 
 interface Shape {
   readonly kvHeads: number

@@ -1,6 +1,7 @@
 import { LOG_ZERO } from '../../../sdk/log-zero.ts'
 import type { OnnxGraph } from '../model.ts'
-import { atLeastZero } from './small.ts'
+import { byHead, byRow, maskOf } from './attention.ts'
+import { atLeastZero, isGiven } from './small.ts'
 import { columnsOf, count, type Lowering, type LowerNode, type Operand, rowsOf } from './types.ts'
 
 type Ops = 'attentionCached' | 'kvWrite' | 'sample' | 'topLogProbs' | 'drawTokens'
@@ -19,10 +20,10 @@ export const decode: Pick<Lowering, Ops> = {
     const total = logMass(z)
     const logProbs = g.node('Sub', [values, total])
     if (k === columnsOf(logits)) {
-      const none = g.node('Expand', [g.floats([LOG_ZERO]), g.ints(rowsOf(logits))])
+      const none = g.node('Expand', [g.float(LOG_ZERO), g.ints(rowsOf(logits))])
       return [g.cast(ids, 'i32'), logProbs, none]
     }
-    const banned = g.node('Expand', [g.floats([LOG_ZERO]), g.ints(rowsOf(logits), k)])
+    const banned = g.node('Expand', [g.float(LOG_ZERO), g.ints(rowsOf(logits), k)])
     const rest = logMass(g.node('ScatterElements', [z, ids, banned], { axis: 1 }))
     return [g.cast(ids, 'i32'), logProbs, g.reshape(g.node('Sub', [rest, total]), [-1])]
   },
@@ -50,11 +51,11 @@ function places(g: OnnxGraph, cache: Operand, positions: Operand, slot: Operand 
   const [, heads, capacity] = cache.shape
   return g.once(`places ${cache.shape} ${positions.value} ${slot?.value}`, () => {
     const rows = count(positions)
-    const slots = slot ? slot.value : g.cast(g.ints(...Array(rows).keys()), 'i32')
-    const first = g.node('Mul', [g.reshape(slots, [-1, 1]), g.int32(heads)])
-    const head = g.node('Add', [first, g.cast(g.ints(...Array(heads).keys()), 'i32')])
+    const slots = slot ? slot.value : g.range(0, rows)
+    const first = g.node('Mul', [g.column(slots), g.int32(heads)])
+    const head = g.node('Add', [first, g.range(0, heads)])
     const start = g.node('Mul', [head, g.int32(capacity)])
-    const at = g.node('Add', [start, g.reshape(atLeastZero(g, positions), [rows, 1])])
+    const at = g.node('Add', [start, g.column(atLeastZero(g, positions))])
     return g.cast(g.reshape(at, [rows, heads, 1]), 'i64')
   })
 }
@@ -83,22 +84,18 @@ function kvWrite(g: OnnxGraph, { inputs: [cache, x, positions, slot] }: LowerNod
   const stored = cache.dtype === 'f16' ? g.cast(g.cast(x.value, 'f16'), 'f32') : x.value
   const own = g.reshape(stored, [rows, heads, size])
   const at = places(g, cache, positions, slot)
-  const isPadding = g.reshape(g.node('Less', [positions.value, g.int32(0)]), [rows, 1, 1])
+  const isToken = g.reshape(isGiven(g, positions), [rows, 1, 1])
   const there = g.node('GatherND', [flat, at])
-  if (!slot) {
-    return next(g.node('Where', [isPadding, there, own]), at)
-  }
+  if (!slot) return next(g.node('Where', [isToken, own, there]), at)
   // Padding takes place and value of the last token; where there is none all rows write what stands at position 0.
   const { last, isAny } = g.once(`last ${positions.value}`, () => ({
     last: g.node('ArgMax', [positions.value], { axis: 0, keepdims: 1 }),
     isAny: g.node('GreaterOrEqual', [g.node('ReduceMax', [positions.value, g.ints(0)]), g.int32(0)]),
   }))
-  const to = g.once(`padded places ${at}`, () => g.node('Where', [isPadding, g.node('Gather', [at, last]), at]))
-  const value = g.node('Where', [isPadding, g.node('Gather', [own, last]), own])
+  const to = g.once(`padded places ${at}`, () => g.node('Where', [isToken, at, g.node('Gather', [at, last])]))
+  const value = g.node('Where', [isToken, own, g.node('Gather', [own, last])])
   return next(g.node('Where', [isAny, value, there]), to)
 }
-
-const masked = -1e30
 
 /** All of a slot's positions are scored: those of rows in a step, or of one slot for the rows of a chunk. */
 function attentionCached(
@@ -111,55 +108,41 @@ function attentionCached(
   const [slots, kvHeads, capacity, size] = cacheK.shape
   const rows = count(positions)
   const shared = columnsOf(q) / size / kvHeads
+  // Of a step each row has its slot, [R, G, P, D]; a chunk's rows lie below one another over one slot's [G, P, D].
   const own = (cache: Operand) => {
-    if (slot) return g.node('Gather', [cache.value, slot.value])
+    if (slot) return g.reshape(g.node('Gather', [cache.value, slot.value]), [kvHeads, capacity, size])
     return g.once(`slots of ${cache.value}`, () => slots) === rows ? cache.value : g.slice(cache.value, 0, 0, rows)
   }
-  // A step: [R, G, shared, D] by [R, G, P, D]. A chunk: its rows lie below one another, [1, G, shared·R, D] by [1, G, P, D].
-  const byHead = g.node(
-    'Transpose',
-    [
-      g.reshape(
-        q.value,
-        [slot ? 1 : rows, slot ? rows : 1, kvHeads, shared, size].filter((_, i) => slot || i !== 1),
-      ),
-    ],
-    {
-      perm: slot ? [0, 2, 3, 1, 4] : [0, 1, 2, 3],
-    },
-  )
-  const queries = slot ? g.reshape(byHead, [1, kvHeads, shared * rows, size]) : byHead
+  const queries = slot
+    ? byHead(g, q.value, { from: 0, to: rows }, rows, kvHeads, shared)
+    : g.reshape(q.value, [rows, kvHeads, shared, size])
   const products = g.node('FusedMatMul', [queries, own(cacheK)], { transB: 1, alpha: { float: scale } })
-  const mask = g.once(`cache mask ${positions.value} ${capacity} ${window}`, () => {
-    const [j, i] = [g.cast(g.ints(...Array(capacity).keys()), 'i32'), g.reshape(positions.value, [rows, 1])]
+  const mask = g.once(`cache mask ${positions.value} ${capacity} ${window} ${slot?.value}`, () => {
+    const [j, i] = [g.range(0, capacity), g.column(positions.value)]
     const upTo = g.node('LessOrEqual', [j, i])
     const seen = window > 0 ? g.node('And', [upTo, g.node('Greater', [j, g.node('Sub', [i, g.int32(window)])])]) : upTo
-    return g.node('Where', [seen, g.floats([0]), g.floats([masked])])
+    return slot ? maskOf(g, seen) : g.reshape(maskOf(g, seen), [rows, 1, 1, capacity])
   })
-  // [R, 1, 1, P] or [1, 1, 1, R, P]
-  const z = slot
-    ? g.reshape(g.node('Add', [g.reshape(products, [kvHeads, shared, rows, capacity]), mask]), [
-        1,
+  const probabilities = (z: string) => g.node('Softmax', [g.node('Add', [z, mask])], { axis: -1 })
+  const weights = slot
+    ? g.reshape(probabilities(g.reshape(products, [kvHeads, shared, rows, capacity])), [
         kvHeads,
         shared * rows,
         capacity,
       ])
-    : g.node('Add', [products, g.reshape(mask, [rows, 1, 1, capacity])])
-  const out = g.node('MatMul', [g.node('Softmax', [z], { axis: -1 }), own(cacheV)])
-  const byRow = slot
-    ? g.node('Transpose', [g.reshape(out, [kvHeads, shared, rows, size])], { perm: [2, 0, 1, 3] })
-    : out
+    : probabilities(products)
+  const out = g.node('MatMul', [weights, own(cacheV)])
+  const byToken = slot ? byRow(g, out, rows, kvHeads, shared) : g.reshape(out, [rows, columnsOf(q)])
   // Padding gives zeros.
-  const isToken = g.reshape(g.node('GreaterOrEqual', [positions.value, g.int32(0)]), [rows, 1])
-  return [g.node('Where', [isToken, g.reshape(byRow, [rows, columnsOf(q)]), g.floats([0])])]
+  return [g.node('Where', [g.column(isGiven(g, positions)), byToken, g.float(0)])]
 }
 
 function sample(g: OnnxGraph, { inputs }: LowerNode<unknown>): string[] {
   const [logits, temperature, topK, topP, minP, uniform, editRow, editId, editBias, penalties, counts] = inputs
   const [rows, vocabulary] = logits.shape
-  const column = ({ value }: Operand) => g.reshape(value, [rows, 1])
-  const one = g.floats([1])
-  const zero = g.floats([0])
+  const column = ({ value }: Operand) => g.column(value)
+  const one = g.float(1)
+  const zero = g.float(0)
   let z = logits.value
   const seen = counts && g.slice(counts.value, 0, 0, rows)
   if (counts) {
@@ -174,7 +157,7 @@ function sample(g: OnnxGraph, { inputs }: LowerNode<unknown>): string[] {
     const less = g.node('Add', [g.node('Mul', [drawnTimes, frequency]), presence])
     z = g.node('Sub', [z, g.node('Where', [g.node('Greater', [drawnTimes, zero]), less, zero])])
   }
-  const isEdit = g.node('GreaterOrEqual', [editRow.value, g.int32(0)])
+  const isEdit = isGiven(g, editRow)
   const editAt = g.node('Add', [g.node('Mul', [atLeastZero(g, editRow), g.int32(vocabulary)]), editId.value])
   const edited = g.node(
     'ScatterElements',
@@ -200,7 +183,7 @@ function sample(g: OnnxGraph, { inputs }: LowerNode<unknown>): string[] {
   const most = g.cast(g.reshape(g.max(sorts, 0), [1]), 'i64')
   const [sorted] = g.nodeOf(2, 'TopK', [z, most], { axis: 1 })
   const kth = g.node('Sub', [g.node('Max', [sorts, g.int32(1)]), g.int32(1)])
-  const least = g.node('Where', [hasTopK, g.node('GatherElements', [sorted, kth], { axis: 1 }), g.floats([-3e38])])
+  const least = g.node('Where', [hasTopK, g.node('GatherElements', [sorted, kth], { axis: 1 }), g.float(-3e38)])
   let kept = g.node('GreaterOrEqual', [z, least])
   const keptMass = (of: string) => g.sum(g.node('Where', [of, mass, zero]), 1, true)
 
@@ -211,10 +194,7 @@ function sample(g: OnnxGraph, { inputs }: LowerNode<unknown>): string[] {
   const share = g.node('Div', [before, g.cast(keptMass(kept), 'f64')])
   const stays = g.node('And', [
     inTopK,
-    g.node('Greater', [
-      g.node('Sub', [g.doubles([1]), share]),
-      g.node('Sub', [g.doubles([1]), g.cast(column(topP), 'f64')]),
-    ]),
+    g.node('Greater', [g.node('Sub', [g.double(1), share]), g.node('Sub', [g.double(1), g.cast(column(topP), 'f64')])]),
   ])
   const staying = g.node('Max', [g.sum(g.cast(stays, 'i32'), 1, true), g.int32(1)])
   const border = g.node('GatherElements', [sorted, g.node('Sub', [staying, g.int32(1)])], { axis: 1 })
@@ -242,7 +222,7 @@ function sample(g: OnnxGraph, { inputs }: LowerNode<unknown>): string[] {
   const logProb = (total: string) => g.reshape(g.node('Sub', [own, g.node('Log', [total])]), [rows])
   const outputs = [g.reshape(id, [rows]), logProb(g.sum(mass, 1, true)), logProb(keptMass(kept))]
   if (!counts) return outputs
-  const at = g.node('Concat', [g.ints2(Array.from({ length: rows }, (_, r) => r)), g.cast(id, 'i64')], { axis: 1 })
+  const at = g.cast(g.node('Concat', [g.column(g.range(0, rows)), id], { axis: 1 }), 'i64')
   const more = g.node('Add', [g.node('GatherND', [counts.value, at]), g.int32(2)])
   return [...outputs, g.node('ScatterND', [counts.value, at, more])]
 }

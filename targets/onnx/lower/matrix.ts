@@ -32,7 +32,7 @@ export const matrix: Pick<Lowering, Ops> = {
     const t = g.node('Mul', [g.node('MatMul', [dy.value, b.value]), scale.value])
     return [g.node('MatMul', [t, a.value]), t]
   },
-  // The square of a row of w + low is summed up: both [O, I] live for the node alone.
+  // w and low [O, I] live for this node alone.
   doraNorm: (g, { inputs: [w, a, b, scale] }) => {
     const low = g.node('Mul', [g.node('MatMul', [b.value, a.value]), scale.value])
     const merged = g.node('Add', [dequantized(g, w), low])
@@ -50,7 +50,7 @@ function loraByRow(g: OnnxGraph, [y, x, a, b, scale, of]: readonly Operand[]): s
   const [n, rank, rows] = [count(scale), b.shape[1], y.shape[0]]
   // [N, n]: its scale where the adapter is the row's.
   const own = g.once(`adapters by ${of.value} of ${scale.value}`, () => {
-    const isOwn = g.node('Equal', [g.reshape(of.value, [rows, 1]), g.cast(g.ints(...Array(n).keys()), 'i32')])
+    const isOwn = g.node('Equal', [g.column(of.value), g.range(0, n)])
     return g.node('Mul', [g.cast(isOwn, 'f32'), scale.value])
   })
   const hidden = g.reshape(g.node('Gemm', [x.value, a.value], { transB: 1 }), [rows, n, rank])

@@ -14,10 +14,9 @@ export interface Operand extends TensorType {
 
 export interface LowerNode<A> {
   readonly inputs: readonly Operand[]
-  readonly outputs: readonly TensorType[]
   readonly attrs: A
 }
 
-/** Adds a node's own nodes to the graph and returns the values of its outputs; '' of one that was not asked for. */
+/** Adds a node's own nodes to the graph and returns the values of its outputs. */
 export type Lower<A> = (g: OnnxGraph, node: LowerNode<A>) => string[]
 export type Lowering = { readonly [N in OpName]: Lower<AttrsOf<N>> }

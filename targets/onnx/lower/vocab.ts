@@ -1,7 +1,7 @@
 // Through the vocabulary in slices, all rows at once: [R, V] is never held, but where the table itself is trained.
 import { LOG_ZERO } from '../../../sdk/log-zero.ts'
 import type { OnnxGraph } from '../model.ts'
-import { isZeros, log1p } from './small.ts'
+import { isGiven, isZeros, log1p } from './small.ts'
 import type { Lowering, LowerNode, Operand } from './types.ts'
 import { product, productBack, type Rows } from './weights.ts'
 
@@ -38,8 +38,8 @@ function logits(g: OnnxGraph, h: Operand, table: Operand, temperature: Operand, 
 function without(g: OnnxGraph, x: string, ids: Operand, rows: Rows, value: number): string {
   const { isIn, local } = within(g, ids, rows)
   const to = g.node('Where', [isIn, local, g.int32(rows.to - rows.from)])
-  const updates = g.node('Expand', [g.floats([value]), g.ints(...ids.shape)])
-  const padded = g.node('Pad', [x, g.ints(0, 0, 0, 1), g.floats([value])])
+  const updates = g.node('Expand', [g.float(value), g.ints(...ids.shape)])
+  const padded = g.node('Pad', [x, g.ints(0, 0, 0, 1), g.float(value)])
   return g.node('ScatterElements', [padded, to, updates], { axis: 1 })
 }
 
@@ -53,7 +53,6 @@ function massOf(g: OnnxGraph, tops: readonly string[], sums: readonly string[]):
 
 const total = (g: OnnxGraph, parts: readonly string[]): string => parts.reduce((a, b) => g.node('Add', [a, b]))
 const flat = (g: OnnxGraph, x: string): string => g.reshape(x, [-1])
-const column = (g: OnnxGraph, { value }: Operand): string => g.reshape(value, [-1, 1])
 
 export const vocab: Pick<Lowering, 'vocabPick' | 'vocabPickBack' | 'vocabPickBackTable'> = {
   // Activations as they are: scores are compared with others.
@@ -69,7 +68,7 @@ export const vocab: Pick<Lowering, 'vocabPick' | 'vocabPickBack' | 'vocabPickBac
         top,
         sum: g.sum(mass, 1, true),
         weighted: g.sum(g.node('Mul', [mass, g.node('Sub', [z, top])]), 1, true),
-        picked: g.node('Where', [isIn, g.node('GatherElements', [z, local], { axis: 1 }), g.floats([0])]),
+        picked: g.node('Where', [isIn, g.node('GatherElements', [z, local], { axis: 1 }), g.float(0)]),
         outsideTop,
         outsideSum: g.sum(g.node('Exp', [g.node('Sub', [outside, outsideTop])]), 1, true),
       }
@@ -77,8 +76,8 @@ export const vocab: Pick<Lowering, 'vocabPick' | 'vocabPickBack' | 'vocabPickBac
     const of = <K extends keyof (typeof slices)[0]>(key: K) => slices.map((slice) => slice[key])
     const { top, sum } = massOf(g, of('top'), of('sum'))
     const lse = g.node('Add', [top, g.node('Log', [sum])])
-    const isId = g.node('GreaterOrEqual', [ids.value, g.int32(0)])
-    const logProbs = g.node('Where', [isId, g.node('Sub', [total(g, of('picked')), lse]), g.floats([0])])
+    const isId = isGiven(g, ids)
+    const logProbs = g.node('Where', [isId, g.node('Sub', [total(g, of('picked')), lse]), g.float(0)])
     // log(sum) - the mean of z - top: both are small where the row is peaked.
     const expected = total(
       g,
@@ -90,17 +89,17 @@ export const vocab: Pick<Lowering, 'vocabPick' | 'vocabPickBack' | 'vocabPickBac
     )
     const entropy = g.node('Sub', [g.node('Log', [sum]), g.node('Div', [expected, sum])])
     // The mass outside: as 1 - the ids' where they have less than half, else summed up.
-    const picked = g.sum(g.node('Where', [isId, g.node('Exp', [logProbs]), g.floats([0])]), 1, true)
+    const picked = g.sum(g.node('Where', [isId, g.node('Exp', [logProbs]), g.float(0)]), 1, true)
     const outside = massOf(g, of('outsideTop'), of('outsideSum'))
     const rest = g.node('Add', [g.node('Sub', [outside.top, top]), g.node('Log', [g.node('Div', [outside.sum, sum])])])
     // Where nothing is outside of the ids.
-    const isNone = g.node('Less', [rest, g.floats([LOG_ZERO / 10])])
+    const isNone = g.node('Less', [rest, g.float(LOG_ZERO / 10)])
     const exact = g.node('Where', [
-      g.node('Less', [picked, g.floats([0.5])]),
-      log1p(g, g.node('Neg', [g.node('Min', [picked, g.floats([0.5])])])),
+      g.node('Less', [picked, g.float(0.5)]),
+      log1p(g, g.node('Neg', [g.node('Min', [picked, g.float(0.5)])])),
       rest,
     ])
-    const tail = g.node('Where', [isNone, g.floats([LOG_ZERO]), exact])
+    const tail = g.node('Where', [isNone, g.float(LOG_ZERO), exact])
     return [logProbs, flat(g, lse), flat(g, entropy), flat(g, tail)]
   },
   vocabPickBack: (g, node) => {
@@ -119,27 +118,31 @@ export const vocab: Pick<Lowering, 'vocabPick' | 'vocabPickBack' | 'vocabPickBac
 function gradients(g: OnnxGraph, { inputs }: LowerNode<unknown>, rows: Rows): string {
   const [dLogProbs, dLse, dEntropy, dTail, h, table, ids, temperature, lse, entropy, tail] = inputs
   const z = logits(g, h, table, temperature, rows)
-  const logP = g.node('Sub', [z, column(g, lse)])
-  const isId = g.node('GreaterOrEqual', [ids.value, g.int32(0)])
-  const own = g.node('Where', [isId, dLogProbs.value, g.floats([0])])
+  const logP = g.node('Sub', [z, g.column(lse.value)])
+  const isId = isGiven(g, ids)
+  const own = g.node('Where', [isId, dLogProbs.value, g.float(0)])
   const hasTail = !isZeros(g, dTail)
   // No gradient through a tail of nothing.
   const tailGradient = () =>
-    g.node('Where', [g.node('Greater', [column(g, tail), g.floats([LOG_ZERO / 10])]), column(g, dTail), g.floats([0])])
+    g.node('Where', [
+      g.node('Greater', [g.column(tail.value), g.float(LOG_ZERO / 10)]),
+      g.column(dTail.value),
+      g.float(0),
+    ])
   let factor = g.node('Neg', [g.sum(own, 1, true)])
-  if (!isZeros(g, dLse)) factor = g.node('Add', [factor, column(g, dLse)])
+  if (!isZeros(g, dLse)) factor = g.node('Add', [factor, g.column(dLse.value)])
   if (hasTail) factor = g.node('Sub', [factor, tailGradient()])
   if (!isZeros(g, dEntropy)) {
-    const surprise = g.node('Add', [logP, column(g, entropy)])
-    factor = g.node('Sub', [factor, g.node('Mul', [surprise, column(g, dEntropy)])])
+    const surprise = g.node('Add', [logP, g.column(entropy.value)])
+    factor = g.node('Sub', [factor, g.node('Mul', [surprise, g.column(dEntropy.value)])])
   }
   let dz = g.node('Mul', [g.node('Exp', [logP]), factor])
   if (hasTail) {
     const outside = g.slice(without(g, z, ids, rows, LOG_ZERO), 1, 0, rows.to - rows.from)
-    const shares = g.node('Exp', [g.node('Sub', [g.node('Sub', [outside, column(g, lse)]), column(g, tail)])])
+    const shares = g.node('Exp', [g.node('Sub', [g.node('Sub', [outside, g.column(lse.value)]), g.column(tail.value)])])
     dz = g.node('Add', [dz, g.node('Mul', [shares, tailGradient()])])
   }
   const { isIn, local } = within(g, ids, rows)
-  const picked = g.node('Where', [isIn, own, g.floats([0])])
+  const picked = g.node('Where', [isIn, own, g.float(0)])
   return g.node('ScatterElements', [dz, local, picked], { axis: 1, reduction: 'add' })
 }

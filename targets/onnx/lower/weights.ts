@@ -59,7 +59,7 @@ export function product(
   }
   if (w.dtype === 'q8' && !rounded && x.shape[0] <= fewRows) {
     // code - 128 = 16·(high - 8) + (low - 8) + 8
-    const high = g.node('Mul', [byCodes('high', 4), g.floats([16])])
+    const high = g.node('Mul', [byCodes('high', 4), g.float(16)])
     return plus(withBias(g.node('Add', [high, byCodes('low', 4)])), scales, 8)
   }
   const y = withBias(byCodes('codes', bitsOf(w)))
@@ -121,12 +121,12 @@ export function gathered(g: OnnxGraph, ids: string, w: Operand): string {
       : g.node(
           'Concat',
           [
-            g.node('BitwiseAnd', [g.reshape(bytes, [-1, columns / 2, 1]), g.bytes(15)]),
-            g.node('BitShift', [g.reshape(bytes, [-1, columns / 2, 1]), g.bytes(4)], { direction: 'RIGHT' }),
+            g.node('BitwiseAnd', [g.reshape(bytes, [-1, columns / 2, 1]), g.byte(15)]),
+            g.node('BitShift', [g.reshape(bytes, [-1, columns / 2, 1]), g.byte(4)], { direction: 'RIGHT' }),
           ],
           { axis: 2 },
         )
-  const centred = g.node('Sub', [g.cast(codes, 'f32'), g.floats([bits === 8 ? 128 : 8])])
+  const centred = g.node('Sub', [g.cast(codes, 'f32'), g.float(bits === 8 ? 128 : 8)])
   const scaled = g.node('Mul', [
     g.reshape(centred, [-1, blocks, BLOCK]),
     g.reshape(rowsBy('scales', 'f32', blocks), [-1, blocks, 1]),

@@ -16,9 +16,7 @@ const table = {
   CreateEnv: [3, `int level, const char *id, ${out}`],
   CreateSessionFromArray: [8, `void *env, const void *model, size_t bytes, void *options, ${out}`],
   CreateSessionOptions: [10, out],
-  EnableProfiling: [14, 'void *options, const char *prefix'],
   DisableMemPattern: [17, 'void *options'],
-  DisableCpuMemArena: [19, 'void *options'],
   SetSessionGraphOptimizationLevel: [23, 'void *options, int level'],
   SetIntraOpNumThreads: [24, 'void *options, int threads'],
   CreateRunOptions: [39, out],
@@ -42,12 +40,6 @@ const table = {
   ReleaseIoBinding: [135, 'void *'],
   BindInput: [136, 'void *binding, const char *name, void *value'],
   BindOutput: [137, 'void *binding, const char *name, void *value'],
-  CreatePrepackedWeightsContainer: [166, out],
-  ReleasePrepackedWeightsContainer: [167, 'void *'],
-  CreateSessionFromArrayWithPrepackedWeightsContainer: [
-    169,
-    `void *env, const void *model, size_t bytes, void *options, void *container, ${out}`,
-  ],
   AddExternalInitializers: [210, 'void *options, const char **names, void **values, size_t count'],
 } as const
 type Name = keyof typeof table
@@ -58,6 +50,7 @@ const count = (what: string, by: number) => alive.set(what, (alive.get(what) ?? 
 
 /** Every library stays: koffi's functions do not hold it, and one that is unloaded crashes the next call. */
 const libraries: unknown[] = []
+const opened = new Map<string, Ort>()
 
 export class Ort {
   readonly version: string
@@ -90,14 +83,16 @@ export class Ort {
     this.message = koffi.decode(pointerAt(api, 2) as never, koffi.proto(`const char *Ort${nth}GetErrorMessage(void *)`))
   }
 
-  /** Throws DeviceError where koffi, or a library that is new enough, is missing. */
+  /** A library is loaded once. Throws DeviceError where koffi, or a library that is new enough, is missing. */
   static async open(path: string): Promise<Ort> {
     // Not in the import itself, or bundlers would take it along.
     const name = ['ko', 'ffi'].join('')
     const koffi = (await import(name).catch(() => {
       throw new DeviceError('cpu needs the package koffi beside onnxruntime-node: npm install onnxruntime-node koffi')
     })) as typeof import('koffi')
-    return new Ort(koffi.default, path)
+    const ort = opened.get(path) ?? new Ort(koffi.default, path)
+    opened.set(path, ort)
+    return ort
   }
 
   /** Throws DeviceError with `what` it was about. */
