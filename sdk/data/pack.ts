@@ -29,6 +29,11 @@ export function bucketLength(n: number): number {
   return Math.ceil(n / step) * step
 }
 
+/** The lengths of buckets between two lengths. */
+export function* bucketLengths(from: number, to: number): Iterable<number> {
+  for (let n = bucketLength(from); n <= to; n = bucketLength(n + 1)) yield n
+}
+
 /** Concatenates examples. `bucket`: the padded length for N tokens or R scored rows. */
 export function packBatch(
   examples: readonly Pick<Example, 'inputIds' | 'labels'>[],

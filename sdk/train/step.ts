@@ -1,8 +1,9 @@
 import { megabytes } from '../bytes.ts'
+import { bucketLengths } from '../data/pack.ts'
 import { byteLength, type TensorType } from '../dtype.ts'
 import { MemoryError, NumericError, OptionError } from '../errors.ts'
 import { Graph, gradientName, type Tensor } from '../graph/graph.ts'
-import { bindings, toProgram } from '../graph/program.ts'
+import { bindings, type Program, toProgram } from '../graph/program.ts'
 import { type DecoderContext, headWeight, packedHidden } from '../model/decoder.ts'
 import type { Model } from '../model/model.ts'
 import { Programs } from '../model/programs.ts'
@@ -127,25 +128,28 @@ export class TrainStep {
     yield* this.moments()
   }
 
-  /** Bytes for a packed length and a number of scored rows, exact. Allocates nothing. */
-  async forecast(tokens: number, scoredRows: number): Promise<Forecast> {
-    // Graphs of many layers take a while.
-    await turn()
-    const [g, update] = [new Graph(), new Graph()]
-    this.buildAccumulate(g, tokens, scoredRows)
-    await turn()
-    this.buildApply(update)
-    const program = toProgram(g, 'forecast')
-    const weights = sum(bindings(program, 'weight').values())
+  /** Bytes for a packed length and any of these numbers of scored rows, exact. Allocates nothing. */
+  async forecast(tokens: number, ...scoredRows: readonly number[]): Promise<Forecast> {
+    const build = async (body: (g: Graph) => unknown): Promise<Program> => {
+      // Graphs of many layers take a while.
+      await turn()
+      const g = new Graph()
+      body(g)
+      return toProgram(g, 'forecast')
+    }
+    const programs = [await build((g) => this.buildApply(g))]
+    for (const rows of scoredRows) programs.push(await build((g) => this.buildAccumulate(g, tokens, rows)))
+    const weights = sum(bindings(programs.at(-1)!, 'weight').values())
     const optimizer = 3 * sum(this.parameters.values())
     await turn()
-    const activations = await this.model.target.scratchBytes([program, toProgram(update, 'forecast')])
+    const activations = await this.model.target.scratchBytes(programs)
     return { weights, optimizer, activations, total: weights + optimizer + activations }
   }
 
-  /** The forecast; throws MemoryError with it when a step of this size cannot fit. */
+  /** The forecast for at most so many scored rows; throws MemoryError with it when such a step cannot fit. */
   async checkMemory(tokens: number, scoredRows: number): Promise<Forecast> {
-    const f = await this.forecast(tokens, scoredRows)
+    // Now and then fewer scored rows are placed a little worse.
+    const f = await this.forecast(tokens, ...bucketLengths(scoredRows / 2, scoredRows))
     const { memoryLimit } = this.model.target.info
     if (f.total <= memoryLimit) return f
     throw new MemoryError(
