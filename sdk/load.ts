@@ -75,8 +75,8 @@ export async function loadModel(model?: string | Source, options: LoadOptions = 
   const target = await openTarget(options)
   try {
     const loaded = await Model.load(target, config, stored.tensors, source.name, options)
-    // wasm in Node computes in this process: it does not go away, and trainers need no copies.
-    if (!(isNode && target.name === 'wasm'))
+    // What computes in this process does not go away, and trainers need no copies.
+    if (!isNode || target.name === 'webgpu')
       loaded.again = {
         openTarget: () => openTarget({ ...options, device: target.name as DeviceName }),
         openTensors: async () => (await openModel(source)).tensors,

@@ -46,7 +46,11 @@ class OnnxExecutor implements Executor<Memory, Compiled> {
   constructor(ort: Ort, threads: number) {
     const env = ort.make('CreateEnv', 'onnxruntime', 4, 'halfling')
     const place = ort.make('CreateCpuMemoryInfo', 'onnxruntime', 1, 0)
-    this.host = { ort, threads, env, place }
+    // By what is asked for, not by powers of two.
+    const arena = ort.make('CreateArenaCfgV2', 'onnxruntime', ['arena_extend_strategy'], [1], 1)
+    ort.call('CreateAndRegisterAllocator', 'onnxruntime', env, place, arena)
+    ort.release('CreateArenaCfgV2', 'ReleaseArenaCfg', arena)
+    this.host = { ort, threads, env, place, packed: ort.make('CreatePrepackedWeightsContainer', 'onnxruntime') }
     const description = `onnxruntime ${ort.version}, ${processorName()}`
     this.info = { description, threads, memoryLimit: totalmem(), features: [] }
   }
@@ -83,7 +87,8 @@ class OnnxExecutor implements Executor<Memory, Compiled> {
     this.closed = true
     await idle
     for (const compiled of [...this.opened]) this.unload(compiled)
-    const { ort, env, place } = this.host
+    const { ort, env, place, packed } = this.host
+    ort.release('CreatePrepackedWeightsContainer', 'ReleasePrepackedWeightsContainer', packed)
     ort.release('CreateCpuMemoryInfo', 'ReleaseMemoryInfo', place)
     ort.release('CreateEnv', 'ReleaseEnv', env)
   }

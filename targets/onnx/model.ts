@@ -36,6 +36,8 @@ interface OnnxNode {
   readonly inputs: readonly string[]
   readonly outputs: readonly string[]
   readonly attributes: Readonly<Record<string, Attribute>>
+  /** Values that are made before, where anything needs them. */
+  readonly after: readonly string[]
 }
 
 const microsoft = new Set(['FusedMatMul', 'GroupQueryAttention', 'MatMulNBits', 'QuickGelu', 'RotaryEmbedding'])
@@ -92,9 +94,15 @@ export class OnnxGraph {
     return this.nodeOf(1, op, inputs, attributes)[0]
   }
 
-  nodeOf(count: number, op: string, inputs: readonly string[], attributes: OnnxNode['attributes'] = {}): string[] {
+  nodeOf(
+    count: number,
+    op: string,
+    inputs: readonly string[],
+    attributes: OnnxNode['attributes'] = {},
+    after: readonly string[] = [],
+  ): string[] {
     const outputs = Array.from({ length: count }, () => this.fresh(op))
-    this.nodes.push({ op, domain: microsoft.has(op) ? 'com.microsoft' : '', inputs, outputs, attributes })
+    this.nodes.push({ op, domain: microsoft.has(op) ? 'com.microsoft' : '', inputs, outputs, attributes, after })
     return outputs
   }
 
@@ -138,8 +146,9 @@ export class OnnxGraph {
   column(x: string): string {
     return this.reshape(x, [-1, 1])
   }
-  reshape(x: string, shape: readonly number[]): string {
-    return this.node('Reshape', [x, this.ints(...shape)])
+  /** `after`: small values of the same large ones, which would be kept for them (`inOrder`). */
+  reshape(x: string, shape: readonly number[], after: readonly string[] = []): string {
+    return this.nodeOf(1, 'Reshape', [x, this.ints(...shape)], {}, after)[0]
   }
   slice(x: string, axis: number, from: number, to: number): string {
     return this.node('Slice', [x, this.ints(from), this.ints(to), this.ints(axis)])
@@ -167,6 +176,7 @@ export class OnnxGraph {
       .reverse()
     for (const name of [...this.inputs.keys()]) if (!needed.has(name)) this.inputs.delete(name)
     for (const name of [...this.initializers.keys()]) if (!needed.has(name)) this.initializers.delete(name)
+    const nodes = kept.flatMap((node) => this.withOrder(node, needed))
     const w = new BinaryWriter()
     w.tag(1, WireType.Varint).int64(10)
     for (const [domain, version] of [
@@ -175,7 +185,7 @@ export class OnnxGraph {
     ] as const)
       message(w, 8, () => w.tag(1, WireType.LengthDelimited).string(domain).tag(2, WireType.Varint).int64(version))
     message(w, 7, () => {
-      for (const node of kept) message(w, 1, () => writeNode(w, node))
+      for (const node of nodes) message(w, 1, () => writeNode(w, node))
       w.tag(2, WireType.LengthDelimited).string('program')
       for (const [name, { type, shape, data }] of this.constants)
         if (needed.has(name))
@@ -206,6 +216,20 @@ export class OnnxGraph {
     const read = new Set(this.nodes.flatMap(({ inputs }) => inputs))
     const waits = ({ outputs }: OnnxNode) => outputs.every((name) => this.leaves.has(name) && !read.has(name))
     return [...this.nodes.filter((node) => !waits(node)), ...this.nodes.filter(waits).reverse()]
+  }
+
+  /** Only values order nodes: the shape of one that comes after others begins with no length of theirs. */
+  private withOrder(node: OnnxNode, needed: ReadonlySet<string>): OnnxNode[] {
+    const first = node.after.filter((name) => needed.has(name))
+    if (first.length === 0) return [node]
+    const [x, shape] = node.inputs
+    const plain = { domain: '', after: [] }
+    const none = first.map((name) => {
+      return { ...plain, op: 'Shape', inputs: [name], outputs: [this.fresh('Shape')], attributes: { start: 0, end: 0 } }
+    })
+    const outputs = [this.fresh('Concat')]
+    const whole = { ...plain, op: 'Concat', inputs: [...none.map((n) => n.outputs[0]), shape], outputs }
+    return [...none, { ...whole, attributes: { axis: 0 } }, { ...node, inputs: [x, outputs[0]] }]
   }
 
   private constant(type: ElementType, shape: readonly number[], data: Uint8Array): string {

@@ -8,8 +8,10 @@ export interface Host {
   readonly ort: Ort
   readonly threads: number
   readonly env: Pointer
-  /** Memory of the CPU. */
+  /** Memory of the CPU, one arena of it. */
   readonly place: Pointer
+  /** Weights as onnxruntime packs them, once for all sessions. */
+  readonly packed: Pointer
 }
 
 /** Zero points in the middle of codes of 8 and 4 bits; the largest that was asked for serves all. */
@@ -22,6 +24,8 @@ function zeroPointsOf(type: 'u8' | 'u4', bytes: number): ArrayBuffer {
   zeroPoints.set(type, made)
   return made
 }
+
+const makesSession = 'CreateSessionFromArrayWithPrepackedWeightsContainer'
 
 /** A graph that runs on bound memory: states in place, inputs and outputs in memory of its own. */
 export class Session {
@@ -93,21 +97,25 @@ export class Session {
   }
 
   private async load(graph: ProgramGraph, bound: Readonly<Record<string, Memory>>): Promise<void> {
-    const { ort, env, threads } = this.host
+    const { ort, env, threads, packed } = this.host
     const { what } = this
     const options = ort.make('CreateSessionOptions', what)
     try {
       ort.call('DisableMemPattern', what, options)
       ort.call('SetSessionGraphOptimizationLevel', what, options, 0)
       ort.call('SetIntraOpNumThreads', what, options, threads)
+      ort.call('AddSessionConfigEntry', what, options, 'session.use_env_allocators', '1')
       // Threads of a session that rests would keep others from computing.
       ort.call('AddSessionConfigEntry', what, options, 'session.force_spinning_stop', '1')
       const names = [...graph.initializers.keys()]
       const values = names.map((name) => this.boundValue(graph.initializers.get(name)!, bound))
       if (names.length > 0) ort.call('AddExternalInitializers', what, options, names, values, names.length)
-      const pointer = await ort.makeAside('CreateSessionFromArray', what, env, graph.model, graph.model.length, options)
-      this.releases.push(() => ort.release('CreateSessionFromArray', 'ReleaseSession', pointer))
+      // Those that are added by name too are packed for all sessions.
+      for (const [i, name] of names.entries()) ort.call('AddInitializer', what, options, name, values[i])
+      const pointer = await ort.makeAside(makesSession, what, env, graph.model, graph.model.length, options, packed)
+      this.releases.push(() => ort.release(makesSession, 'ReleaseSession', pointer))
       this.pointer = pointer
+      ort.giveBack()
     } finally {
       ort.release('CreateSessionOptions', 'ReleaseSessionOptions', options)
     }

@@ -1,4 +1,4 @@
-import { mkdtempSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it, vi } from 'vitest'
@@ -6,7 +6,7 @@ import { byteLength, floatDTypes } from '../../sdk/dtype.ts'
 import { DeviceError } from '../../sdk/errors.ts'
 import { Graph } from '../../sdk/graph/graph.ts'
 import { toProgram } from '../../sdk/graph/program.ts'
-import { embed, linear, mul, sum } from '../../sdk/ops/index.ts'
+import { add, attention, embed, linear, mul, sum } from '../../sdk/ops/index.ts'
 import { fromFloats, toFloats } from '../../sdk/quant/convert.ts'
 import type { Target } from '../../sdk/target.ts'
 import { onnxTarget } from '../../targets/onnx/index.ts'
@@ -50,6 +50,37 @@ describe('the target cpu', () => {
       const row = byteLength({ dtype, shape: [64] })
       await target.write(buffer, bytes.subarray(row, 2 * row), 0)
       expect(new Uint8Array(await target.read(buffer, 0, row))).toEqual(bytes.subarray(row, 2 * row))
+    }),
+  )
+
+  const residentBytes = () => 1024 * Number(/RssAnon:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))![1])
+  it.skipIf(process.platform !== 'linux')('keeps no scores for the log-sum-exps that are read at the end', () =>
+    withTarget(async (target) => {
+      const [rows, heads, layers] = [1024, 4, 12]
+      const g = new Graph()
+      const starts = g.input('starts', { dtype: 'i32', shape: [rows] })
+      let x = g.input('x', { dtype: 'f32', shape: [rows, heads * 16] })
+      const ends = Array.from({ length: layers }, () => {
+        const [out, lse] = attention(g, x, x, x, starts, { heads, kvHeads: heads, scale: 0.25, window: 0 })
+        x = out
+        return sum(g, lse)
+      })
+      g.output(
+        'y',
+        [sum(g, x), ...ends].reduce((a, b) => add(g, a, b)),
+      )
+      const executable = await target.compile(toProgram(g, 'p'), {})
+      let [before, most] = [residentBytes(), 0]
+      const watching = setInterval(() => {
+        most = Math.max(most, residentBytes() - before)
+      }, 1)
+      before = residentBytes()
+      await executable.run({ x: randoms(rows * heads * 16), starts: new Int32Array(rows) })
+      clearInterval(watching)
+      const scores = 4 * heads * rows * rows
+      expect(most).toBeGreaterThan(0)
+      // A layer's scores and their exponentials, 5/8 of them in causal blocks; all layers' would be 12 times as much.
+      expect(most).toBeLessThan(4 * scores)
     }),
   )
 

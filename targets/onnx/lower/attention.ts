@@ -36,9 +36,16 @@ export function byHead(
   })
 }
 
-/** The way back, [n, H·D]. */
-export function byRow(g: OnnxGraph, x: string, n: number, kvHeads: number, shared: number): string {
-  const heads = g.node('Transpose', [g.reshape(x, [kvHeads, shared, n, -1])], { perm: [2, 0, 1, 3] })
+/** The way back, [n, H·D]. `after`: see `reshape`. */
+export function byRow(
+  g: OnnxGraph,
+  x: string,
+  n: number,
+  kvHeads: number,
+  shared: number,
+  after: readonly string[] = [],
+): string {
+  const heads = g.node('Transpose', [g.reshape(x, [kvHeads, shared, n, -1], after)], { perm: [2, 0, 1, 3] })
   return g.reshape(heads, [n, -1])
 }
 
@@ -92,7 +99,7 @@ export const attention: Pick<Lowering, 'attention' | 'attentionBack'> = {
       const lse = g.node('Sub', [g.max(z, -1), g.node('Log', [g.max(p, -1)])])
       const flat = g.reshape(p, [kvHeads, shared * n, block.to])
       const out = g.node('MatMul', [flat, byHead(g, v.value, keys, rows, kvHeads, 1)])
-      return { out: byRow(g, out, n, kvHeads, shared), lse: byRow(g, lse, n, kvHeads, shared) }
+      return { out: byRow(g, out, n, kvHeads, shared, [lse]), lse: byRow(g, lse, n, kvHeads, shared) }
     })
     return [
       joined(
@@ -129,12 +136,11 @@ function attentionBack(
     const dp = g.node('FusedMatMul', [down, vOwn], { transB: 1 })
     const ds = g.node('Mul', [p, g.node('Sub', [dp, along])])
     const alpha = { alpha: { float: scale } }
-    return {
-      dq: byRow(g, g.node('FusedMatMul', [ds, kOwn], alpha), n, kvHeads, shared),
-      // [G, keys, D]
-      dk: g.node('FusedMatMul', [ds, own], { transA: 1, ...alpha }),
-      dv: g.node('FusedMatMul', [p, down], { transA: 1 }),
-    }
+    // [G, keys, D]
+    const dk = g.node('FusedMatMul', [ds, own], { transA: 1, ...alpha })
+    const dv = g.node('FusedMatMul', [p, down], { transA: 1 })
+    const dq = g.node('FusedMatMul', [ds, kOwn], alpha)
+    return { dq: byRow(g, dq, n, kvHeads, shared, [dk, dv]), dk, dv }
   })
   /** Keys up to a block's end: what later keys have is nothing. */
   const total = (which: 'dk' | 'dv'): string => {

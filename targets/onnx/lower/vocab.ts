@@ -6,7 +6,7 @@ import type { Lowering, LowerNode, Operand } from './types.ts'
 import { product, productBack, type Rows } from './weights.ts'
 
 /** Logits of one slice, at most; of a table that is trained one slice has all. */
-const mostLogits = 64e6 / 4
+const mostLogits = 20e6 / 4
 
 function slicesOf(table: Operand, rows: number): Rows[] {
   const vocabulary = table.shape[0]
@@ -64,14 +64,14 @@ export const vocab: Pick<Lowering, 'vocabPick' | 'vocabPickBack' | 'vocabPickBac
       const { isIn, local } = within(g, ids, rows)
       const outside = without(g, z, ids, rows, LOG_ZERO)
       const outsideTop = g.max(outside, 1, true)
-      return {
-        top,
+      const parts = {
         sum: g.sum(mass, 1, true),
         weighted: g.sum(g.node('Mul', [mass, g.node('Sub', [z, top])]), 1, true),
         picked: g.node('Where', [isIn, g.node('GatherElements', [z, local], { axis: 1 }), g.float(0)]),
         outsideTop,
         outsideSum: g.sum(g.node('Exp', [g.node('Sub', [outside, outsideTop])]), 1, true),
       }
+      return { ...parts, top: g.reshape(top, [-1, 1], Object.values(parts)) }
     })
     const of = <K extends keyof (typeof slices)[0]>(key: K) => slices.map((slice) => slice[key])
     const { top, sum } = massOf(g, of('top'), of('sum'))

@@ -14,7 +14,6 @@ const out = '_Out_ void **'
 /** Place in the table, and what a call takes. All return an OrtStatus, but for those whose name begins with Release. */
 const table = {
   CreateEnv: [3, `int level, const char *id, ${out}`],
-  CreateSessionFromArray: [8, `void *env, const void *model, size_t bytes, void *options, ${out}`],
   CreateSessionOptions: [10, out],
   DisableMemPattern: [17, 'void *options'],
   SetSessionGraphOptimizationLevel: [23, 'void *options, int level'],
@@ -40,6 +39,16 @@ const table = {
   ReleaseIoBinding: [135, 'void *'],
   BindInput: [136, 'void *binding, const char *name, void *value'],
   BindOutput: [137, 'void *binding, const char *name, void *value'],
+  CreateAndRegisterAllocator: [144, 'void *env, void *info, void *arena'],
+  AddInitializer: [150, 'void *options, const char *name, void *value'],
+  ReleaseArenaCfg: [157, 'void *'],
+  CreateArenaCfgV2: [164, `const char **keys, const size_t *values, size_t count, ${out}`],
+  CreatePrepackedWeightsContainer: [166, out],
+  ReleasePrepackedWeightsContainer: [167, 'void *'],
+  CreateSessionFromArrayWithPrepackedWeightsContainer: [
+    169,
+    `void *env, const void *model, size_t bytes, void *options, void *packed, ${out}`,
+  ],
   AddExternalInitializers: [210, 'void *options, const char **names, void **values, size_t count'],
 } as const
 type Name = keyof typeof table
@@ -56,6 +65,8 @@ export class Ort {
   readonly version: string
   private readonly functions = new Map<Name, Call>()
   private readonly message: (status: Pointer) => string
+  /** Making a session frees what glibc would keep: hundreds of megabytes. Other systems give it back by themselves. */
+  readonly giveBack: () => void
 
   private constructor(koffi: typeof import('koffi').default, path: string) {
     let library: ReturnType<typeof koffi.load>
@@ -80,6 +91,7 @@ export class Ort {
         koffi.decode(pointerAt(api, place) as never, koffi.proto(`${returns} Ort${nth}${name}(${takes})`)),
       )
     }
+    this.giveBack = trimOf(koffi)
     this.message = koffi.decode(pointerAt(api, 2) as never, koffi.proto(`const char *Ort${nth}GetErrorMessage(void *)`))
   }
 
@@ -135,6 +147,15 @@ export class Ort {
     const message = this.message(status)
     this.functions.get('ReleaseStatus')!(status)
     throw new DeviceError(`${what}: ${message}`)
+  }
+}
+
+function trimOf(koffi: typeof import('koffi').default): () => void {
+  try {
+    const trim = koffi.load('libc.so.6').func('int malloc_trim(size_t)')
+    return () => trim(0)
+  } catch {
+    return () => {}
   }
 }
 
