@@ -28,7 +28,8 @@ export default defineConfig({
     hookTimeout: 120_000,
     // More files than cores, since those of browsers wait; threads of one that wait for each other would only take turns.
     maxWorkers: 3,
-    env: { HALFLING_THREADS: '1' },
+    // What `auto` takes depends on the machine.
+    env: { HALFLING_THREADS: '1', HALFLING_DEVICE: 'wasm' },
     sequence: { sequencer: SlowFirst },
   },
 })

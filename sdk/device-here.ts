@@ -1,11 +1,11 @@
 import { DeviceError } from './errors.ts'
 import { isNode } from './runtime.ts'
 import type { Speed } from './speed.ts'
-import type { CompileProgress, Target, WasmBuild } from './target.ts'
+import { type CompileProgress, type Target, type WasmBuild, type Workload, workloads } from './target.ts'
 
 // Devices of this thread: of Node, or of the Worker that computes for a page.
 
-/** `auto` takes webgpu on a GPU that passes its self-test, else wasm. `cpu` is onnxruntime, where it is installed: asked for by name. `reference` is the float64 definition of every operation: slow, for tests. */
+/** `auto` takes webgpu on a GPU that passes its self-test, else whichever of cpu and wasm is faster at the workload. `cpu` is onnxruntime, where it is installed (`halfling setup cpu`). `reference` is the float64 definition of every operation: slow, for tests. */
 export const deviceNames = ['auto', 'webgpu', 'cpu', 'wasm', 'reference'] as const
 export type DeviceName = (typeof deviceNames)[number]
 
@@ -13,6 +13,8 @@ export type DeviceName = (typeof deviceNames)[number]
 export interface DeviceOptions {
   /** Default: the HALFLING_DEVICE environment variable, then 'auto'. */
   readonly device?: DeviceName
+  /** What `auto` is to be fast at; default: decoding. Speeds are measured once, and remembered. */
+  readonly workload?: Workload
   /** Compute threads; default: the HALFLING_THREADS environment variable, then as many as the machine has, at most 8. */
   readonly threads?: number
   /** Kernels of wasm; default: relaxed (relaxed SIMD, faster) where the engine computes it rightly. Last bits may differ. */
@@ -32,6 +34,8 @@ export interface DeviceReport {
   readonly memoryLimit?: number
   /** With `measure`. */
   readonly speed?: Speed
+  /** What `auto` takes it for, with `measure`. */
+  readonly autoFor?: readonly Workload[]
 }
 
 /** What `findDevices` takes: what to open them with. */
@@ -41,7 +45,13 @@ export interface FindOptions extends Pick<DeviceOptions, 'threads' | 'build'> {
 }
 
 /** Opens the best target of this thread, or the one asked for. Throws DeviceError. */
-export async function openHere({ device = 'auto', threads, build, onCompile }: DeviceOptions): Promise<Target> {
+export async function openHere({
+  device = 'auto',
+  workload,
+  threads,
+  build,
+  onCompile,
+}: DeviceOptions): Promise<Target> {
   if (device === 'reference') return (await import('../targets/reference/index.ts')).referenceTarget()
   if (device === 'cpu') return openCpu(threads)
   if (device === 'webgpu') return (await import('../targets/webgpu/node.ts')).openWebGpu({ onCompile })
@@ -49,9 +59,25 @@ export async function openHere({ device = 'auto', threads, build, onCompile }: D
     const gpu = await findGpu({ onCompile }).catch(() => null)
     if (gpu?.why === null) return gpu.target
     await gpu?.target.close()
+    const cpu = await openCpu(threads).catch(() => null)
+    if (cpu) return fasterOf(cpu, await openWasm({ threads, build }).catch(() => null), workload)
   }
+  return openWasm({ threads, build })
+}
+
+/** The other one is closed. */
+async function fasterOf(cpu: Target, wasm: Target | null, workload: Workload = 'decoding'): Promise<Target> {
+  if (!wasm) return cpu
+  const { speedAt } = await import('./calibration.ts')
+  const isFaster = (await speedAt(cpu, workload)) > (await speedAt(wasm, workload))
+  const [taken, other] = isFaster ? [cpu, wasm] : [wasm, cpu]
+  await other.close()
+  return taken
+}
+
+async function openWasm(options: Pick<DeviceOptions, 'threads' | 'build'>): Promise<Target> {
   try {
-    return await (await import('../targets/wasm/index.ts')).wasmTarget({ threads, build })
+    return await (await import('../targets/wasm/index.ts')).wasmTarget(options)
   } catch (cause) {
     throw new DeviceError(`wasm: ${(cause as Error).message}`, { cause })
   }
@@ -59,14 +85,26 @@ export async function openHere({ device = 'auto', threads, build, onCompile }: D
 
 /** Every target of this thread with its state, in the order of preference. Throws nothing. */
 export async function findHere({ measure = false, ...options }: FindOptions): Promise<DeviceReport[]> {
-  return [
-    { name: 'cuda', available: false, reason: isNode ? 'not built yet' : 'not in browsers' },
+  const [webgpu, cpu, wasm] = [
     await report('webgpu', measure, {}),
     await report('cpu', measure, options),
     await report('wasm', measure, options),
+  ]
+  const best = (workload: Workload) =>
+    webgpu.available ? webgpu : rateOf(cpu, workload) > rateOf(wasm, workload) || !wasm.available ? cpu : wasm
+  const chosen = [webgpu, cpu, wasm].map((device) =>
+    measure
+      ? { ...device, autoFor: workloads.filter((workload) => device.available && best(workload) === device) }
+      : device,
+  )
+  return [
+    { name: 'cuda', available: false, reason: isNode ? 'not built yet' : 'not in browsers' },
+    ...chosen,
     { name: 'reference', available: true, reason: 'float64, slow: for tests' },
   ]
 }
+
+const rateOf = ({ speed }: DeviceReport, workload: Workload): number => speed?.tokensOfHalfBillion[workload] ?? 0
 
 /** The machine's own vectors, by onnxruntime. Throws DeviceError in a page. */
 async function openCpu(threads: number | undefined): Promise<Target> {

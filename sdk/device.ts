@@ -9,7 +9,7 @@ import {
 } from './device-here.ts'
 import { checkWord } from './options.ts'
 import { isNode } from './runtime.ts'
-import { type Target, type WasmBuild, wasmBuilds } from './target.ts'
+import { type Target, type WasmBuild, type Workload, wasmBuilds, workloads } from './target.ts'
 
 export {
   type DeviceName,
@@ -18,6 +18,7 @@ export {
   deviceNames,
   type FindOptions,
   type WasmBuild,
+  type Workload,
   wasmBuilds,
 }
 
@@ -28,11 +29,12 @@ const startWorker = (): Worker =>
 /** Opens the best target, or the one asked for. Throws DeviceError, OptionError. */
 export async function openTarget(options: DeviceOptions = {}): Promise<Target> {
   const fromEnvironment = typeof process === 'undefined' ? undefined : process.env.HALFLING_DEVICE
-  const { threads, build, onCompile } = options
+  const { workload, threads, build, onCompile } = options
   const device = options.device ?? ((fromEnvironment || 'auto') as DeviceName)
   checkWord(device, deviceNames, 'device')
   checkWord(build, wasmBuilds, 'build')
-  if (isNode) return openHere({ device, threads, build, onCompile })
+  checkWord(workload, workloads, 'workload')
+  if (isNode) return openHere({ device, workload, threads, build, onCompile })
   return (await import('../targets/remote/index.ts')).remoteTarget(startWorker(), { device, threads, build, onCompile })
 }
 

@@ -49,6 +49,7 @@ export async function loadModel(model?: string | Source, options: LoadOptions = 
     options,
     [
       'device',
+      'workload',
       'threads',
       'build',
       'dtype',

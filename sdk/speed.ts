@@ -1,49 +1,52 @@
-import { byteLength, type FloatDType, floatDTypes } from './dtype.ts'
+import { byteLength, elementCount, type FloatDType, floatDTypes } from './dtype.ts'
 import { Graph } from './graph/graph.ts'
 import { bindings, toProgram } from './graph/program.ts'
-import { linear } from './ops/index.ts'
-import type { Buffer, Target } from './target.ts'
+import { type ModelConfig, parseConfig } from './model/config.ts'
+import { cachedHidden, type DecoderContext, headWeight, packedHidden } from './model/decoder.ts'
+import { embeddingName, layerName, linearModules, weightShapes } from './model/names.ts'
+import { fill, gradient, linear, sum, view, vocabPick } from './ops/index.ts'
+import { type Buffer, type Target, type Workload, workloads } from './target.ts'
 
 /** What a target does in a second. */
 export interface Speed {
   /** Operations of an f32 matrix product, in 10^9 (a multiplication and its addition are two). */
   readonly gflops: number
-  /** The same of a prompt by q4 weights: with activations in int8 where the target has such products. */
-  readonly promptGflops: number
   /** Bytes of weights of each dtype that products with one row read, in 10^9: what limits decoding. */
   readonly gigabytes: Readonly<Record<FloatDType, number>>
-  /** Reckoned from these for Qwen2.5-0.5B in q4, short contexts; no model is run. */
-  readonly tokensOfHalfBillion: {
-    readonly decode: number
-    readonly prefill: number
-    /** LoRA, layers recomputed, every token scored. */
-    readonly training: number
-  }
+  /** Tokens of Qwen2.5-0.5B in q4, by `measureWorkload`. */
+  readonly tokensOfHalfBillion: Readonly<Record<Workload, number>>
 }
 
-// Qwen2.5-0.5B: [out, in] of a layer's matrices, layers, vocabulary.
-const hidden = 896
-const matrices = [
-  [896, hidden],
-  [128, hidden],
-  [128, hidden],
-  [hidden, 896],
-  [4864, hidden],
-  [4864, hidden],
-  [hidden, 4864],
-] as const
-const [layers, vocabulary] = [24, 151_936]
-const layerWeights = matrices.reduce((sum, [o, i]) => sum + o * i, 0)
+const qwen = {
+  model_type: 'qwen2',
+  vocab_size: 151_936,
+  hidden_size: 896,
+  intermediate_size: 4864,
+  num_hidden_layers: 24,
+  num_attention_heads: 14,
+  num_key_value_heads: 2,
+  rms_norm_eps: 1e-6,
+  rope_theta: 1e6,
+  max_position_embeddings: 32_768,
+  tie_word_embeddings: true,
+}
+/** A `part`th of its layers and of its vocabulary: what runs takes as small a part of the time. */
+function shapeOf(part: number): ModelConfig {
+  const [layers, vocabulary] = [qwen.num_hidden_layers / part, Math.ceil(qwen.vocab_size / part)]
+  return parseConfig({ ...qwen, num_hidden_layers: layers, vocab_size: vocabulary }, 'config.json')
+}
+const q4Types = (config: ModelConfig) =>
+  new Map([...weightShapes(config)].map(([name, shape]) => [name, { dtype: q4Type(name, shape), shape }]))
+const q4Type = (name: string, shape: readonly number[]): FloatDType =>
+  name === embeddingName ? 'q8' : shape.length === 2 ? 'q4' : 'f32'
 const billion = 1e9
 
-/** Its shape, and its bytes in q4. */
+/** Qwen2.5-0.5B's shape, and its bytes in q4. */
 export const halfBillion = {
-  numHiddenLayers: layers,
-  numKeyValueHeads: 2,
-  headDim: 64,
-  weightBytes:
-    layers * matrices.reduce((sum, shape) => sum + byteLength({ dtype: 'q4', shape }), 0) +
-    byteLength({ dtype: 'q8', shape: [vocabulary, hidden] }),
+  numHiddenLayers: qwen.num_hidden_layers,
+  numKeyValueHeads: qwen.num_key_value_heads,
+  headDim: qwen.hidden_size / qwen.num_attention_heads,
+  weightBytes: [...q4Types(shapeOf(1)).values()].reduce((sum, type) => sum + byteLength(type), 0),
 } as const
 
 /** More than caches hold. */
@@ -51,15 +54,12 @@ const sampleBytes = 48e6
 /** Seconds for one product: a GPU in software takes longer. */
 const patience = 0.05
 
-/** Measures for about two seconds. */
+/** Measures for some seconds. */
 export async function measureSpeed(target: Target): Promise<Speed> {
-  const [rows, o, i] = [128, 4864, hidden]
-  const rateOf = async (dtype: FloatDType) => {
-    const gemm = new Graph()
-    product(gemm, rows, 'w', dtype, [o, i])
-    return (2 * rows * o * i) / (await bestSeconds(target, gemm)) / billion
-  }
-  const [gflops, promptGflops] = [await rateOf('f32'), await rateOf('q4')]
+  const [rows, o, i] = [128, qwen.intermediate_size, qwen.hidden_size]
+  const gemm = new Graph()
+  product(gemm, rows, 'w', 'f32', [o, i])
+  const gflops = (2 * rows * o * i) / (await bestSeconds(target, gemm)) / billion
 
   const gigabytes = {} as Record<FloatDType, number>
   for (const dtype of floatDTypes) {
@@ -73,24 +73,60 @@ export async function measureSpeed(target: Target): Promise<Speed> {
     // One matrix shows how fast a slow device is.
     gigabytes[dtype] = (alone > patience ? bytes / alone : (count * bytes) / (await secondsOf(count))) / billion
   }
+  const tokensOfHalfBillion = {} as Record<Workload, number>
+  // Nobody waits for a device that computes in software.
+  const isSlow = gflops < 20
+  for (const workload of workloads)
+    tokensOfHalfBillion[workload] = isSlow
+      ? (gflops * billion) / operationsOf(workload)
+      : await measureWorkload(target, workload)
+  return { gflops, gigabytes, tokensOfHalfBillion }
+}
 
-  const table = vocabulary * hidden
-  const reads = {
-    q4: byteLength({ dtype: 'q4', shape: [layers, layerWeights] }),
-    q8: byteLength({ dtype: 'q8', shape: [vocabulary, hidden] }),
+/** Forward, or forward, forward again and backward without gradients of the weights. */
+const operationsOf = (workload: Workload): number =>
+  (workload === 'training' ? 6 : 2) *
+  [...q4Types(shapeOf(1)).values()].reduce((sum, { shape }) => sum + elementCount(shape), 0)
+
+/** Of the model, what is run of it; and rows. */
+const samples = { decoding: [3, 1], prefill: [12, 128], training: [12, 128] } as const
+
+/** Tokens in a second that Qwen2.5-0.5B in q4 writes, reads of a prompt or learns from (LoRA of rank 16, layers recomputed, every token scored), short contexts; a part of it is run. */
+export async function measureWorkload(target: Target, workload: Workload): Promise<number> {
+  const [part, rows] = samples[workload]
+  const config = shapeOf(part)
+  const g = new Graph()
+  const i32 = (name: string) => g.input(name, { dtype: 'i32', shape: [rows] })
+  const [ids, positions] = [i32('ids'), i32('positions')]
+  const c: DecoderContext = {
+    config,
+    weights: q4Types(config),
+    trainable: new Set(),
+    adapters: [],
+    ropeTable: (_, positions) => ({ name: 'rope', type: { dtype: 'f32', shape: [positions, halfBillion.headDim] } }),
+    activations: workload === 'training' ? 'f32' : 'int8',
   }
-  return {
-    gflops,
-    promptGflops,
-    gigabytes,
-    tokensOfHalfBillion: {
-      decode: predictDecode({ gigabytes }, { reads }),
-      // Of a prompt only the last token goes through the table.
-      prefill: (promptGflops * billion) / (2 * layers * layerWeights),
-      // Forward, forward again and backward; no gradients of the weights.
-      training: (gflops * billion) / (2 * 3 * (layers * layerWeights + table)),
-    },
+  if (workload === 'training') {
+    const modules = new Map(
+      config.layers.flatMap((_, layer) =>
+        [...linearModules(config).keys()].map(
+          (name) => [`${layerName(layer)}.${name}`, { rank: 16, dora: false }] as const,
+        ),
+      ),
+    )
+    const adapter = { prefix: 'adapter', count: 1, modules, saved: [], frozen: [], trainable: true }
+    const hidden = packedHidden(g, { ...c, adapters: [adapter] }, ids, positions, i32('starts'))
+    const picked = vocabPick(g, hidden, headWeight(g, c), view(g, ids, [rows, 1]), fill(g, [1], 1))
+    const loss = sum(g, picked[0])
+    g.output('loss', loss)
+    gradient(g, [[loss, fill(g, [1], 1)]], { recompute: true, keptBytes: 0 })
+  } else {
+    const cache = { dtype: 'f32', shape: [1, qwen.num_key_value_heads, 256, halfBillion.headDim] } as const
+    const slot = workload === 'prefill' ? g.input('slot', { dtype: 'i32', shape: [1] }) : undefined
+    const hidden = cachedHidden(g, c, ids, positions, cache, slot)
+    g.output('y', slot ? sum(g, hidden) : linear(g, hidden, headWeight(g, c), undefined, 'int8'))
   }
+  return rows / (part * (await bestSeconds(target, g)))
 }
 
 /** Tokens in a second that a model writes where its weights are read so fast; attention and a context are not counted. */
@@ -108,17 +144,23 @@ function product(g: Graph, rows: number, name: string, dtype: FloatDType, [o, i]
   g.output(`y/${name}`, linear(g, x, g.weight(name, { dtype, shape: [o, i] }), undefined, 'int8'))
 }
 
-/** The fastest run of a program on zeros, after one that is not timed. */
+/** The fastest run of a program, after one that is not timed: floats given are 0.5, all else is 0, positions count up. */
 async function bestSeconds(target: Target, g: Graph, milliseconds = 200): Promise<number> {
   const program = toProgram(g, 'speed')
   const bound: Record<string, Buffer> = {}
   try {
-    for (const [name, type] of bindings(program, 'weight')) bound[name] = target.create(type, name)
+    for (const kind of ['weight', 'state'] as const)
+      for (const [name, type] of bindings(program, kind)) {
+        bound[name] = target.create(type, name)
+        // Memory that was never written to may all be one page.
+        await target.write(bound[name], new Uint8Array(byteLength(type)))
+      }
     const inputs = Object.fromEntries(
-      [...bindings(program, 'input')].map(([name, { shape }]) => [
-        name,
-        new Float32Array(shape[0] * shape[1]).fill(0.5),
-      ]),
+      [...bindings(program, 'input')].map(([name, { dtype, shape }]) => {
+        const count = elementCount(shape)
+        if (dtype === 'f32') return [name, new Float32Array(count).fill(0.5)]
+        return [name, Int32Array.from({ length: count }, (_, i) => (name === 'positions' ? i : 0))]
+      }),
     )
     const executable = await target.compile(program, bound)
     await executable.run(inputs)

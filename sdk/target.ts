@@ -5,6 +5,10 @@ import type { MemoryPlan, Program } from './graph/program.ts'
 export const wasmBuilds = ['plain', 'relaxed'] as const
 export type WasmBuild = (typeof wasmBuilds)[number]
 
+/** What a model is for: devices that are good at one are not always good at the others. */
+export const workloads = ['decoding', 'prefill', 'training'] as const
+export type Workload = (typeof workloads)[number]
+
 export interface DeviceInfo {
   /** What a person would call it: CPU model, adapter name. */
   readonly description: string

@@ -69,10 +69,11 @@ const may: Record<string, string[]> = {
     'sdk/target.ts',
   ],
   'sdk/device.ts': ['targets', 'sdk/target.ts', 'sdk/device-here.ts'],
-  'sdk/device-here.ts': ['targets', 'sdk/target.ts', 'sdk/speed.ts', 'sdk/self-test.ts'],
+  'sdk/device-here.ts': ['targets', 'sdk/target.ts', 'sdk/speed.ts', 'sdk/self-test.ts', 'sdk/calibration.ts'],
+  'sdk/calibration.ts': ['sdk/hub', 'sdk/store', 'sdk/speed.ts', 'sdk/target.ts'],
   'sdk/device-worker.ts': ['targets', 'sdk/device-here.ts'],
   'sdk/self-test.ts': ['sdk/graph', 'sdk/ops', 'sdk/quant', 'sdk/target.ts'],
-  'sdk/speed.ts': ['sdk/graph', 'sdk/ops', 'sdk/target.ts'],
+  'sdk/speed.ts': ['sdk/graph', 'sdk/ops', 'sdk/model', 'sdk/target.ts'],
   'sdk/load.ts': [
     'sdk/hub',
     'sdk/device.ts',

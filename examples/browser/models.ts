@@ -185,7 +185,7 @@ function line({ name, available, reason, memoryLimit, speed }: DeviceReport): HT
       ? [
           `${count(Math.round(speed.gflops))} GFLOP/s`,
           `reads ${speed.gigabytes.q4.toFixed(1)} GB/s of q4 weights`,
-          `a 0.5B model would write about ${count(Math.round(speed.tokensOfHalfBillion.decode))} tokens a second`,
+          `a 0.5B model would write about ${count(Math.round(speed.tokensOfHalfBillion.decoding))} tokens a second`,
         ]
       : []),
   ]

@@ -6,7 +6,7 @@ import { Progress } from './progress.ts'
 
 /** Loads the model that the flags name, with progress. */
 export async function openModel(
-  { model, adapter, device, threads, build, dtype, cacheDtype, exactActivations }: ModelFlags,
+  { model, adapter, device, workload, threads, build, dtype, cacheDtype, exactActivations }: ModelFlags,
   signal: AbortSignal,
 ): Promise<{ lm: LanguageModel; loadSeconds: number }> {
   const start = performance.now()
@@ -15,6 +15,7 @@ export async function openModel(
   const lm = await loadModel(model, {
     adapter,
     device,
+    workload,
     threads,
     build,
     dtype,

@@ -12,7 +12,7 @@ export interface JsonFlag {
 export const addJson = (command: Command): Command =>
   command.option('--json', 'print one JSON object on standard output, and nothing else there')
 
-export type DeviceFlags = Pick<DeviceOptions, 'device' | 'threads' | 'build'>
+export type DeviceFlags = Pick<DeviceOptions, 'device' | 'workload' | 'threads' | 'build'>
 
 export interface ModelFlags extends DeviceFlags {
   readonly model?: string

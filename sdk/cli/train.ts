@@ -65,7 +65,7 @@ export function addTraining<K extends TrainingKeys, C extends OptionTable>(
     const args = only(given, config) as Given<C>
     const train = await prepare(given)
     await interruptible((signal) =>
-      withModel({ ...settings, dtype }, signal, (model) =>
+      withModel({ ...settings, dtype, workload: 'training' }, signal, (model) =>
         train({
           options: { model, trainDataset, evalDataset, peft, args, onWarning },
           signal,

@@ -232,12 +232,12 @@ describe('bench and devices', () => {
     const beside = 2 ** 32 - (357.8e6 * 18 + 136.1e6 * 34) / 32
     expect(wasm.contextOfHalfBillion.f32 / (beside / (24 * 2 * 128 * 4))).toBeCloseTo(1, 3)
     expect(wasm.contextOfHalfBillion.f16 / (beside / (24 * 2 * 128 * 2))).toBeCloseTo(1, 3)
-    const { gflops, promptGflops, gigabytes, tokensOfHalfBillion } = wasm.speed
-    for (const rate of [gflops, promptGflops, ...Object.values<number>(gigabytes)]) expect(rate).toBeGreaterThan(0.1)
-    // A token of Qwen2.5-0.5B reads 358M weights at 18 bytes for 32 and a table of 136M at 34; a product is 2 operations a weight.
-    const seconds = (357.8e6 * 18) / 32 / (gigabytes.q4 * 1e9) + (136.1e6 * 34) / 32 / (gigabytes.q8 * 1e9)
-    expect(tokensOfHalfBillion.decode).toBeCloseTo(1 / seconds, 1)
-    expect(tokensOfHalfBillion.prefill).toBeCloseTo((promptGflops * 1e9) / (2 * 357.8e6), 1)
-    expect(tokensOfHalfBillion.training).toBeCloseTo((gflops * 1e9) / (6 * 493.9e6), 1)
+    const { gflops, gigabytes, tokensOfHalfBillion } = wasm.speed
+    const rates = [gflops, ...Object.values<number>(gigabytes), ...Object.values<number>(tokensOfHalfBillion)]
+    for (const rate of rates) expect(rate).toBeGreaterThan(0.1)
+    // Whichever is faster, each once.
+    const { decoding } = cpu.speed.tokensOfHalfBillion
+    expect((decoding > tokensOfHalfBillion.decoding ? cpu : wasm).autoFor).toContain('decoding')
+    expect([...cpu.autoFor, ...wasm.autoFor].sort()).toEqual(['decoding', 'prefill', 'training'])
   })
 })

@@ -19,16 +19,17 @@ export function addDevices(program: Command): void {
     if (json) return printJson({ machine, devices })
     const gigabytes = (bytes: number) => `${formatNumber(bytes / 1e9)} GB`
     print(`${machine.cores} cores, ${gigabytes(machine.memory)} of memory, ${gigabytes(machine.freeMemory)} free`)
-    for (const { name, available, reason, memoryLimit, speed, contextOfHalfBillion: context } of devices) {
+    for (const { name, available, reason, memoryLimit, speed, autoFor, contextOfHalfBillion: context } of devices) {
       print(`${available ? '✓' : '✗'} ${name.padEnd(10)} ${reason}`)
       const more = (text: string) => print(`  ${''.padEnd(10)} ${text}`)
+      if (autoFor?.length) more(`what auto takes for ${autoFor.join(', ')}`)
       if (memoryLimit !== undefined && speed && context) {
         more(
           `${formatNumber(speed.gflops)} GFLOP/s in f32, reads ${formatNumber(speed.gigabytes.q4)} GB/s of q4 weights, holds ${gigabytes(memoryLimit)}`,
         )
-        const { decode, prefill, training } = speed.tokensOfHalfBillion
+        const { decoding, prefill, training } = speed.tokensOfHalfBillion
         more(
-          `a 0.5B model in q4, estimated: ${formatNumber(decode)} tokens/s, ${formatNumber(prefill)} of a prompt, ${formatNumber(training)} training LoRA`,
+          `a 0.5B model in q4, estimated: ${formatNumber(decoding)} tokens/s, ${formatNumber(prefill)} of a prompt, ${formatNumber(training)} training LoRA`,
         )
         more(
           `beside it ${formatNumber(context.f32)} tokens of context fit in an f32 cache, ${formatNumber(context.f16)} in f16, of all answers together`,

@@ -73,7 +73,7 @@ const isText = ({ data }: Flags): boolean => data === undefined || /\.txt$/i.tes
 
 /** With the ids and log-probabilities of each window or row. */
 const score = (flags: Flags, signal: AbortSignal) =>
-  withModel(flags, signal, async (lm) => {
+  withModel({ ...flags, workload: 'prefill' }, signal, async (lm) => {
     const examples = await readExamples(lm, flags, signal)
     const start = performance.now()
     const rows = await scoreAll(lm, examples, flags, signal)

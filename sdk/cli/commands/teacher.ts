@@ -70,7 +70,7 @@ export function addTeacher(program: Command): void {
     if (data === undefined) throw missing('data')
     if (output === undefined) throw missing('output')
     const result = await interruptible((signal) =>
-      withModel(settings, signal, (lm) =>
+      withModel({ ...settings, workload: 'prefill' }, signal, (lm) =>
         settings.method === 'traces'
           ? buildTraces(lm, settings, data, output, signal)
           : buildCache(lm, settings, data, output, signal),
