@@ -95,7 +95,9 @@ const may: Record<string, string[]> = {
     'sdk/quant',
     'sdk/store',
   ],
+  'sdk/export.ts': ['targets', 'sdk/hub', 'sdk/formats', 'sdk/model', 'sdk/store'],
   'sdk/cli': [
+    'sdk/export.ts',
     'sdk/serve',
     'sdk/quantize.ts',
     'sdk/speed.ts',
@@ -118,6 +120,7 @@ const may: Record<string, string[]> = {
     'sdk/graph',
   ],
   'sdk/index.ts': [
+    'sdk/export.ts',
     'sdk/speed.ts',
     'sdk/quantize.ts',
     'sdk/hub',

@@ -5,6 +5,7 @@ import { addChat } from './commands/chat.ts'
 import { addDevices } from './commands/devices.ts'
 import { addDistill } from './commands/distill.ts'
 import { addEval } from './commands/eval.ts'
+import { addExport } from './commands/export.ts'
 import { addGenerate } from './commands/generate.ts'
 import { addGrade } from './commands/grade.ts'
 import { addGrpo } from './commands/grpo.ts'
@@ -62,6 +63,7 @@ function commands(): Command {
   addBench(program)
   addQuantize(program)
   addMerge(program)
+  addExport(program)
   addPull(program)
   addList(program)
   addRm(program)

@@ -159,13 +159,18 @@ export function snapshotFiles(model: StoredModel, options: WriteOptions, tally =
   }
   return new Map<string, Chunks>([
     ['model.safetensors', safetensorsStream(watched(tensors, options), { format: 'pt' })],
-    ['generation_config.json', jsonChunks(model.generationConfig)],
-    ['tokenizer.json', jsonChunks(model.tokenizerJson)],
-    ['tokenizer_config.json', jsonChunks(model.tokenizerConfig)],
-    ...(model.chatTemplate === null ? [] : ([['chat_template.jinja', textChunks(model.chatTemplate)]] as const)),
+    ...tokenizerFiles(model),
     ['config.json', jsonChunks(configJson)],
   ])
 }
+
+/** What a folder has beside weights and config. */
+export const tokenizerFiles = (model: StoredModel): [name: string, content: Chunks][] => [
+  ['generation_config.json', jsonChunks(model.generationConfig)],
+  ['tokenizer.json', jsonChunks(model.tokenizerJson)],
+  ['tokenizer_config.json', jsonChunks(model.tokenizerConfig)],
+  ...(model.chatTemplate === null ? [] : [['chat_template.jinja', textChunks(model.chatTemplate)] as [string, Chunks]]),
+]
 
 /** llama.cpp's names for what most of the tensors are. */
 const fileTypes = { f32: 0, f16: 1, q4: 2, q4a: 3, q8: 7, bf16: 32 } as const

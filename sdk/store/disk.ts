@@ -64,7 +64,10 @@ export async function diskStore(root: string): Promise<Store> {
     const old = `${beside}.old`
     try {
       await fs.mkdir(beside)
-      for (const [name, chunks] of files) await fill(resolve(beside, name), chunks)
+      for (const [name, chunks] of files) {
+        await fs.mkdir(dirname(resolve(beside, name)), { recursive: true })
+        await fill(resolve(beside, name), chunks)
+      }
       const isReplaced = await fs.rename(path, old).then(
         () => true,
         () => false,

@@ -1,5 +1,7 @@
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
+import { megabytes } from '../../sdk/bytes.ts'
 import { elementCount } from '../../sdk/dtype.ts'
+import { FormatError } from '../../sdk/errors.ts'
 
 /** ONNX's numbers of element types (onnx.proto, TensorProto.DataType). */
 export const elementTypes = { f32: 1, u8: 2, i32: 6, i64: 7, bool: 9, f16: 10, f64: 11, u32: 12, u4: 21 } as const
@@ -9,6 +11,8 @@ export interface ValueType {
   readonly type: ElementType
   readonly shape: readonly number[]
 }
+/** Lengths, or names of those that a run decides. */
+export type Dimensions = readonly (number | string)[]
 const bytesOfElement = { f32: 4, u8: 1, i32: 4, i64: 8, bool: 1, f16: 2, f64: 8, u32: 4, u4: 0.5 } as const
 export const bytesOf = ({ type, shape }: ValueType): number => Math.ceil(elementCount(shape) * bytesOfElement[type])
 export interface BoundType extends ValueType {
@@ -56,6 +60,8 @@ export class OnnxGraph {
   private readonly memo = new Map<string, unknown>()
   private readonly nodes: OnnxNode[] = []
   private readonly leaves = new Set<string>()
+  /** Of inputs and outputs of exported models, whose lengths have names. */
+  private readonly dimensions = new Map<string, Dimensions>()
   private named = 0
 
   input(name: string, value: BoundType): string {
@@ -70,6 +76,17 @@ export class OnnxGraph {
 
   output(name: string, value: ValueType): void {
     this.outputs.set(name, value)
+  }
+
+  /** What a caller gives to an exported model, or gets (`renamed`: the value that it is). */
+  openInput(name: string, type: ElementType, dimensions: Dimensions): string {
+    this.dimensions.set(name, dimensions)
+    return this.input(name, { type, shape: [] })
+  }
+  openOutput(name: string, value: string, type: ElementType, dimensions: Dimensions): void {
+    this.nodes.push({ op: 'Identity', domain: '', inputs: [value], outputs: [name], attributes: {}, after: [] })
+    this.dimensions.set(name, dimensions)
+    this.output(name, { type, shape: [] })
   }
 
   /** `value` is the newest version of a bound state; it may have another shape than `seenAs`, which readers have of it. */
@@ -163,8 +180,70 @@ export class OnnxGraph {
     return this.node('ReduceMax', [x, this.ints(axis)], { keepdims: keep ? 1 : 0 })
   }
 
-  /** The model's bytes (ModelProto). */
+  /** The model's bytes (ModelProto). Data of initializers is given by AddExternalInitializers. */
   write(): Uint8Array<ArrayBuffer> {
+    const { nodes, needed } = this.pruned()
+    const w = modelWriter()
+    message(w, 7, () => {
+      this.writeNodes(w, nodes, needed)
+      for (const [name, { type, shape }] of this.initializers)
+        message(w, 5, () => {
+          writeTensor(w, name, type, shape)
+          // A place must be named.
+          message(w, 13, () =>
+            w.tag(1, WireType.LengthDelimited).string('location').tag(2, WireType.LengthDelimited).string('memory'),
+          )
+          w.tag(14, WireType.Varint).int32(1)
+        })
+      this.writeValues(w, this.inputs)
+    })
+    return w.finish() as Uint8Array<ArrayBuffer>
+  }
+
+  /**
+   * A model that stands for itself, piece by piece: what is bound to memory has its data within. Throws FormatError where it has more
+   * bytes than a message may have.
+   */
+  async *file(file: string, dataOf: (source: Source) => Promise<ArrayBuffer>): AsyncGenerator<Uint8Array, void> {
+    const { nodes, needed } = this.pruned()
+    // Packed or not, here it is one.
+    const plain = (name: string) => name.replace(/\/packed$/, '')
+    const bound = [...this.initializers, ...this.inputs].filter(([, { source }]) => source)
+    const weights = new Map(bound.map(([name, type]) => [plain(name), type]))
+    const head = new BinaryWriter()
+    const renamed = nodes.map((node) => ({ ...node, inputs: node.inputs.map(plain) }))
+    this.writeNodes(head, renamed, needed)
+    this.writeValues(head, new Map([...this.inputs].filter(([, { source }]) => !source)))
+    const pieces = [...weights].map(([name, type]) => {
+      const tensor = new BinaryWriter()
+      writeTensor(tensor, name, type.type, type.shape)
+      const fields = tensor.tag(9, WireType.LengthDelimited).uint32(bytesOf(type)).finish()
+      const before = new BinaryWriter()
+        .tag(5, WireType.LengthDelimited)
+        .uint32(fields.length + bytesOf(type))
+        .finish()
+      return { before, fields, type }
+    })
+    const own = head.finish()
+    const length = pieces.reduce(
+      (sum, { before, fields, type }) => sum + before.length + fields.length + bytesOf(type),
+      own.length,
+    )
+    if (length >= 2 ** 31)
+      throw new FormatError(
+        `${file}: would have ${megabytes(length)}, an ONNX file has 2,147 MB at most: leave this type out`,
+      )
+    yield modelWriter().tag(7, WireType.LengthDelimited).uint32(length).finish()
+    yield own
+    for (const { before, fields, type } of pieces) {
+      yield before
+      yield fields
+      yield new Uint8Array(await dataOf(type.source!))
+    }
+  }
+
+  /** What the outputs need, in order. */
+  private pruned(): { nodes: OnnxNode[]; needed: ReadonlySet<string> } {
     const needed = new Set(this.outputs.keys())
     const kept = this.inOrder()
       .reverse()
@@ -176,36 +255,25 @@ export class OnnxGraph {
       .reverse()
     for (const name of [...this.inputs.keys()]) if (!needed.has(name)) this.inputs.delete(name)
     for (const name of [...this.initializers.keys()]) if (!needed.has(name)) this.initializers.delete(name)
-    const nodes = kept.flatMap((node) => this.withOrder(node, needed))
-    const w = new BinaryWriter()
-    w.tag(1, WireType.Varint).int64(10)
-    for (const [domain, version] of [
-      ['', 21],
-      ['com.microsoft', 1],
-    ] as const)
-      message(w, 8, () => w.tag(1, WireType.LengthDelimited).string(domain).tag(2, WireType.Varint).int64(version))
-    message(w, 7, () => {
-      for (const node of nodes) message(w, 1, () => writeNode(w, node))
-      w.tag(2, WireType.LengthDelimited).string('program')
-      for (const [name, { type, shape, data }] of this.constants)
-        if (needed.has(name))
-          message(w, 5, () => {
-            writeTensor(w, name, type, shape)
-            w.tag(9, WireType.LengthDelimited).bytes(data)
-          })
-      for (const [name, { type, shape }] of this.initializers)
+    return { nodes: kept.flatMap((node) => this.withOrder(node, needed)), needed }
+  }
+
+  private writeNodes(w: BinaryWriter, nodes: readonly OnnxNode[], needed: ReadonlySet<string>): void {
+    for (const node of nodes) message(w, 1, () => writeNode(w, node))
+    w.tag(2, WireType.LengthDelimited).string('program')
+    for (const [name, { type, shape, data }] of this.constants)
+      if (needed.has(name))
         message(w, 5, () => {
           writeTensor(w, name, type, shape)
-          // Its data is given by AddExternalInitializers; a place must be named.
-          message(w, 13, () =>
-            w.tag(1, WireType.LengthDelimited).string('location').tag(2, WireType.LengthDelimited).string('memory'),
-          )
-          w.tag(14, WireType.Varint).int32(1)
+          w.tag(9, WireType.LengthDelimited).bytes(data)
         })
-      for (const [name, value] of this.inputs) message(w, 11, () => writeValue(w, name, value))
-      for (const [name, value] of this.outputs) message(w, 12, () => writeValue(w, name, value))
-    })
-    return w.finish() as Uint8Array<ArrayBuffer>
+  }
+
+  private writeValues(w: BinaryWriter, inputs: ReadonlyMap<string, ValueType>): void {
+    const write = (field: number, name: string, { type, shape }: ValueType) =>
+      message(w, field, () => writeValue(w, name, type, this.dimensions.get(name) ?? shape))
+    for (const [name, value] of inputs) write(11, name, value)
+    for (const [name, value] of this.outputs) write(12, name, value)
   }
 
   /**
@@ -232,6 +300,13 @@ export class OnnxGraph {
     return [...none, { ...whole, attributes: { axis: 0 } }, { ...node, inputs: [x, outputs[0]] }]
   }
 
+  /** A constant of many numbers: not looked for among the others. */
+  table(type: ElementType, shape: readonly number[], data: Uint8Array): string {
+    const name = this.fresh('table')
+    this.constants.set(name, { type, shape, data })
+    return name
+  }
+
   private constant(type: ElementType, shape: readonly number[], data: Uint8Array): string {
     return this.once(`${type} ${shape} ${data}`, () => {
       const name = this.fresh('constant')
@@ -243,6 +318,18 @@ export class OnnxGraph {
   private fresh(op: string): string {
     return `${op}_${this.named++}`
   }
+}
+
+/** With the versions of the format and of its operators. */
+function modelWriter(): BinaryWriter {
+  const w = new BinaryWriter()
+  w.tag(1, WireType.Varint).int64(10)
+  for (const [domain, version] of [
+    ['', 21],
+    ['com.microsoft', 1],
+  ] as const)
+    message(w, 8, () => w.tag(1, WireType.LengthDelimited).string(domain).tag(2, WireType.Varint).int64(version))
+  return w
 }
 
 function message(w: BinaryWriter, field: number, body: () => void): void {
@@ -278,13 +365,17 @@ function writeTensor(w: BinaryWriter, name: string, type: ElementType, shape: re
   w.tag(8, WireType.LengthDelimited).string(name)
 }
 
-function writeValue(w: BinaryWriter, name: string, { type, shape }: ValueType): void {
+function writeValue(w: BinaryWriter, name: string, type: ElementType, shape: Dimensions): void {
   w.tag(1, WireType.LengthDelimited).string(name)
   message(w, 2, () =>
     message(w, 1, () => {
       w.tag(1, WireType.Varint).int32(elementTypes[type])
       message(w, 2, () => {
-        for (const length of shape) message(w, 1, () => w.tag(1, WireType.Varint).int64(length))
+        for (const length of shape)
+          message(w, 1, () => {
+            if (typeof length === 'number') w.tag(1, WireType.Varint).int64(length)
+            else w.tag(2, WireType.LengthDelimited).string(length)
+          })
       })
     }),
   )

@@ -112,9 +112,10 @@ export function gathered(g: OnnxGraph, ids: string, w: Operand): string {
   if (!isQuantized(w.dtype)) return g.node('Gather', [w.value, ids])
   const [columns, bits] = [w.shape[1], bitsOf(w)]
   const blocks = columns / BLOCK
-  const rowsBy = (kind: Part, type: ElementType, width: number) =>
-    g.node('Gather', [part(g, w, kind, type, all(w), [width]), ids])
-  const bytes = rowsBy('codes', 'u8', (columns * bits) / 8)
+  const rowsBy = (kind: Part, type: ElementType, widths: number[]) =>
+    g.node('Gather', [part(g, w, kind, type, all(w), widths), ids])
+  // [N, blocks, bytes], as products take them
+  const bytes = rowsBy('codes', 'u8', [blocks, (BLOCK * bits) / 8])
   const codes =
     bits === 8
       ? bytes
@@ -129,9 +130,9 @@ export function gathered(g: OnnxGraph, ids: string, w: Operand): string {
   const centred = g.node('Sub', [g.cast(codes, 'f32'), g.float(bits === 8 ? 128 : 8)])
   const scaled = g.node('Mul', [
     g.reshape(centred, [-1, blocks, BLOCK]),
-    g.reshape(rowsBy('scales', 'f32', blocks), [-1, blocks, 1]),
+    g.reshape(rowsBy('scales', 'f32', [blocks]), [-1, blocks, 1]),
   ])
   const values =
-    w.dtype === 'q4a' ? g.node('Add', [scaled, g.reshape(rowsBy('offsets', 'f32', blocks), [-1, blocks, 1])]) : scaled
+    w.dtype === 'q4a' ? g.node('Add', [scaled, g.reshape(rowsBy('offsets', 'f32', [blocks]), [-1, blocks, 1])]) : scaled
   return g.reshape(values, [-1, columns])
 }
