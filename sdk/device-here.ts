@@ -109,11 +109,23 @@ const rateOf = ({ speed }: DeviceReport, workload: Workload): number => speed?.t
 /** The machine's own vectors, by onnxruntime. Throws DeviceError in a page. */
 async function openCpu(threads: number | undefined): Promise<Target> {
   if (!isNode) throw new DeviceError('cpu: not in browsers')
-  return (await import('../targets/onnx/index.ts')).onnxTarget({ threads })
+  const { onnxTarget, untested } = await import('../targets/onnx/index.ts')
+  const target = await onnxTarget({ threads })
+  if (!target.info.features.includes(untested)) return target
+  const wrong = await wrongOf(target)
+  if (wrong.length === 0) return target
+  await target.close()
+  throw new DeviceError(`cpu: ${target.info.description} computes ${wrong.length} operations wrongly (${wrong[0]})`)
 }
 
-/** What is wrong with adapters that were tested. */
+/** What is wrong with devices that were tested. */
 const tested = new Map<string, readonly string[]>()
+async function wrongOf(target: Target): Promise<readonly string[]> {
+  const { description } = target.info
+  const wrong = tested.get(description) ?? (await (await import('./self-test.ts')).selfTest(target))
+  tested.set(description, wrong)
+  return wrong
+}
 
 /** WebGPU, and why `auto` does not take it: it takes hardware that computes every op rightly. Throws DeviceError when there is none. */
 async function findGpu(
@@ -129,8 +141,7 @@ async function findGpu(
       target,
       why: `webgpu: ${description} computes in software, wasm is faster: ask for the device webgpu to have it anyway`,
     }
-  const wrong = tested.get(description) ?? (await (await import('./self-test.ts')).selfTest(target))
-  tested.set(description, wrong)
+  const wrong = await wrongOf(target)
   if (wrong.length === 0) return { target, why: null }
   return { target, why: `webgpu: ${description} computes ${wrong.length} operations wrongly (${wrong[0]})` }
 }

@@ -3,7 +3,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { openTarget } from '../sdk/device.ts'
-import { OptionError } from '../sdk/errors.ts'
+import { DeviceError, OptionError } from '../sdk/errors.ts'
+import { onnxTarget } from '../targets/onnx/index.ts'
+import { lowering } from '../targets/onnx/lower/index.ts'
+import { Ort } from '../targets/onnx/ort/api.ts'
 
 describe('the device auto', () => {
   let home: string
@@ -41,6 +44,18 @@ describe('the device auto', () => {
     vi.stubEnv('HALFLING_ONNXRUNTIME', join(home, 'nowhere'))
     expect(await taken('training')).toBe('wasm')
     expect(() => known()).toThrow(/ENOENT/)
+  })
+
+  it('takes no library that is newer than any that was tried and computes wrongly', async () => {
+    const isUntested = vi.spyOn(Ort.prototype, 'isUntested', 'get').mockReturnValue(true)
+    const target = await onnxTarget({ threads: 1 })
+    expect(target.info.features).toEqual(['untested version'])
+    await target.close()
+    const wrong = vi.spyOn(lowering, 'exp').mockImplementation((g, { inputs: [x] }) => [g.node('Neg', [x.value])])
+    await expect(openTarget({ device: 'cpu', threads: 1 })).rejects.toThrow(DeviceError)
+    await expect(openTarget({ device: 'cpu', threads: 1 })).rejects.toThrow(/computes 1 operations wrongly \(exp: /)
+    expect(await taken()).toBe('wasm')
+    for (const spy of [isUntested, wrong]) spy.mockRestore()
   })
 
   it('knows three workloads', async () => {

@@ -17,6 +17,7 @@ import { addQuantize } from './commands/quantize.ts'
 import { addRm } from './commands/rm.ts'
 import { addScore } from './commands/score.ts'
 import { addServe } from './commands/serve.ts'
+import { addSetup } from './commands/setup.ts'
 import { addSft } from './commands/sft.ts'
 import { addTeacher } from './commands/teacher.ts'
 import { kebabFlag } from './names.ts'
@@ -49,6 +50,7 @@ function commands(): Command {
     // printFailure tells about errors.
     .configureOutput({ writeErr: () => {} })
   addDevices(program)
+  addSetup(program)
   addChat(program)
   addGenerate(program)
   addScore(program)

@@ -15,6 +15,9 @@ import { Ort } from './ort/api.ts'
 import { findLibrary } from './ort/library.ts'
 import { type Host, Session } from './session.ts'
 
+/** A feature of libraries that are newer than any that was tried. */
+export const untested = 'untested version'
+
 export interface OnnxOptions {
   /** Default: HALFLING_THREADS, else the cores, 8 at most. */
   readonly threads?: number
@@ -52,7 +55,7 @@ class OnnxExecutor implements Executor<Memory, Compiled> {
     ort.release('CreateArenaCfgV2', 'ReleaseArenaCfg', arena)
     this.host = { ort, threads, env, place, packed: ort.make('CreatePrepackedWeightsContainer', 'onnxruntime') }
     const description = `onnxruntime ${ort.version}, ${processorName()}`
-    this.info = { description, threads, memoryLimit: totalmem(), features: [] }
+    this.info = { description, threads, memoryLimit: totalmem(), features: ort.isUntested ? [untested] : [] }
   }
 
   supports(op: string): true | string {

@@ -213,6 +213,12 @@ describe('bench and devices', () => {
     expect(value.error).toMatchObject({ code: 'device', message: expect.stringMatching(/^wasm does not time single/) })
   })
 
+  it('say what a device needs to be installed', async () => {
+    const { value } = await halflingJson(['setup', 'cpu'])
+    const command = 'ONNXRUNTIME_NODE_INSTALL=skip npm install onnxruntime-node koffi'
+    expect(value).toEqual({ device: 'cpu', command })
+  })
+
   it('print what is there and why the rest is not', async () => {
     const { machine, devices } = (await halflingJson(['devices', '--threads', '1'])).value
     expect(Object.keys(machine)).toEqual(['cores', 'memory', 'freeMemory'])

@@ -9,6 +9,8 @@ type Call = ((...args: unknown[]) => Pointer) & { async: (...args: unknown[]) =>
 /** Of the table of 1.30; a newer library has it too. */
 const apiVersion = 23
 export const leastVersion = '1.30.0'
+/** The newest that was tried: others must pass the self-test first. */
+const testedVersion = '1.30.999'
 
 const out = '_Out_ void **'
 /** Place in the table, and what a call takes. All return an OrtStatus, but for those whose name begins with Release. */
@@ -93,6 +95,10 @@ export class Ort {
     }
     this.giveBack = trimOf(koffi)
     this.message = koffi.decode(pointerAt(api, 2) as never, koffi.proto(`const char *Ort${nth}GetErrorMessage(void *)`))
+  }
+
+  get isUntested(): boolean {
+    return isOlder(testedVersion, this.version)
   }
 
   /** A library is loaded once. Throws DeviceError where koffi, or a library that is new enough, is missing. */

@@ -1,14 +1,14 @@
-import { decoderGraph } from '../targets/onnx/export.ts'
-import { allocate, type Memory, partOf, write } from '../targets/onnx/memory.ts'
-import { FormatError, OptionError } from './errors.ts'
-import { convertedChunks, readFloats } from './formats/stored.ts'
-import { openModel, type StoredModel } from './formats/stored-model.ts'
-import { type ModelConfig, parseConfig } from './model/config.ts'
-import { embeddingName, findWeights, outputName } from './model/names.ts'
-import { tokenizerFiles } from './model/write.ts'
-import { checkWord } from './options.ts'
-import { type Chunks, type Source, type Store, storeAt } from './store/store.ts'
-import { jsonChunks } from './store/text.ts'
+import { allocate, type Memory, partOf, write } from '../../targets/onnx/memory.ts'
+import { FormatError, OptionError } from '../errors.ts'
+import { convertedChunks, readFloats } from '../formats/stored.ts'
+import { openModel, type StoredModel } from '../formats/stored-model.ts'
+import { type ModelConfig, parseConfig } from '../model/config.ts'
+import { embeddingName, findWeights, outputName } from '../model/names.ts'
+import { tokenizerFiles } from '../model/write.ts'
+import { checkWord } from '../options.ts'
+import { type Chunks, type Source, type Store, storeAt } from '../store/store.ts'
+import { jsonChunks } from '../store/text.ts'
+import { decoderGraph } from './decoder.ts'
 
 /** Types of an exported model's matrices, and the files' names that transformers.js looks for. */
 const onnxFiles = { f32: 'model.onnx', q4: 'model_q4.onnx', q8: 'model_quantized.onnx' } as const
@@ -63,7 +63,7 @@ export async function exportOnnx(
 }
 
 const sourceOf = async (model: string | Source, signal?: AbortSignal): Promise<Source> =>
-  typeof model === 'string' ? (await import('./hub/models.ts')).resolveModel(model, { signal }) : model
+  typeof model === 'string' ? (await import('../hub/models.ts')).resolveModel(model, { signal }) : model
 
 async function* watched(
   chunks: AsyncIterable<Uint8Array>,

@@ -1,13 +1,14 @@
 // A decoder as transformers.js and onnxruntime-genai run it: token ids and a mask in, logits out, keys and values in and out by name.
 // Rows of all sequences lie one below the other, but for attention (GroupQueryAttention, which rotates and appends).
-import { type FloatDType, isQuantized } from '../../sdk/dtype.ts'
-import type { ModelConfig, Rope } from '../../sdk/model/config.ts'
-import { embeddingName, finalNorm, hasBias, headName, layerName } from '../../sdk/model/names.ts'
-import { ropeTable } from '../../sdk/model/rope.ts'
-import { nn } from './lower/nn.ts'
-import type { Operand } from './lower/types.ts'
-import { gathered, product } from './lower/weights.ts'
-import { OnnxGraph } from './model.ts'
+
+import { nn } from '../../targets/onnx/lower/nn.ts'
+import type { Operand } from '../../targets/onnx/lower/types.ts'
+import { gathered, product } from '../../targets/onnx/lower/weights.ts'
+import { OnnxGraph } from '../../targets/onnx/model.ts'
+import { type FloatDType, isQuantized } from '../dtype.ts'
+import type { ModelConfig, Rope } from '../model/config.ts'
+import { embeddingName, finalNorm, hasBias, headName, layerName } from '../model/names.ts'
+import { ropeTable } from '../model/rope.ts'
 
 /** `weights`: type and shape by name; their data is asked for when the file is written. */
 export function decoderGraph(
