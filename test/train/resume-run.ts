@@ -1,10 +1,10 @@
-// Trains the random model; run by resume.test.ts, which kills it. Arguments: output folder, steps, resume or fresh, full or lora.
+// Trains the random model; run by resume.test.ts, which kills it. Arguments: output folder, steps, resume or fresh, full or lora, device.
+import { type DeviceName, openTarget } from '../../sdk/device.ts'
 import { SFTTrainer } from '../../sdk/train/sft.ts'
-import { wasmTarget } from '../../targets/wasm/index.ts'
 import { randomModel, rows } from './model.ts'
 
-const [outputDir, steps, mode, what] = process.argv.slice(2)
-const lm = await randomModel(await wasmTarget({ threads: 1 }))
+const [outputDir, steps, mode, what, device] = process.argv.slice(2)
+const lm = await randomModel(await openTarget({ device: device as DeviceName, threads: 1 }))
 const trainer = new SFTTrainer({
   model: lm,
   trainDataset: rows,

@@ -7,10 +7,11 @@ import { describe, expect, it } from 'vitest'
 const steps = 24
 
 /** Runs the training script; kills it with SIGKILL once it has reported `killAt`. */
-function run(outputDir: string, mode: 'fresh' | 'resume', what: string, killAt?: number): Promise<number | null> {
+type What = readonly [what: string, device: string]
+function run(outputDir: string, mode: 'fresh' | 'resume', what: What, killAt?: number): Promise<number | null> {
   const child = spawn(
     process.execPath,
-    ['--import', 'tsx', 'test/train/resume-run.ts', outputDir, String(steps), mode, what],
+    ['--import', 'tsx', 'test/train/resume-run.ts', outputDir, String(steps), mode, ...what],
     {
       stdio: ['ignore', 'pipe', 'inherit'],
     },
@@ -31,10 +32,12 @@ const metrics = (folder: string) =>
 
 describe('kill -9 and resume', () => {
   for (const [what, file] of [
-    ['lora', 'adapter_model.safetensors'],
-    ['full', 'model.safetensors'],
-  ])
-    it(`${what}: the log and the result equal an uninterrupted run's`, async () => {
+    [['lora', 'wasm'], 'adapter_model.safetensors'],
+    [['full', 'wasm'], 'model.safetensors'],
+    [['lora', 'cpu'], 'adapter_model.safetensors'],
+    [['full', 'cpu'], 'model.safetensors'],
+  ] as const)
+    it(`${what.join(' on ')}: the log and the result equal an uninterrupted run's`, async () => {
       const whole = mkdtempSync(join(tmpdir(), 'halfling-'))
       const cut = mkdtempSync(join(tmpdir(), 'halfling-'))
       expect(await run(whole, 'fresh', what)).toBe(0)
