@@ -137,12 +137,15 @@ export class TrainStep {
       body(g)
       return toProgram(g, 'forecast')
     }
-    const programs = [await build((g) => this.buildApply(g))]
-    for (const rows of scoredRows) programs.push(await build((g) => this.buildAccumulate(g, tokens, rows)))
-    const weights = sum(bindings(programs.at(-1)!, 'weight').values())
+    const update = await build((g) => this.buildApply(g))
+    let [weights, activations] = [0, 0]
+    for (const rows of scoredRows) {
+      const program = await build((g) => this.buildAccumulate(g, tokens, rows))
+      weights = sum(bindings(program, 'weight').values())
+      await turn()
+      activations = Math.max(activations, await this.model.target.scratchBytes([program, update]))
+    }
     const optimizer = 3 * sum(this.parameters.values())
-    await turn()
-    const activations = await this.model.target.scratchBytes(programs)
     return { weights, optimizer, activations, total: weights + optimizer + activations }
   }
 

@@ -20,8 +20,31 @@ export interface ProgramGraph {
 
 const elementOf = (dtype: string): ElementType => (dtype === 'i32' ? 'i32' : 'f32')
 
+/** The graph of a program, for a session. */
+export function graphOf(program: Program): ProgramGraph {
+  const { g, ...rest } = lowered(program)
+  return { model: g.write(), inputs: g.inputs, initializers: g.initializers, outputs: g.outputs, ...rest }
+}
+
+/** What sessions of these programs take beside what is bound to them. */
+export function sessionBytes(programs: readonly Program[]): number {
+  const packed = new Map<string, number>()
+  let [most, ofNodes] = [0, 0]
+  for (const program of programs) {
+    const { g } = lowered(program)
+    const needs = g.needs()
+    most = Math.max(most, needs.liveBytes)
+    ofNodes += needs.nodes * bytesOfNode
+    for (const [name, bytes] of needs.packed) packed.set(name, bytes)
+  }
+  return most + ofNodes + [...packed.values()].reduce((sum, bytes) => sum + bytes, 0)
+}
+
+/** Measured: a LoRA step of 24 layers has 13,000 nodes. */
+const bytesOfNode = 10_000
+
 /** Lowers all nodes. A state's last version is an output in the place of its first, which is an input. */
-export function graphOf({ tensors, nodes, outputs }: Program): ProgramGraph {
+function lowered({ tensors, nodes, outputs }: Program) {
   const g = new OnnxGraph()
   const values = new Map<number, string>()
   const given = new Map<number, string>()
@@ -58,6 +81,5 @@ export function graphOf({ tensors, nodes, outputs }: Program): ProgramGraph {
     if (!g.isState(own)) g.output(own, { type: elementOf(dtype), shape })
   }
   const states = g.finishStates()
-  const model = g.write()
-  return { model, inputs: g.inputs, initializers: g.initializers, outputs: g.outputs, states, given, asked }
+  return { g, states, given, asked }
 }

@@ -7,7 +7,7 @@ import type { Job } from '../checks.ts'
 import { defaultThreads, processorName } from '../machine.ts'
 import { type Executor, QueuedTarget } from '../queued-target.ts'
 import { checkThreads } from '../threads.ts'
-import { graphOf, type ProgramGraph } from './graph.ts'
+import { graphOf, type ProgramGraph, sessionBytes } from './graph.ts'
 import { copySlots } from './lower/decode.ts'
 import { lowering } from './lower/index.ts'
 import { allocate, type Memory, read, write } from './memory.ts'
@@ -69,7 +69,7 @@ class OnnxExecutor implements Executor<Memory, Compiled> {
   read = read
 
   scratchBytes(programs: readonly Program[]): number {
-    return Math.max(0, ...programs.map((program) => planMemory(program).arenaBytes))
+    return sessionBytes(programs.filter(({ nodes }) => nodes.some(({ op }) => op !== 'kvCopy')))
   }
 
   async compile(program: Program, bound: Readonly<Record<string, Memory>>): Promise<Compiled> {

@@ -2,6 +2,7 @@ import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
 import { megabytes } from '../../sdk/bytes.ts'
 import { elementCount } from '../../sdk/dtype.ts'
 import { FormatError } from '../../sdk/errors.ts'
+import { liveBytes } from './live.ts'
 
 /** ONNX's numbers of element types (onnx.proto, TensorProto.DataType). */
 export const elementTypes = { f32: 1, u8: 2, i32: 6, i64: 7, bool: 9, f16: 10, f64: 11, u32: 12, u4: 21 } as const
@@ -34,7 +35,7 @@ export type Part = 'values' | 'codes' | 'scales' | 'offsets' | 'high' | 'low' | 
 /** Whole numbers are INT attributes: a FLOAT that may be whole is written as { float }. */
 export type Attribute = number | string | readonly number[] | { readonly float: number }
 
-interface OnnxNode {
+export interface OnnxNode {
   readonly op: string
   readonly domain: string
   readonly inputs: readonly string[]
@@ -178,6 +179,22 @@ export class OnnxGraph {
   }
   max(x: string, axis: number, keep = false): string {
     return this.node('ReduceMax', [x, this.ints(axis)], { keepdims: keep ? 1 : 0 })
+  }
+
+  /** What a run holds at most beside bound memory, the nodes that it goes through, and the bytes of what is packed, by name. */
+  needs(): { readonly liveBytes: number; readonly nodes: number; readonly packed: ReadonlyMap<string, number> } {
+    const { nodes } = this.pruned()
+    const packed = new Map<string, number>()
+    for (const { op, inputs, attributes } of nodes) {
+      if (op !== 'MatMulNBits') continue
+      const { bits, accuracy_level: level } = attributes
+      const [codes, scales] = inputs.slice(1).map((name) => bytesOf(this.initializers.get(name)!))
+      // Beside int8 activations scales are packed too, and the sums of blocks; 8 bits beside floats are not.
+      if (level === 4) packed.set(`${inputs[1]} rounded`, codes + 2 * scales)
+      else if (bits === 4) packed.set(inputs[1], codes)
+    }
+    const known = new Map<string, ValueType>([...this.inputs, ...this.initializers])
+    return { liveBytes: liveBytes(nodes, known, this.constants, this.outputs), nodes: nodes.length, packed }
   }
 
   /** The model's bytes (ModelProto). Data of initializers is given by AddExternalInitializers. */

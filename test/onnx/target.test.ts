@@ -6,8 +6,9 @@ import { byteLength, floatDTypes } from '../../sdk/dtype.ts'
 import { DeviceError } from '../../sdk/errors.ts'
 import { Graph } from '../../sdk/graph/graph.ts'
 import { toProgram } from '../../sdk/graph/program.ts'
-import { add, attention, embed, linear, mul, sum } from '../../sdk/ops/index.ts'
+import { add, attention, embed, linear, mul, ops, sum } from '../../sdk/ops/index.ts'
 import { fromFloats, toFloats } from '../../sdk/quant/convert.ts'
+import { caseProgram } from '../../sdk/self-test.ts'
 import type { Target } from '../../sdk/target.ts'
 import { onnxTarget } from '../../targets/onnx/index.ts'
 import { alive } from '../../targets/onnx/ort/api.ts'
@@ -82,6 +83,30 @@ describe('the target cpu', () => {
       // A layer's scores and their exponentials, 5/8 of them in causal blocks; all layers' would be 12 times as much.
       expect(most).toBeLessThan(4 * scores)
     }),
+  )
+
+  it('forecasts what its sessions take beside bound memory', () =>
+    withTarget(async (target) => {
+      const g = new Graph()
+      const x = g.input('x', { dtype: 'f32', shape: [64, 256] })
+      const w = g.weight('w', { dtype: 'q4', shape: [256, 256] })
+      const y = linear(g, linear(g, x, w), w)
+      g.output('y', add(g, y, y))
+      // Two results of products at a time, the last one an output; the packed codes once; three nodes.
+      const [rows, codes] = [4 * 64 * 256, (256 * 256) / 2]
+      expect(await target.scratchBytes([toProgram(g, 'p')])).toBe(2 * rows + codes + 3 * 10_000)
+    }))
+
+  it.each(Object.values(ops).filter(({ name }) => name !== 'kvCopy'))(
+    'knows the shapes of all values of $name',
+    (spec) =>
+      withTarget(async (target) => {
+        for (const c of spec.cases) {
+          const bytes = await target.scratchBytes([caseProgram(spec, c)])
+          expect(bytes, c.name).toBeGreaterThan(0)
+          expect(Number.isSafeInteger(bytes), c.name).toBe(true)
+        }
+      }),
   )
 
   it('computes with what was written last, packed weights too', () =>
