@@ -1,10 +1,10 @@
 import { byteLength, elementCount, type FloatDType, floatDTypes } from './dtype.ts'
-import { Graph } from './graph/graph.ts'
+import { Graph, type Tensor } from './graph/graph.ts'
 import { bindings, toProgram } from './graph/program.ts'
 import { type ModelConfig, parseConfig } from './model/config.ts'
 import { cachedHidden, type DecoderContext, headWeight, packedHidden } from './model/decoder.ts'
 import { embeddingName, layerName, linearModules, weightShapes } from './model/names.ts'
-import { fill, gradient, linear, sum, view, vocabPick } from './ops/index.ts'
+import { fill, gradient, linear, sample, sum, view, vocabPick } from './ops/index.ts'
 import { type Buffer, type Target, type Workload, workloads } from './target.ts'
 
 /** What a target does in a second. */
@@ -89,7 +89,7 @@ const operationsOf = (workload: Workload): number =>
   [...q4Types(shapeOf(1)).values()].reduce((sum, { shape }) => sum + elementCount(shape), 0)
 
 /** Of the model, what is run of it; and rows. */
-const samples = { decoding: [3, 1], prefill: [12, 128], training: [12, 128] } as const
+const samples = { decoding: [3, 1], prefill: [12, 128], training: [24, 512] } as const
 
 /** Tokens in a second that Qwen2.5-0.5B in q4 writes, reads of a prompt or learns from (LoRA of rank 16, layers recomputed, every token scored), short contexts; a part of it is run. */
 export async function measureWorkload(target: Target, workload: Workload): Promise<number> {
@@ -124,9 +124,22 @@ export async function measureWorkload(target: Target, workload: Workload): Promi
     const cache = { dtype: 'f32', shape: [1, qwen.num_key_value_heads, 256, halfBillion.headDim] } as const
     const slot = workload === 'prefill' ? g.input('slot', { dtype: 'i32', shape: [1] }) : undefined
     const hidden = cachedHidden(g, c, ids, positions, cache, slot)
-    g.output('y', slot ? sum(g, hidden) : linear(g, hidden, headWeight(g, c), undefined, 'int8'))
+    if (slot) g.output('y', sum(g, hidden))
+    else g.output('y', greedy(g, linear(g, hidden, headWeight(g, c), undefined, 'int8')))
   }
   return rows / (part * (await bestSeconds(target, g)))
+}
+
+/** As answers are sampled, at temperature 0. */
+function greedy(g: Graph, logits: Tensor): Tensor {
+  const f32 = (value: number) => fill(g, [1], value)
+  const i32 = (name: string) => g.input(name, { dtype: 'i32', shape: [1] })
+  const [none, all] = [f32(0), f32(1)]
+  const edits = { editRow: i32('editRow'), editId: i32('editId'), editBias: none }
+  return sample(g, logits, {
+    ...{ temperature: none, topK: i32('topK'), topP: all, minP: none, uniform: none },
+    ...edits,
+  })[0]
 }
 
 /** Tokens in a second that a model writes where its weights are read so fast; attention and a context are not counted. */

@@ -1,13 +1,13 @@
 // `halfling sft`'s work on Pebble's unseen families from our own LoRA start: accuracy and time beside PyTorch's run.
-// `npx tsx test/bench/learning.ts [seed] [python with torch, transformers, peft]`: with a Python, both run in the same minutes.
+// `npx tsx test/bench/learning.ts [seed] [python with torch, transformers, peft] [device]`: with a Python, both run in the same minutes.
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { evaluate, loadModel, SFTTrainer } from '../../sdk/index.ts'
+import { type DeviceName, evaluate, loadModel, SFTTrainer } from '../../sdk/index.ts'
 
 const shared = process.env.HALFLING_SHARED ?? '../shared'
-const [seed = '0', python] = process.argv.slice(2)
+const [seed = '0', python, device = 'wasm'] = process.argv.slice(2)
 const folder = join(shared, 'models/pebble-7m-instruct')
 const [train, test] = ['unseen_train', 'unseen_test'].map((name) => join(shared, 'data/pebble', `${name}.jsonl`))
 const rows = readFileSync(test, 'utf8')
@@ -17,7 +17,7 @@ const rows = readFileSync(test, 'utf8')
 
 const start = performance.now()
 const seconds = () => (performance.now() - start) / 1000
-const lm = await loadModel(folder, { device: 'wasm', dtype: 'f32' })
+const lm = await loadModel(folder, { device: device as DeviceName, dtype: 'f32' })
 const trainer = new SFTTrainer({
   model: lm,
   trainDataset: train,
