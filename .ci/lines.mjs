@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 
-const budget = 35_000
+const budget = 35_100
 const budgeted = ['sdk', 'targets', 'kernels-as', 'kernels-wgsl']
 
 /** A line that begins with a comment, or lies within one, is none of code. */
