@@ -12,7 +12,7 @@ const remembered = async (): Promise<Store> => storeAt(join(await cacheRoot(), '
 
 /**
  * Tokens in a second of a workload on a target (speed.ts), as it was measured here before: by device, version, threads and engine. Measured for
- * less than a second a workload where it is new; where nothing can be written, each time.
+ * up to two seconds a workload where it is new; where nothing can be written, each time.
  */
 export async function speedAt(target: Target, workload: Workload): Promise<number> {
   const { description, threads } = target.info

@@ -40,7 +40,7 @@ export interface DeviceReport {
 
 /** What `findDevices` takes: what to open them with. */
 export interface FindOptions extends Pick<DeviceOptions, 'threads' | 'build'> {
-  /** Their speed too, for about a second each (not that of `reference`). */
+  /** Their speed too, for some seconds each (not that of `reference`). */
   readonly measure?: boolean
 }
 
@@ -112,19 +112,22 @@ async function openCpu(threads: number | undefined): Promise<Target> {
   const { onnxTarget, untested } = await import('../targets/onnx/index.ts')
   const target = await onnxTarget({ threads })
   if (!target.info.features.includes(untested)) return target
-  const wrong = await wrongOf(target)
-  if (wrong.length === 0) return target
+  const why = await whyWrong(target)
+  if (why === null) return target
   await target.close()
-  throw new DeviceError(`cpu: ${target.info.description} computes ${wrong.length} operations wrongly (${wrong[0]})`)
+  throw new DeviceError(why)
 }
 
 /** What is wrong with devices that were tested. */
 const tested = new Map<string, readonly string[]>()
-async function wrongOf(target: Target): Promise<readonly string[]> {
+
+/** null: it computes every op rightly. */
+async function whyWrong(target: Target): Promise<string | null> {
   const { description } = target.info
   const wrong = tested.get(description) ?? (await (await import('./self-test.ts')).selfTest(target))
   tested.set(description, wrong)
-  return wrong
+  if (wrong.length === 0) return null
+  return `${target.name}: ${description} computes ${wrong.length} operations wrongly (${wrong[0]})`
 }
 
 /** WebGPU, and why `auto` does not take it: it takes hardware that computes every op rightly. Throws DeviceError when there is none. */
@@ -141,9 +144,7 @@ async function findGpu(
       target,
       why: `webgpu: ${description} computes in software, wasm is faster: ask for the device webgpu to have it anyway`,
     }
-  const wrong = await wrongOf(target)
-  if (wrong.length === 0) return { target, why: null }
-  return { target, why: `webgpu: ${description} computes ${wrong.length} operations wrongly (${wrong[0]})` }
+  return { target, why: await whyWrong(target) }
 }
 
 async function report(

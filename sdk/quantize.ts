@@ -3,9 +3,10 @@ import { tokenizeRows } from './data/tokenize.ts'
 import { openTarget } from './device.ts'
 import type { FloatDType } from './dtype.ts'
 import { DataError, OptionError } from './errors.ts'
-import { openModel, type StoredModel } from './formats/stored-model.ts'
+import type { StoredModel } from './formats/stored-model.ts'
 import { inputFactors } from './generate/moments.ts'
 import { textWindows } from './generate/score.ts'
+import { storedModel } from './hub/stored.ts'
 import { parseConfig } from './model/config.ts'
 import { Model } from './model/model.ts'
 import { type Rounding, type WriteOptions, type WriteReport, writeModel } from './model/write.ts'
@@ -48,8 +49,7 @@ export async function quantizeModel(
   options: QuantizeOptions,
 ): Promise<QuantizeReport> {
   const store = await storeAt(output)
-  const stored =
-    typeof model !== 'string' && 'tensors' in model ? model : await openModel(await sourceOf(model, options))
+  const stored = await storedModel(model, options.signal)
   if (options.calibrationData === undefined)
     return { output: store.name, ...(await writeModel(stored, store, options)) }
   const { rounding, close } = await calibrated(stored, options.calibrationData, options)
@@ -59,9 +59,6 @@ export async function quantizeModel(
     await close()
   }
 }
-
-const sourceOf = async (model: string | Source, { signal }: WriteOptions): Promise<Source> =>
-  typeof model === 'string' ? (await import('./hub/models.ts')).resolveModel(model, { signal }) : model
 
 /** Runs the data through the model, on the best device. */
 async function calibrated(

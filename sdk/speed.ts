@@ -3,7 +3,8 @@ import { Graph, type Tensor } from './graph/graph.ts'
 import { bindings, toProgram } from './graph/program.ts'
 import { type ModelConfig, parseConfig } from './model/config.ts'
 import { cachedHidden, type DecoderContext, headWeight, packedHidden } from './model/decoder.ts'
-import { embeddingName, layerName, linearModules, weightShapes } from './model/names.ts'
+import { layerName, linearModules, weightShapes } from './model/names.ts'
+import { askedDType } from './model/weight-dtype.ts'
 import { fill, gradient, linear, sample, sum, view, vocabPick } from './ops/index.ts'
 import { type Buffer, type Target, type Workload, workloads } from './target.ts'
 
@@ -17,7 +18,8 @@ export interface Speed {
   readonly tokensOfHalfBillion: Readonly<Record<Workload, number>>
 }
 
-const qwen = {
+/** What is measured: Qwen2.5-0.5B's config.json, as far as its shape goes. */
+export const halfBillionConfig = {
   model_type: 'qwen2',
   vocab_size: 151_936,
   hidden_size: 896,
@@ -29,16 +31,16 @@ const qwen = {
   rope_theta: 1e6,
   max_position_embeddings: 32_768,
   tie_word_embeddings: true,
-}
+} as const
+const qwen = halfBillionConfig
+
 /** A `part`th of its layers and of its vocabulary: what runs takes as small a part of the time. */
 function shapeOf(part: number): ModelConfig {
   const [layers, vocabulary] = [qwen.num_hidden_layers / part, Math.ceil(qwen.vocab_size / part)]
   return parseConfig({ ...qwen, num_hidden_layers: layers, vocab_size: vocabulary }, 'config.json')
 }
 const q4Types = (config: ModelConfig) =>
-  new Map([...weightShapes(config)].map(([name, shape]) => [name, { dtype: q4Type(name, shape), shape }]))
-const q4Type = (name: string, shape: readonly number[]): FloatDType =>
-  name === embeddingName ? 'q8' : shape.length === 2 ? 'q4' : 'f32'
+  new Map([...weightShapes(config)].map(([name, shape]) => [name, { dtype: askedDType(name, shape, 'q4'), shape }]))
 const billion = 1e9
 
 /** Qwen2.5-0.5B's shape, and its bytes in q4. */
@@ -132,14 +134,10 @@ export async function measureWorkload(target: Target, workload: Workload): Promi
 
 /** As answers are sampled, at temperature 0. */
 function greedy(g: Graph, logits: Tensor): Tensor {
-  const f32 = (value: number) => fill(g, [1], value)
   const i32 = (name: string) => g.input(name, { dtype: 'i32', shape: [1] })
-  const [none, all] = [f32(0), f32(1)]
-  const edits = { editRow: i32('editRow'), editId: i32('editId'), editBias: none }
-  return sample(g, logits, {
-    ...{ temperature: none, topK: i32('topK'), topP: all, minP: none, uniform: none },
-    ...edits,
-  })[0]
+  const [none, topP] = [fill(g, [1], 0), fill(g, [1], 1)]
+  const controls = { temperature: none, topK: i32('topK'), topP, minP: none, uniform: none }
+  return sample(g, logits, { ...controls, editRow: i32('editRow'), editId: i32('editId'), editBias: none })[0]
 }
 
 /** Tokens in a second that a model writes where its weights are read so fast; attention and a context are not counted. */

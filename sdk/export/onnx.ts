@@ -1,9 +1,12 @@
 import { allocate, type Memory, partOf, write } from '../../targets/onnx/memory.ts'
+import { isQuantized } from '../dtype.ts'
 import { FormatError, OptionError } from '../errors.ts'
 import { convertedChunks, readFloats } from '../formats/stored.ts'
-import { openModel, type StoredModel } from '../formats/stored-model.ts'
+import type { StoredModel } from '../formats/stored-model.ts'
+import { storedModel } from '../hub/stored.ts'
 import { type ModelConfig, parseConfig } from '../model/config.ts'
-import { embeddingName, findWeights, outputName } from '../model/names.ts'
+import { findWeights } from '../model/names.ts'
+import { askedDType } from '../model/weight-dtype.ts'
 import { tokenizerFiles } from '../model/write.ts'
 import { checkWord } from '../options.ts'
 import { type Chunks, type Source, type Store, storeAt } from '../store/store.ts'
@@ -12,8 +15,8 @@ import { decoderGraph } from './decoder.ts'
 
 /** Types of an exported model's matrices, and the files' names that transformers.js looks for. */
 const onnxFiles = { f32: 'model.onnx', q4: 'model_q4.onnx', q8: 'model_quantized.onnx' } as const
-export const onnxDTypes = ['f32', 'q4', 'q8'] as const
-export type OnnxDType = (typeof onnxDTypes)[number]
+export type OnnxDType = keyof typeof onnxFiles
+export const onnxDTypes = Object.keys(onnxFiles) as OnnxDType[]
 
 export interface ExportOptions {
   /** A file for each; default: q4. The vocabulary's tables are q8 beside q4. */
@@ -41,8 +44,7 @@ export async function exportOnnx(
   if (dtypes.length === 0) throw new OptionError('dtypes: none is given')
   const store = await storeAt(output)
   if ((await store.list()).length > 0) throw new OptionError(`${store.name}: has files in it: give a new folder`)
-  const stored =
-    typeof model !== 'string' && 'tensors' in model ? model : await openModel(await sourceOf(model, signal))
+  const stored = await storedModel(model, signal)
   const config = parseConfig(stored.config, stored.configFile)
   if (config.headDim % 16 !== 0)
     throw new FormatError(
@@ -61,9 +63,6 @@ export async function exportOnnx(
   await store.write('', files)
   return dtypes.map((dtype) => onnxFiles[dtype])
 }
-
-const sourceOf = async (model: string | Source, signal?: AbortSignal): Promise<Source> =>
-  typeof model === 'string' ? (await import('../hub/models.ts')).resolveModel(model, { signal }) : model
 
 async function* watched(
   chunks: AsyncIterable<Uint8Array>,
@@ -89,8 +88,9 @@ function onnxFile(
   const weights = findWeights(config, stored.tensors, stored.configFile)
   const types = new Map(
     [...weights].map(([name, { shape }]) => {
-      const isTable = name === embeddingName || name === outputName
-      return [name, { dtype: shape.length < 2 ? ('f32' as const) : isTable && dtype === 'q4' ? 'q8' : dtype, shape }]
+      const asked = askedDType(name, shape, dtype)
+      // Rows that are no multiple of a block stay floats.
+      return [name, { dtype: isQuantized(asked) ? asked : ('f32' as const), shape }]
     }),
   )
   let last: { name: string; memory: Memory } | null = null

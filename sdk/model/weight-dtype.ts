@@ -2,12 +2,18 @@ import { type FloatDType, fitsBlocks } from '../dtype.ts'
 import { isRoundedAgain, type StoredTensor, storedDType } from '../formats/stored.ts'
 import { isTable } from './names.ts'
 
-/** Vectors are f32; matrices as asked, f16 where a row is no multiple of a block. */
-export function weightDType(name: string, stored: StoredTensor, wanted: 'auto' | FloatDType): FloatDType {
-  const { shape } = stored
+/** The dtype that a weight is held in. */
+export const weightDType = (name: string, stored: StoredTensor, wanted: 'auto' | FloatDType): FloatDType =>
+  wanted === 'auto' ? fitting(stored.shape, () => storedDType(stored)) : askedDType(name, stored.shape, wanted)
+
+/** The same of any weight that is asked for in a dtype: beside 4 bits tables are q8. */
+export const askedDType = (name: string, shape: readonly number[], wanted: FloatDType): FloatDType =>
+  fitting(shape, () => ((wanted === 'q4' || wanted === 'q4a') && isTable(name) ? 'q8' : wanted))
+
+/** Vectors are f32; matrices as said, f16 where a row is no multiple of a block. */
+function fitting(shape: readonly number[], of: () => FloatDType): FloatDType {
   if (shape.length === 1) return 'f32'
-  const isFourBit = wanted === 'q4' || wanted === 'q4a'
-  const dtype = wanted === 'auto' ? storedDType(stored) : isFourBit && isTable(name) ? 'q8' : wanted
+  const dtype = of()
   return fitsBlocks(dtype, shape[1]) ? dtype : 'f16'
 }
 

@@ -99,7 +99,7 @@ export async function writeModel(
   return tally.report()
 }
 
-const isGguf = ({ name }: Store): boolean => /\.gguf$/i.test(name)
+export const isGguf = ({ name }: Pick<Store, 'name'>): boolean => /\.gguf$/i.test(name)
 
 /** Throws OptionError unless nothing would be lost by writing a model there. */
 async function checkFree(store: Store, force = false): Promise<void> {

@@ -1,8 +1,9 @@
 import { isQuantized } from '../../sdk/dtype.ts'
 import type { Program } from '../../sdk/graph/program.ts'
+import { liveBytes } from './live.ts'
 import { lowering } from './lower/index.ts'
 import type { Lower, Operand } from './lower/types.ts'
-import { type BoundType, type ElementType, OnnxGraph, type ValueType } from './model.ts'
+import { type BoundType, bytesOf, type ElementType, OnnxGraph, type ValueType } from './model.ts'
 
 /** A program as onnxruntime takes it. */
 export interface ProgramGraph {
@@ -32,10 +33,16 @@ export function sessionBytes(programs: readonly Program[]): number {
   let [most, ofNodes] = [0, 0]
   for (const program of programs) {
     const { g } = lowered(program)
-    const needs = g.needs()
-    most = Math.max(most, needs.liveBytes)
-    ofNodes += needs.nodes * bytesOfNode
-    for (const [name, bytes] of needs.packed) packed.set(name, bytes)
+    const { nodes } = g.pruned()
+    most = Math.max(most, liveBytes(nodes, new Map([...g.inputs, ...g.initializers]), g.constants, g.outputs))
+    ofNodes += nodes.length * bytesOfNode
+    for (const { op, inputs, attributes } of nodes) {
+      if (op !== 'MatMulNBits') continue
+      const [codes, scales] = inputs.slice(1).map((name) => bytesOf(g.initializers.get(name)!))
+      // Beside int8 activations scales are packed too, and the sums of blocks; 8 bits beside floats are not.
+      if (attributes.accuracy_level === 4) packed.set(`${inputs[1]} rounded`, codes + 2 * scales)
+      else if (attributes.bits === 4) packed.set(inputs[1], codes)
+    }
   }
   return most + ofNodes + [...packed.values()].reduce((sum, bytes) => sum + bytes, 0)
 }

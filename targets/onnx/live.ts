@@ -1,13 +1,9 @@
 // What a session's run holds at most, beside bound memory: onnxruntime goes from the last node back, depth first, and frees a value after
 // its last reader. Guarded by a test against the process's memory: the order is onnxruntime's own affair.
 import { elementCount } from '../../sdk/dtype.ts'
-import { bytesOf, type ElementType, elementTypes, type OnnxNode, type ValueType } from './model.ts'
+import { bytesOf, type Constant, type ElementType, elementTypes, type OnnxNode, type ValueType } from './model.ts'
 
-export interface Constant extends ValueType {
-  readonly data: Uint8Array
-}
-
-/** Bytes of the values that live at the same time. `kept`: bound memory, constants and outputs, by name. */
+/** Bytes of the values that live at the same time. `known`: bound memory; `outputs` have memory of their own. */
 export function liveBytes(
   nodes: readonly OnnxNode[],
   known: ReadonlyMap<string, ValueType>,

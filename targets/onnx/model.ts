@@ -2,7 +2,6 @@ import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
 import { megabytes } from '../../sdk/bytes.ts'
 import { elementCount } from '../../sdk/dtype.ts'
 import { FormatError } from '../../sdk/errors.ts'
-import { liveBytes } from './live.ts'
 
 /** ONNX's numbers of element types (onnx.proto, TensorProto.DataType). */
 export const elementTypes = { f32: 1, u8: 2, i32: 6, i64: 7, bool: 9, f16: 10, f64: 11, u32: 12, u4: 21 } as const
@@ -16,6 +15,9 @@ export interface ValueType {
 export type Dimensions = readonly (number | string)[]
 const bytesOfElement = { f32: 4, u8: 1, i32: 4, i64: 8, bool: 1, f16: 2, f64: 8, u32: 4, u4: 0.5 } as const
 export const bytesOf = ({ type, shape }: ValueType): number => Math.ceil(elementCount(shape) * bytesOfElement[type])
+export interface Constant extends ValueType {
+  readonly data: Uint8Array
+}
 export interface BoundType extends ValueType {
   readonly source?: Source
 }
@@ -55,7 +57,7 @@ export class OnnxGraph {
   readonly inputs = new Map<string, BoundType>()
   readonly initializers = new Map<string, BoundType>()
   readonly outputs = new Map<string, ValueType>()
-  private readonly constants = new Map<string, ValueType & { readonly data: Uint8Array }>()
+  readonly constants = new Map<string, Constant>()
   private readonly written = new Map<string, { value: string; type: ValueType }>()
   private readonly seen = new Set<string>()
   private readonly memo = new Map<string, unknown>()
@@ -79,7 +81,7 @@ export class OnnxGraph {
     this.outputs.set(name, value)
   }
 
-  /** What a caller gives to an exported model, or gets (`renamed`: the value that it is). */
+  /** What a caller gives to an exported model, and what it gets: a value under a name of its own. */
   openInput(name: string, type: ElementType, dimensions: Dimensions): string {
     this.dimensions.set(name, dimensions)
     return this.input(name, { type, shape: [] })
@@ -181,22 +183,6 @@ export class OnnxGraph {
     return this.node('ReduceMax', [x, this.ints(axis)], { keepdims: keep ? 1 : 0 })
   }
 
-  /** What a run holds at most beside bound memory, the nodes that it goes through, and the bytes of what is packed, by name. */
-  needs(): { readonly liveBytes: number; readonly nodes: number; readonly packed: ReadonlyMap<string, number> } {
-    const { nodes } = this.pruned()
-    const packed = new Map<string, number>()
-    for (const { op, inputs, attributes } of nodes) {
-      if (op !== 'MatMulNBits') continue
-      const { bits, accuracy_level: level } = attributes
-      const [codes, scales] = inputs.slice(1).map((name) => bytesOf(this.initializers.get(name)!))
-      // Beside int8 activations scales are packed too, and the sums of blocks; 8 bits beside floats are not.
-      if (level === 4) packed.set(`${inputs[1]} rounded`, codes + 2 * scales)
-      else if (bits === 4) packed.set(inputs[1], codes)
-    }
-    const known = new Map<string, ValueType>([...this.inputs, ...this.initializers])
-    return { liveBytes: liveBytes(nodes, known, this.constants, this.outputs), nodes: nodes.length, packed }
-  }
-
   /** The model's bytes (ModelProto). Data of initializers is given by AddExternalInitializers. */
   write(): Uint8Array<ArrayBuffer> {
     const { nodes, needed } = this.pruned()
@@ -259,8 +245,8 @@ export class OnnxGraph {
     }
   }
 
-  /** What the outputs need, in order. */
-  private pruned(): { nodes: OnnxNode[]; needed: ReadonlySet<string> } {
+  /** What the outputs need, in order; inputs and initializers that nobody reads go. */
+  pruned(): { nodes: OnnxNode[]; needed: ReadonlySet<string> } {
     const needed = new Set(this.outputs.keys())
     const kept = this.inOrder()
       .reverse()

@@ -7,21 +7,12 @@ import { parseConfig } from '../../sdk/model/config.ts'
 import { weightShapes } from '../../sdk/model/names.ts'
 import { f32ToBf16 } from '../../sdk/quant/float16.ts'
 import { fillNormal } from '../../sdk/random.ts'
+import { halfBillionConfig } from '../../sdk/speed.ts'
 
 /** config.json of Qwen2.5-0.5B. */
 export const qwenConfig = {
   architectures: ['Qwen2ForCausalLM'],
-  model_type: 'qwen2',
-  vocab_size: 151_936,
-  hidden_size: 896,
-  intermediate_size: 4864,
-  num_hidden_layers: 24,
-  num_attention_heads: 14,
-  num_key_value_heads: 2,
-  rms_norm_eps: 1e-6,
-  rope_theta: 1_000_000,
-  max_position_embeddings: 32_768,
-  tie_word_embeddings: true,
+  ...halfBillionConfig,
   dtype: 'bfloat16',
   bos_token_id: 151_643,
   eos_token_id: 151_645,

@@ -2,9 +2,10 @@ import { type Command, Option } from 'commander'
 import { deviceNames } from '../../device.ts'
 import { type FloatDType, floatDTypes } from '../../dtype.ts'
 import { OptionError } from '../../errors.ts'
-import { exportOnnx, type OnnxDType, onnxDTypes } from '../../export/onnx.ts'
+import { type ExportOptions, exportOnnx, type OnnxDType, onnxDTypes } from '../../export/onnx.ts'
 import { openModel, type StoredModel } from '../../formats/stored-model.ts'
 import { resolveModel } from '../../hub/models.ts'
+import { isGguf } from '../../model/write.ts'
 import { quantizeModel } from '../../quantize.ts'
 import { interruptible } from '../interrupt.ts'
 import { withModel } from '../open-model.ts'
@@ -65,33 +66,20 @@ async function withMerged(
 async function writeOnnx(model: StoredModel, { output, dtype = ['q4'] }: Omit<Flags, 'json'>, signal: AbortSignal) {
   const other = dtype.find((name) => !onnxDTypes.includes(name as OnnxDType))
   if (other) throw new OptionError(`--dtype ${other}: onnx files are written in ${onnxDTypes.join(', ')}`)
-  let progress: Progress | null = null
-  let shown = ''
-  try {
-    return await exportOnnx(model, output, {
-      dtypes: dtype as OnnxDType[],
-      signal,
-      onProgress: ({ file, writtenBytes }) => {
-        if (file !== shown) {
-          progress?.end()
-          progress = new Progress(`writing ${file}`)
-          shown = file
-        }
-        progress!.update(writtenBytes, writtenBytes, megabytes(writtenBytes))
-      },
-    })
-  } finally {
-    ;(progress as Progress | null)?.end()
-  }
+  const progress = new Progress('writing')
+  const onProgress: ExportOptions['onProgress'] = ({ file, writtenBytes }) =>
+    progress.update(writtenBytes, writtenBytes, `${megabytes(writtenBytes)} of ${file}`)
+  const options = { dtypes: dtype as OnnxDType[], signal, onProgress }
+  return exportOnnx(model, output, options).finally(() => progress.end())
 }
 
 async function writeOther(model: StoredModel, { output, format, dtype }: Omit<Flags, 'json'>, signal: AbortSignal) {
-  const isGguf = /\.gguf$/i.test(output)
-  if (isGguf !== (format === 'gguf'))
+  const isFile = isGguf({ name: output })
+  if (isFile !== (format === 'gguf'))
     throw new OptionError(
-      `--output ${output}: ${format} goes into ${isGguf ? 'a folder' : 'a file that ends in .gguf'}`,
+      `--output ${output}: ${format} goes into ${isFile ? 'a folder' : 'a file that ends in .gguf'}`,
     )
-  const [type = isGguf ? 'q8' : 'bf16', ...more] = dtype ?? []
+  const [type = isFile ? 'q8' : 'bf16', ...more] = dtype ?? []
   if (more.length > 0) throw new OptionError(`--dtype: ${format} is written in one type`)
   const flags = { output, dtype: type }
   const { outputBytes } = await withProgress(flags, signal, (options) => quantizeModel(model, output, options))

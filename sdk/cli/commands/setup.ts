@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { type Command, Option } from 'commander'
-import { HalflingError } from '../../errors.ts'
+import { HalflingError, OptionError } from '../../errors.ts'
 import { addJson, type JsonFlag } from '../options.ts'
 import { print, printJson } from '../output.ts'
 
@@ -20,7 +20,7 @@ export function addSetup(program: Command): void {
     .addOption(new Option('--run', 'install it in this folder'))
   addJson(command).action((device: string, { run, json }: Flags) => {
     if (!Object.hasOwn(packages, device))
-      throw new HalflingError('option', `setup: "${device}" is not one of ${Object.keys(packages).join(', ')}`)
+      throw new OptionError(`setup: "${device}" is not one of ${Object.keys(packages).join(', ')}`)
     const names = packages[device as keyof typeof packages]
     const shown = Object.entries(environment).map(([name, value]) => `${name}=${value}`)
     const line = [...(device === 'cpu' ? shown : []), 'npm install', ...names].join(' ')
