@@ -213,6 +213,25 @@ describe('bench and devices', () => {
     expect(value.error).toMatchObject({ code: 'device', message: expect.stringMatching(/^wasm does not time single/) })
   })
 
+  it('export a model in each format, and say what goes where', async () => {
+    const to = (name: string) => join(folder, `export-${name}`)
+    const { value } = await halflingJson(['export', '--output', to('onnx'), '--dtype', 'q4', 'q8'])
+    expect(value.files).toEqual(['model_q4.onnx', 'model_quantized.onnx'])
+    expect(readdirSync(join(to('onnx'), 'onnx')).sort()).toEqual(value.files)
+    await halflingJson(['export', '--format', 'safetensors', '--output', to('folder')])
+    expect(existsSync(join(to('folder'), 'model.safetensors'))).toBe(true)
+    await halflingJson(['export', '--format', 'gguf', '--output', to('q8.gguf')])
+    expect(existsSync(to('q8.gguf'))).toBe(true)
+    const refused = async (...args: string[]) => (await halfling(['export', ...args])).stderr
+    expect(await refused('--output', to('bf16'), '--dtype', 'bf16')).toContain(
+      '--dtype bf16: onnx files are written in f32, q4, q8',
+    )
+    expect(await refused('--format', 'gguf', '--output', to('no'))).toContain(
+      'gguf goes into a file that ends in .gguf',
+    )
+    expect(existsSync(to('bf16')) || existsSync(to('no'))).toBe(false)
+  })
+
   it('say what a device needs to be installed', async () => {
     const { value } = await halflingJson(['setup', 'cpu'])
     const command = 'ONNXRUNTIME_NODE_INSTALL=skip npm install onnxruntime-node koffi'
