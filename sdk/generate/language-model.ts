@@ -170,10 +170,10 @@ export class LanguageModel {
     return n
   }
 
-  /** Makes these loaded adapters active, in this order; an empty list disables all. Throws OptionError for one that is not loaded, and while a training runs. */
+  /** Makes these loaded adapters active, in this order; an empty list disables all. An answer under way goes on with them. Throws OptionError for one that is not loaded, and while a training runs. */
   async setAdapters(names: readonly string[]): Promise<void> {
     this.checkIdle('setAdapters')
-    await this.model.setAdapters(names)
+    await this.scheduler.between(() => this.model.setAdapters(names))
   }
 
   /**
@@ -183,7 +183,7 @@ export class LanguageModel {
    */
   async setAdaptersByRow(names: readonly string[]): Promise<void> {
     this.checkIdle('setAdaptersByRow')
-    await this.model.setAdaptersByRow(names)
+    await this.scheduler.between(() => this.model.setAdaptersByRow(names))
   }
 
   /** Gives a loaded adapter another name. Throws OptionError for one that is not loaded, or a name that is taken. */
@@ -192,18 +192,20 @@ export class LanguageModel {
     const { adapters, activeAdapters } = this.model
     this.checkLoaded(from)
     if (adapters.has(to)) throw new OptionError(`adapter "${to}" is loaded already: give another name`)
-    // Its numbers come back to the host.
-    await this.model.setAdapters(activeAdapters.filter((name) => name !== from))
-    adapters.set(to, { ...adapters.get(from)!, name: to })
-    adapters.delete(from)
-    await this.model.setAdapters(activeAdapters.map((name) => (name === from ? to : name)))
+    await this.scheduler.between(async () => {
+      // Its numbers come back to the host.
+      await this.model.setAdapters(activeAdapters.filter((name) => name !== from))
+      adapters.set(to, { ...adapters.get(from)!, name: to })
+      adapters.delete(from)
+      await this.model.setAdapters(activeAdapters.map((name) => (name === from ? to : name)))
+    })
   }
 
   /** Forgets a loaded adapter. Throws OptionError for one that is not loaded. */
   async removeAdapter(name: string): Promise<void> {
     this.checkIdle('removeAdapter')
     this.checkLoaded(name)
-    await this.model.setAdapters(this.model.activeAdapters.filter((active) => active !== name))
+    await this.setAdapters(this.model.activeAdapters.filter((active) => active !== name))
     this.model.adapters.delete(name)
   }
 

@@ -122,6 +122,29 @@ describe('requests side by side, wasm', () => {
     await lm.setAdapters([])
   })
 
+  it('adapters change between two runs: what begins meanwhile has the new numbers only', async () => {
+    const ids = letters(40)
+    const want: Completion[] = []
+    for (const name of ['first', 'second']) {
+      await lm.setAdapters([name])
+      want.push(await LanguageModel.complete(lm.generate(ids, greedy)))
+    }
+    const switched = lm.setAdapters(['first'])
+    sameAnswer(await LanguageModel.complete(lm.generate(ids, greedy)), want[0])
+    await switched
+    // In the midst of an answer: its mixed keys and values are nobody else's.
+    const pieces = lm.generate([...ids, 1], greedy)
+    const mixed = [...(await pieces.next()).value!.tokenIds]
+    const back = lm.setAdapters(['second'])
+    for await (const { tokenIds } of pieces) mixed.push(...tokenIds)
+    await back
+    sameAnswer(await LanguageModel.complete(lm.generate(ids, greedy)), want[1])
+    await lm.setAdapters(['first'])
+    const longer = [...ids, 1, ...mixed]
+    sameAnswer(await LanguageModel.complete(lm.generate(longer, greedy)), await ask(new Scheduler(lm, 1), longer))
+    await lm.setAdapters([])
+  })
+
   it('a request that comes while others decode starts within two runs', async () => {
     await withScheduler(4, async (scheduler) => {
       const long = { ...greedy, maxNewTokens: 120 }
