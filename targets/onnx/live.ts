@@ -85,7 +85,7 @@ const sameAsFirst = wordsOf(
   'Abs Clip CumSum Exp Identity Log Neg Not QuickGelu RotaryEmbedding ScatterElements ScatterND Sigmoid Softmax Softplus Sqrt',
 )
 const comparisons = wordsOf('Equal Greater GreaterOrEqual Less LessOrEqual')
-const reductions = wordsOf('ReduceMax ReduceMean ReduceSum ReduceSumSquare')
+const reductions = wordsOf('ReduceMax ReduceMean ReduceMin ReduceSum ReduceSumSquare')
 
 /** The types of all values that nodes make. */
 function typesOf(
@@ -169,7 +169,7 @@ function typesOfNode(
       return as([...y.shape.slice(0, -1), ...x.shape.slice(y.shape.at(-1))])
     case 'Pad': {
       const pads = numbers(inputs[1])
-      return as(x.shape.map((length, axis) => length + pads[axis] + pads[rank + axis]))
+      return as(x.shape.map((length, axis) => length + (pads[axis] ?? 0) + (pads[rank + axis] ?? 0)))
     }
     case 'Range':
       return as([numbers(inputs[1])[0] - numbers(inputs[0])[0]])
@@ -183,7 +183,8 @@ function typesOfNode(
     case 'SimplifiedLayerNormalization':
       return [...as(x.shape), ...as([...x.shape.slice(0, -1), 1])]
     case 'Slice': {
-      const [[from], [to], [axis]] = inputs.slice(1).map(numbers)
+      // At most all, where the run says from where on; what it pads in front is that.
+      const [[from = 0], [to], [axis]] = inputs.slice(1).map(numbers)
       return as(x.shape.map((length, i) => (i === axis ? Math.min(to, length) - from : length)))
     }
     case 'Transpose':

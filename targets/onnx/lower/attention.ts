@@ -1,5 +1,6 @@
-// Attention over packed rows in blocks of queries, each with the keys up to its end: no N x N for long rows. Query heads of one key head
-// lie below one another, so that one product serves them and gradients of k and v add up inside theirs.
+// Attention over packed rows in blocks of queries, each with the keys from the first that any of its rows sees up to its end: no N x N
+// for long rows, nothing of earlier segments. Query heads of one key head lie below one another, so that one product serves them and
+// gradients of k and v add up inside theirs.
 import { LOG_ZERO } from '../../../sdk/log-zero.ts'
 import type { OnnxGraph } from '../model.ts'
 import { count, type Lowering, type LowerNode, type Operand, rowsOf } from './types.ts'
@@ -13,7 +14,7 @@ interface Block {
 }
 
 function blocksOf(rows: number, heads: number): Block[] {
-  const size = Math.max(1, Math.min(Math.ceil(rows / (rows > 64 ? 4 : 1)), Math.floor(mostScores / (heads * rows))))
+  const size = Math.max(1, Math.min(Math.max(64, Math.ceil(rows / 8)), Math.floor(mostScores / (heads * rows))))
   return Array.from({ length: Math.ceil(rows / size) }, (_, b) => ({
     from: b * size,
     to: Math.min(rows, (b + 1) * size),
@@ -36,6 +37,14 @@ export function byHead(
   })
 }
 
+/** Rows of keys or values, [G, keys, D], from one that the run decides on (i64 [1]). */
+function keysByHead(g: OnnxGraph, { value, shape }: Operand, first: string, to: number, kvHeads: number): string {
+  return g.once(`heads of ${value} ${first} ${to}`, () => {
+    const own = g.node('Slice', [value, first, g.ints(to), g.ints(0)])
+    return g.node('Transpose', [g.reshape(own, [-1, kvHeads, shape[1] / kvHeads])], { perm: [1, 0, 2] })
+  })
+}
+
 /** The way back, [n, H·D]. `after`: see `reshape`. */
 export function byRow(
   g: OnnxGraph,
@@ -49,26 +58,35 @@ export function byRow(
   return g.reshape(heads, [n, -1])
 }
 
+function firstKey(g: OnnxGraph, starts: Operand, { from, to }: Block, window: number): string {
+  return g.once(`first of ${starts.value} ${from} ${to} ${window}`, () => {
+    if (from === 0) return g.ints(0)
+    const least = g.node('ReduceMin', [g.slice(starts.value, 0, from, to), g.ints(0)], { keepdims: 1 })
+    const first = g.cast(least, 'i64')
+    return window > 0 && window <= from ? g.node('Max', [first, g.ints(from - window + 1)]) : first
+  })
+}
+
 /** scale·q·k of a block, masked: [G, H/G, n, keys]. Token i sees keys starts[i]..i, its window of them. */
 function scores(
   g: OnnxGraph,
   [q, k]: readonly [string, string],
   block: Block,
+  firstKey: string,
   starts: Operand,
   { kvHeads, shared, scale, window }: Shape,
 ): string {
   const [n, rows] = [block.to - block.from, count(starts)]
   const products = g.node('FusedMatMul', [q, k], { transB: 1, alpha: { float: scale } })
   const mask = g.once(`mask ${starts.value} ${block.from} ${block.to} ${window}`, () => {
-    const [i, j] = [g.column(g.range(block.from, block.to)), g.range(0, block.to)]
-    const starting =
-      block.from === 0 && block.to === rows ? starts.value : g.slice(starts.value, 0, block.from, block.to)
-    const first = g.column(starting)
+    const i = g.column(g.range(block.from, block.to))
+    const j = g.node('Slice', [g.range(0, rows), firstKey, g.ints(block.to), g.ints(0)])
+    const first = g.column(g.slice(starts.value, 0, block.from, block.to))
     const least = window > 0 ? g.node('Max', [first, g.node('Sub', [i, g.int32(window - 1)])]) : first
     const seen = g.node('And', [g.node('GreaterOrEqual', [j, least]), g.node('LessOrEqual', [j, i])])
     return maskOf(g, seen)
   })
-  return g.node('Add', [g.reshape(products, [kvHeads, shared, n, block.to]), mask])
+  return g.node('Add', [g.reshape(products, [kvHeads, shared, n, -1]), mask])
 }
 
 /** What is added to scores: nothing where they count. */
@@ -81,8 +99,10 @@ interface Shape {
   readonly window: number
 }
 
-const joined = (g: OnnxGraph, parts: readonly string[]): string =>
-  parts.length === 1 ? parts[0] : g.node('Concat', parts, { axis: 0 })
+const joined = <K extends string>(g: OnnxGraph, parts: readonly Readonly<Record<K, string>>[], which: K): string => {
+  const all = parts.map((part) => part[which])
+  return all.length === 1 ? all[0] : g.node('Concat', all, { axis: 0 })
+}
 
 export const attention: Pick<Lowering, 'attention' | 'attentionBack'> = {
   attention: (g, { inputs: [q, k, v, starts], attrs }) => {
@@ -91,26 +111,17 @@ export const attention: Pick<Lowering, 'attention' | 'attentionBack'> = {
     const rows = rowsOf(q)
     const parts = blocksOf(rows, attrs.heads).map((block) => {
       const n = block.to - block.from
-      const keys = { from: 0, to: block.to }
+      const first = firstKey(g, starts, block, attrs.window)
       const own = byHead(g, q.value, block, rows, kvHeads, shared)
-      const z = scores(g, [own, byHead(g, k.value, keys, rows, kvHeads, 1)], block, starts, shape)
+      const z = scores(g, [own, keysByHead(g, k, first, block.to, kvHeads)], block, first, starts, shape)
       const p = g.node('Softmax', [z], { axis: -1 })
       // The greatest probability is exp(greatest score - lse).
       const lse = g.node('Sub', [g.max(z, -1), g.node('Log', [g.max(p, -1)])])
-      const flat = g.reshape(p, [kvHeads, shared * n, block.to])
-      const out = g.node('MatMul', [flat, byHead(g, v.value, keys, rows, kvHeads, 1)])
+      const flat = g.reshape(p, [kvHeads, shared * n, -1])
+      const out = g.node('MatMul', [flat, keysByHead(g, v, first, block.to, kvHeads)])
       return { out: byRow(g, out, n, kvHeads, shared, [lse]), lse: byRow(g, lse, n, kvHeads, shared) }
     })
-    return [
-      joined(
-        g,
-        parts.map(({ out }) => out),
-      ),
-      joined(
-        g,
-        parts.map(({ lse }) => lse),
-      ),
-    ]
+    return [joined(g, parts, 'out'), joined(g, parts, 'lse')]
   },
   attentionBack,
 }
@@ -126,12 +137,12 @@ function attentionBack(
   const blocks = blocksOf(rows, attrs.heads)
   const parts = blocks.map((block) => {
     const n = block.to - block.from
-    const keys = { from: 0, to: block.to }
+    const first = firstKey(g, starts, block, attrs.window)
     const [own, down] = [q, dout].map(({ value }) => byHead(g, value, block, rows, kvHeads, shared))
-    const [kOwn, vOwn] = [k, v].map(({ value }) => byHead(g, value, keys, rows, kvHeads, 1))
-    const z = scores(g, [own, kOwn], block, starts, shape)
+    const [kOwn, vOwn] = [k, v].map((x) => keysByHead(g, x, first, block.to, kvHeads))
+    const z = scores(g, [own, kOwn], block, first, starts, shape)
     const total = g.reshape(byHead(g, lse.value, block, rows, kvHeads, shared), [kvHeads, shared, n, 1])
-    const p = g.reshape(g.node('Exp', [g.node('Sub', [z, total])]), [kvHeads, shared * n, block.to])
+    const p = g.reshape(g.node('Exp', [g.node('Sub', [z, total])]), [kvHeads, shared * n, -1])
     const along = g.sum(g.node('Mul', [down, byHead(g, out.value, block, rows, kvHeads, shared)]), -1, true)
     const dp = g.node('FusedMatMul', [down, vOwn], { transB: 1 })
     const ds = g.node('Mul', [p, g.node('Sub', [dp, along])])
@@ -140,23 +151,17 @@ function attentionBack(
     const dk = g.node('FusedMatMul', [ds, own], { transA: 1, ...alpha })
     const dv = g.node('FusedMatMul', [p, down], { transA: 1 })
     const dq = g.node('FusedMatMul', [ds, kOwn], alpha)
-    return { dq: byRow(g, dq, n, kvHeads, shared, [dk, dv]), dk, dv }
+    return { dq: byRow(g, dq, n, kvHeads, shared, [dk, dv]), dk, dv, first }
   })
-  /** Keys up to a block's end: what later keys have is nothing. */
+  /** What earlier and later keys have of a block is nothing. */
   const total = (which: 'dk' | 'dv'): string => {
     const sum = parts.reduce((so, part, b) => {
       if (b === 0) return part[which]
       const more = blocks[b].to - blocks[b - 1].to
-      return g.node('Add', [g.node('Pad', [so, g.ints(0, 0, 0, 0, more, 0)]), part[which]])
+      const before = g.node('Mul', [part.first, g.ints(0, 1, 0, 0, 0, 0)])
+      return g.node('Add', [g.node('Pad', [so, g.ints(0, 0, 0, 0, more, 0)]), g.node('Pad', [part[which], before])])
     }, '')
     return byRow(g, sum, rows, kvHeads, 1)
   }
-  return [
-    joined(
-      g,
-      parts.map(({ dq }) => dq),
-    ),
-    total('dk'),
-    total('dv'),
-  ]
+  return [joined(g, parts, 'dq'), total('dk'), total('dv')]
 }
