@@ -163,8 +163,10 @@ async function bestSeconds(target: Target, g: Graph, milliseconds = 200): Promis
     for (const kind of ['weight', 'state'] as const)
       for (const [name, type] of bindings(program, kind)) {
         bound[name] = target.create(type, name)
-        // Memory that was never written to may all be one page.
-        await target.write(bound[name], new Uint8Array(byteLength(type)))
+        // Memory that was never written to may all be one page; of equal weights onnxruntime packs one.
+        const bytes = new Uint8Array(byteLength(type))
+        bytes[bytes.length - 4] = Object.keys(bound).length
+        await target.write(bound[name], bytes)
       }
     const inputs = Object.fromEntries(
       [...bindings(program, 'input')].map(([name, { dtype, shape }]) => {
