@@ -169,7 +169,7 @@ function typesOfNode(
       return as([...y.shape.slice(0, -1), ...x.shape.slice(y.shape.at(-1))])
     case 'Pad': {
       const pads = numbers(inputs[1])
-      return as(x.shape.map((length, axis) => length + (pads[axis] ?? 0) + (pads[rank + axis] ?? 0)))
+      return as(x.shape.map((length, axis) => length + pads[axis] + pads[rank + axis]))
     }
     case 'Range':
       return as([numbers(inputs[1])[0] - numbers(inputs[0])[0]])
@@ -183,8 +183,8 @@ function typesOfNode(
     case 'SimplifiedLayerNormalization':
       return [...as(x.shape), ...as([...x.shape.slice(0, -1), 1])]
     case 'Slice': {
-      // At most all, where the run says from where on; what it pads in front is that.
-      const [[from = 0], [to], [axis]] = inputs.slice(1).map(numbers)
+      // Where the run says from where on or up to where, 0: there lies most memory.
+      const [[from = 0], [to = 0], [axis]] = inputs.slice(1).map(numbers)
       return as(x.shape.map((length, i) => (i === axis ? Math.min(to, length) - from : length)))
     }
     case 'Transpose':

@@ -58,10 +58,11 @@ export function byRow(
   return g.reshape(heads, [n, -1])
 }
 
-function firstKey(g: OnnxGraph, starts: Operand, { from, to }: Block, window: number): string {
-  return g.once(`first of ${starts.value} ${from} ${to} ${window}`, () => {
+/** The first key that any row from a block's beginning on sees: it never falls from block to block. */
+function firstKey(g: OnnxGraph, starts: Operand, { from }: Block, window: number): string {
+  return g.once(`first of ${starts.value} ${from} ${window}`, () => {
     if (from === 0) return g.ints(0)
-    const least = g.node('ReduceMin', [g.slice(starts.value, 0, from, to), g.ints(0)], { keepdims: 1 })
+    const least = g.node('ReduceMin', [g.slice(starts.value, 0, from, count(starts)), g.ints(0)], { keepdims: 1 })
     const first = g.cast(least, 'i64')
     return window > 0 && window <= from ? g.node('Max', [first, g.ints(from - window + 1)]) : first
   })
@@ -153,15 +154,18 @@ function attentionBack(
     const dq = g.node('FusedMatMul', [ds, kOwn], alpha)
     return { dq: byRow(g, dq, n, kvHeads, shared, [dk, dv]), dk, dv, first }
   })
-  /** What earlier and later keys have of a block is nothing. */
+  /** [N, G·D]. What is before a block's first key is done. */
   const total = (which: 'dk' | 'dv'): string => {
-    const sum = parts.reduce((so, part, b) => {
+    const done: string[] = []
+    const open = parts.reduce((so, part, b) => {
       if (b === 0) return part[which]
+      const past = g.node('Sub', [part.first, parts[b - 1].first])
+      done.push(g.node('Slice', [so, g.ints(0), past, g.ints(1)]))
+      const still = g.node('Slice', [so, past, g.ints(rows), g.ints(1)])
       const more = blocks[b].to - blocks[b - 1].to
-      const before = g.node('Mul', [part.first, g.ints(0, 1, 0, 0, 0, 0)])
-      return g.node('Add', [g.node('Pad', [so, g.ints(0, 0, 0, 0, more, 0)]), g.node('Pad', [part[which], before])])
+      return g.node('Add', [g.node('Pad', [still, g.ints(0, 0, 0, 0, more, 0)]), part[which]])
     }, '')
-    return byRow(g, sum, rows, kvHeads, 1)
+    return byRow(g, done.length > 0 ? g.node('Concat', [...done, open], { axis: 1 }) : open, rows, kvHeads, 1)
   }
   return [joined(g, parts, 'dq'), total('dk'), total('dv')]
 }
