@@ -63,8 +63,7 @@ function firstKey(g: OnnxGraph, starts: Operand, { from }: Block, window: number
   return g.once(`first of ${starts.value} ${from} ${window}`, () => {
     if (from === 0) return g.ints(0)
     const least = g.node('ReduceMin', [g.slice(starts.value, 0, from, count(starts)), g.ints(0)], { keepdims: 1 })
-    const first = g.cast(least, 'i64')
-    return window > 0 && window <= from ? g.node('Max', [first, g.ints(from - window + 1)]) : first
+    return g.node('Max', [g.cast(least, 'i64'), g.ints(window > 0 ? Math.max(0, from - window + 1) : 0)])
   })
 }
 
@@ -162,8 +161,8 @@ function attentionBack(
       const past = g.node('Sub', [part.first, parts[b - 1].first])
       done.push(g.node('Slice', [so, g.ints(0), past, g.ints(1)]))
       const still = g.node('Slice', [so, past, g.ints(rows), g.ints(1)])
-      const more = blocks[b].to - blocks[b - 1].to
-      return g.node('Add', [g.node('Pad', [still, g.ints(0, 0, 0, 0, more, 0)]), part[which]])
+      const longer = g.node('Pad', [still, g.ints(0, 0, 0, 0, blocks[b].to - blocks[b - 1].to, 0)])
+      return g.node('Add', [longer, part[which]])
     }, '')
     return byRow(g, done.length > 0 ? g.node('Concat', [...done, open], { axis: 1 }) : open, rows, kvHeads, 1)
   }
