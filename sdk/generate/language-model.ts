@@ -189,10 +189,11 @@ export class LanguageModel {
   /** Gives a loaded adapter another name. Throws OptionError for one that is not loaded, or a name that is taken. */
   async renameAdapter(from: string, to: string): Promise<void> {
     this.checkIdle('renameAdapter')
-    const { adapters, activeAdapters } = this.model
+    const { adapters } = this.model
     this.checkLoaded(from)
     if (adapters.has(to)) throw new OptionError(`adapter "${to}" is loaded already: give another name`)
     await this.scheduler.between(async () => {
+      const { activeAdapters } = this.model
       // Its numbers come back to the host.
       await this.model.setAdapters(activeAdapters.filter((name) => name !== from))
       adapters.set(to, { ...adapters.get(from)!, name: to })
@@ -205,7 +206,7 @@ export class LanguageModel {
   async removeAdapter(name: string): Promise<void> {
     this.checkIdle('removeAdapter')
     this.checkLoaded(name)
-    await this.setAdapters(this.model.activeAdapters.filter((active) => active !== name))
+    await this.scheduler.between(() => this.model.setAdapters(this.model.activeAdapters.filter((n) => n !== name)))
     this.model.adapters.delete(name)
   }
 

@@ -114,7 +114,7 @@ export class Scheduler {
     return this.running
   }
 
-  /** Between two runs: what changes the model's numbers. Answers under way go on with the new ones, and nobody reuses their mixed rows. */
+  /** Between two runs: what changes the model's numbers. Answers under way go on with the new ones. */
   async between(work: () => Promise<void>): Promise<void> {
     while (this.running) await this.running
     const done = work()
@@ -122,15 +122,8 @@ export class Scheduler {
       .catch(() => {})
       .finally(() => {
         this.running = null
-        for (const row of this.rows)
-          if (row.numbers !== '' && row.numbers !== this.numbersOf(row)) row.numbers = 'mixed'
       })
     await done
-  }
-
-  private numbersOf({ adapter }: Row): string {
-    const { model } = this.lm
-    return `${model.version} ${model.numbersVersion} ${model.activeAdapters.join(' ')} / ${adapter ?? ''}`
   }
 
   /** Answers under way fail. */
@@ -215,7 +208,8 @@ export class Scheduler {
   private async place(row: Row): Promise<void> {
     const slot = this.rows.length - 1
     if (slot === this.cache.slots) await this.cache.reserve(1, Math.min(rowBucket(slot + 1), this.most))
-    row.numbers = this.numbersOf(row)
+    const { model } = this.lm
+    row.numbers = `${model.version} ${model.numbersVersion} ${model.activeAdapters.join(' ')} / ${row.adapter ?? ''}`
     const shared = Array.from({ length: this.cache.slots }, (_, from) => this.sharedWith(row, from))
     row.cached = Math.max(...shared)
     if (row.cached > shared[slot]) this.copies.push({ from: shared.indexOf(row.cached), to: slot, length: row.cached })

@@ -123,6 +123,12 @@ describe('requests side by side, wasm', () => {
   })
 
   it('adapters change between two runs: what begins meanwhile has the new numbers only', async () => {
+    // Of the same shapes: only the numbers differ.
+    for (const [i, name] of ['first', 'second'].entries()) {
+      const made = await createAdapter(name, { r: 4, targetModules: 'all-linear' }, lm.model, 7)
+      for (const [path, m] of made.modules) fillNormal(m.b, 0.1, 5 + i, nameCounter(path))
+      lm.model.adapters.set(name, made)
+    }
     const ids = letters(40)
     const want: Completion[] = []
     for (const name of ['first', 'second']) {
@@ -138,10 +144,15 @@ describe('requests side by side, wasm', () => {
     const back = lm.setAdapters(['second'])
     for await (const { tokenIds } of pieces) mixed.push(...tokenIds)
     await back
-    sameAnswer(await LanguageModel.complete(lm.generate(ids, greedy)), want[1])
     await lm.setAdapters(['first'])
     const longer = [...ids, 1, ...mixed]
     sameAnswer(await LanguageModel.complete(lm.generate(longer, greedy)), await ask(new Scheduler(lm, 1), longer))
+    await lm.setAdapters(['second'])
+    sameAnswer(await LanguageModel.complete(lm.generate(ids, greedy)), want[1])
+    // What is asked while a change is made sees what it makes.
+    await Promise.all([lm.setAdapters([]), lm.removeAdapter('first')])
+    expect([...lm.model.adapters.keys()]).toEqual(['second'])
+    expect(lm.model.activeAdapters).toEqual([])
     await lm.setAdapters([])
   })
 

@@ -72,7 +72,6 @@ function scores(
   g: OnnxGraph,
   [q, k]: readonly [string, string],
   block: Block,
-  firstKey: string,
   starts: Operand,
   { kvHeads, shared, scale, window }: Shape,
 ): string {
@@ -80,7 +79,7 @@ function scores(
   const products = g.node('FusedMatMul', [q, k], { transB: 1, alpha: { float: scale } })
   const mask = g.once(`mask ${starts.value} ${block.from} ${block.to} ${window}`, () => {
     const i = g.column(g.range(block.from, block.to))
-    const j = g.node('Slice', [g.range(0, rows), firstKey, g.ints(block.to), g.ints(0)])
+    const j = g.node('Slice', [g.range(0, rows), firstKey(g, starts, block, window), g.ints(block.to), g.ints(0)])
     const first = g.column(g.slice(starts.value, 0, block.from, block.to))
     const least = window > 0 ? g.node('Max', [first, g.node('Sub', [i, g.int32(window - 1)])]) : first
     const seen = g.node('And', [g.node('GreaterOrEqual', [j, least]), g.node('LessOrEqual', [j, i])])
@@ -113,7 +112,7 @@ export const attention: Pick<Lowering, 'attention' | 'attentionBack'> = {
       const n = block.to - block.from
       const first = firstKey(g, starts, block, attrs.window)
       const own = byHead(g, q.value, block, rows, kvHeads, shared)
-      const z = scores(g, [own, keysByHead(g, k, first, block.to, kvHeads)], block, first, starts, shape)
+      const z = scores(g, [own, keysByHead(g, k, first, block.to, kvHeads)], block, starts, shape)
       const p = g.node('Softmax', [z], { axis: -1 })
       // The greatest probability is exp(greatest score - lse).
       const lse = g.node('Sub', [g.max(z, -1), g.node('Log', [g.max(p, -1)])])
@@ -140,7 +139,7 @@ function attentionBack(
     const first = firstKey(g, starts, block, attrs.window)
     const [own, down] = [q, dout].map(({ value }) => byHead(g, value, block, rows, kvHeads, shared))
     const [kOwn, vOwn] = [k, v].map((x) => keysByHead(g, x, first, block.to, kvHeads))
-    const z = scores(g, [own, kOwn], block, first, starts, shape)
+    const z = scores(g, [own, kOwn], block, starts, shape)
     const total = g.reshape(byHead(g, lse.value, block, rows, kvHeads, shared), [kvHeads, shared, n, 1])
     const p = g.reshape(g.node('Exp', [g.node('Sub', [z, total])]), [kvHeads, shared * n, -1])
     const along = g.sum(g.node('Mul', [down, byHead(g, out.value, block, rows, kvHeads, shared)]), -1, true)
